@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "io.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+
+int
+mfs_read_full(int fd, void *buf, size_t n)
+{
+	size_t got = 0;
+
+	while (got < n) {
+		ssize_t r = read(fd, (char *)buf + got, n - got);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0) {
+			if (r == 0)
+				errno = EIO;
+			return -1;
+		}
+		got += (size_t)r;
+	}
+	return 0;
+}
+
+int
+mfs_pread_full(int fd, void *buf, size_t n, off_t off)
+{
+	size_t got = 0;
+
+	while (got < n) {
+		ssize_t r = pread(fd, (char *)buf + got, n - got, off + (off_t)got);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0) {
+			if (r == 0)
+				errno = EIO;
+			return -1;
+		}
+		got += (size_t)r;
+	}
+	return 0;
+}
+
+int
+mfs_write_full(int fd, const void *buf, size_t n)
+{
+	size_t put = 0;
+
+	while (put < n) {
+		ssize_t r = write(fd, (const char *)buf + put, n - put);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return -1;
+		put += (size_t)r;
+	}
+	return 0;
+}
+
+int
+mfs_pwrite_full(int fd, const void *buf, size_t n, off_t off)
+{
+	size_t put = 0;
+
+	while (put < n) {
+		ssize_t r = pwrite(fd, (const char *)buf + put, n - put, off + (off_t)put);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return -1;
+		put += (size_t)r;
+	}
+	return 0;
+}
+
+enum mfs_code
+mfs_fd_read(int fd, const char *what, size_t cap, uint8_t **out, size_t *len, struct mfs_err *err)
+{
+	mfs_autofree uint8_t *buf = NULL;
+	struct stat st;
+	size_t size;
+
+	*out = NULL;
+	*len = 0;
+	if (fstat(fd, &st) != 0)
+		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(what));
+	if (!S_ISREG(st.st_mode))
+		return mfs_fail(err, MFS_MALFORMED, "%s: not a regular file", MFS_ESC(what));
+	if ((uint64_t)st.st_size > cap)
+		return mfs_fail(err, MFS_LIMIT_EXCEEDED, "%s: %lld bytes, limit %zu", MFS_ESC(what),
+			(long long)st.st_size, cap);
+	size = (size_t)st.st_size;
+	if ((buf = malloc(size + 1)) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "%s: %zu bytes", MFS_ESC(what), size);
+	if (mfs_pread_full(fd, buf, size, 0) != 0)
+		return mfs_fail_sys(err, MFS_IO, "%s: read", MFS_ESC(what));
+	buf[size] = 0;
+	*len = size;
+	*out = mfs_steal(&buf);
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_file_read(int dirfd, const char *path, size_t cap, uint8_t **out, size_t *len, struct mfs_err *err)
+{
+	/* O_NONBLOCK: a FIFO must not hang the open; it is refused by type afterwards. */
+	mfs_autoclose int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	*out = NULL;
+	*len = 0;
+	if (fd < 0)
+		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
+	return mfs_fd_read(fd, path, cap, out, len, err);
+}
+
+enum mfs_code
+mfs_file_replace(int dirfd, const char *name, const void *buf, size_t len, mode_t mode, struct mfs_err *err)
+{
+	mfs_autoclose int fd = -1;
+	char tmp[300];
+
+	if (snprintf(tmp, sizeof(tmp), ".%s.new", name) >= (int)sizeof(tmp))
+		return mfs_fail(err, MFS_INTERNAL, "%s: name too long", name);
+	(void)unlinkat(dirfd, tmp, 0);
+	fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+	if (fd < 0)
+		return mfs_fail_sys(err, MFS_IO, "%s: create", tmp);
+	if (mfs_write_full(fd, buf, len) != 0 || fsync(fd) != 0) {
+		enum mfs_code code = mfs_fail_sys(err, MFS_IO, "%s: write", tmp);
+
+		(void)unlinkat(dirfd, tmp, 0);
+		return code;
+	}
+	if (close(mfs_steal_fd(&fd)) != 0 || renameat(dirfd, tmp, dirfd, name) != 0) {
+		enum mfs_code code = mfs_fail_sys(err, MFS_IO, "%s: rename", name);
+
+		(void)unlinkat(dirfd, tmp, 0);
+		return code;
+	}
+	return mfs_dir_sync(dirfd, NULL, err);
+}
+
+enum mfs_code
+mfs_dir_sync(int dirfd, const char *path, struct mfs_err *err)
+{
+	/* A descriptor opened here works for AT_FDCWD and O_PATH folders too. */
+	mfs_autoclose int fd = openat(dirfd, path != NULL ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd) != 0)
+		return mfs_fail_sys(err, MFS_IO, "%s: sync folder", path != NULL ? path : ".");
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_mkdirs(int dirfd, const char *path, mode_t mode, struct mfs_err *err)
+{
+	mfs_autofree char *copy = strdup(path);
+
+	if (copy == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(path));
+	for (char *p = copy + (copy[0] == '/');; p++) {
+		char c = *p;
+
+		if (c != '/' && c != '\0')
+			continue;
+		*p = '\0';
+		if (copy[0] != '\0' && mkdirat(dirfd, copy, mode) != 0 && errno != EEXIST)
+			return mfs_fail_sys(err, MFS_IO, "%s: mkdir", MFS_ESC(copy));
+		*p = c;
+		if (c == '\0')
+			return MFS_OK;
+	}
+}
+
+int
+mfs_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
+{
+	struct open_how how = {
+		.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC),
+		.mode = (flags & (O_CREAT | __O_TMPFILE)) ? mode : 0,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+
+	for (;;) {
+		long fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+
+		/* RESOLVE_BENEATH may ask for another try when a rename raced with it. */
+		if (fd < 0 && errno == EAGAIN)
+			continue;
+		return (int)fd;
+	}
+}
+
+static int64_t
+clock_ms(clockid_t id)
+{
+	struct timespec ts = { 0 };
+
+	(void)clock_gettime(id, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+int64_t
+mfs_clock_mono_ms(void)
+{
+	return clock_ms(CLOCK_MONOTONIC);
+}
+
+int64_t
+mfs_clock_boot_ms(void)
+{
+	return clock_ms(CLOCK_BOOTTIME);
+}
+
+int64_t
+mfs_clock_wall(void)
+{
+	return (int64_t)time(NULL);
+}

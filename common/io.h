@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* io.h - whole reads and writes, capped small files, atomic replacement. */
+#ifndef MFS_IO_H
+#define MFS_IO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "error.h"
+
+/* Read or write all of n bytes, across EINTR and short counts. 0, or -1 with errno (EIO at early end). */
+int mfs_read_full(int fd, void *buf, size_t n);
+int mfs_pread_full(int fd, void *buf, size_t n, off_t off);
+int mfs_write_full(int fd, const void *buf, size_t n);
+int mfs_pwrite_full(int fd, const void *buf, size_t n, off_t off);
+
+/*
+ * Read a whole regular file of at most cap bytes.
+ *
+ * dirfd   AT_FDCWD or a folder; path is for messages too
+ * out     malloc'd, NUL after *len bytes
+ * errors  IO (errno kept: ENOENT for an absent one), MALFORMED (not a regular file),
+ *         LIMIT_EXCEEDED, NO_MEMORY
+ */
+enum mfs_code mfs_file_read(int dirfd, const char *path, size_t cap, uint8_t **out, size_t *len,
+	struct mfs_err *err);
+enum mfs_code mfs_fd_read(int fd, const char *what, size_t cap, uint8_t **out, size_t *len, struct mfs_err *err);
+
+/*
+ * Replace dirfd/name atomically and durably: temporary beside it, fsync, rename, fsync of the
+ * folder. An old or the new content stands there after a power cut, never a mix.
+ */
+enum mfs_code mfs_file_replace(int dirfd, const char *name, const void *buf, size_t len, mode_t mode,
+	struct mfs_err *err);
+
+/* fsync of a folder given by descriptor or by path below dirfd. */
+enum mfs_code mfs_dir_sync(int dirfd, const char *path, struct mfs_err *err);
+
+/* mkdir -p below dirfd; existing folders are fine. */
+enum mfs_code mfs_mkdirs(int dirfd, const char *path, mode_t mode, struct mfs_err *err);
+
+/* openat2 with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS; -1 with errno. */
+int mfs_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
+
+/* Monotonic and boot clocks in milliseconds; wall clock in seconds. */
+int64_t mfs_clock_mono_ms(void);
+int64_t mfs_clock_boot_ms(void);
+int64_t mfs_clock_wall(void);
+
+#endif

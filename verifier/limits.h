@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* limits.h - every cap on untrusted input: value, unit, reason. See modelfs-bundle(5), LIMITS. */
+#ifndef MFS_LIMITS_H
+#define MFS_LIMITS_H
+
+#define MFS_MANIFEST_BYTES_MAX  (16u << 20) /* bytes; 65,536 files at some 250 bytes each */
+#define MFS_FILES_MAX           65536u      /* files of one manifest */
+#define MFS_SIGNATURE_BYTES_MAX 1024u       /* bytes; Ed25519 64, ECDSA P-256 at most 72 */
+#define MFS_JSON_DEPTH_MAX      16u         /* levels; stops stack exhaustion */
+#define MFS_JSON_INT_MAX        9007199254740991LL /* 2^53-1: exact in every JSON library */
+#define MFS_ID_MAX              127u        /* bytes of a model_id */
+#define MFS_VARIANT_MAX         64u         /* bytes */
+#define MFS_VERSION_MAX         64u         /* bytes */
+#define MFS_NAME_MAX            1024u       /* bytes of a file name with its folders */
+#define MFS_COMPONENT_MAX       255u        /* bytes of one component: NAME_MAX of Linux */
+#define MFS_COMPONENTS_MAX      16u         /* components of a file name */
+#define MFS_KEY_IDS_MAX         8u          /* signatures of one manifest */
+#define MFS_WRAPS_MAX           64u         /* wrapped content keys in one manifest */
+#define MFS_CHUNK_MIN           (64u << 10) /* bytes; page size of the largest supported machine */
+#define MFS_CHUNK_MAX           (1u << 20)  /* bytes; one FUSE read */
+#define MFS_CHUNK_DEFAULT       (128u << 10)
+#define MFS_CHUNK_LARGE         (512u << 10) /* default above MFS_CHUNK_LARGE_FROM */
+#define MFS_CHUNK_LARGE_FROM    (16ull << 30)
+#define MFS_FILE_SIZE_MAX       (1ull << 46) /* bytes; 64 TiB: its table of 1 MiB chunks is 3 GiB */
+#define MFS_TABLE_HEADER        32u
+#define MFS_TABLE_ENTRY         48u
+#define MFS_TAG_LEN             16u
+#define MFS_TRUST_KEYS_MAX      64u          /* keys of one trust list */
+#define MFS_STATE_BYTES_MAX     (64u << 20)  /* bytes of one state document: 1,000 models */
+
+#endif

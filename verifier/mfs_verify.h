@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mfs_verify.h - the verifier: the only header of this folder that others include.
+ *
+ * Pure: bytes, time and prior state in; verdict and new state out. No files, sockets, clock,
+ * globals or logging. Nothing decrypts without verifying. Every function is safe to call from
+ * any thread on distinct objects; objects documented as immutable may be shared.
+ *
+ * Source of the formats: modelfs-bundle(5), modelfs-state(5).
+ */
+#ifndef MFS_VERIFY_H
+#define MFS_VERIFY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cleanup.h"
+#include "error.h"
+#include "limits.h"
+#include "span.h"
+
+#define MFS_SHA256_LEN 32
+#define MFS_KEY_LEN    32
+
+struct mfs_sha256 {
+	uint8_t b[MFS_SHA256_LEN];
+};
+
+static inline bool
+mfs_sha256_equal(const struct mfs_sha256 *a, const struct mfs_sha256 *b)
+{
+	return memcmp(a->b, b->b, MFS_SHA256_LEN) == 0;
+}
+
+static inline bool
+mfs_sha256_is_zero(const struct mfs_sha256 *a)
+{
+	for (int i = 0; i < MFS_SHA256_LEN; i++)
+		if (a->b[i] != 0)
+			return false;
+	return true;
+}
+
+/* Hex of a digest as a short-lived string of 64 digits. */
+#define MFS_HEX(d) mfs_sha256_hex((char[65]){ 0 }, (d))
+static inline const char *
+mfs_sha256_hex(char out[65], const struct mfs_sha256 *d)
+{
+	mfs_hex_encode(out, d->b, MFS_SHA256_LEN);
+	return out;
+}
+
+/* ---- hash -------------------------------------------------------------------------------- */
+
+/* One-shot SHA-256. Fails only on MFS_INTERNAL / NO_MEMORY of OpenSSL. */
+enum mfs_code mfs_sha256(struct mfs_span in, struct mfs_sha256 *out, struct mfs_err *err);
+
+struct mfs_hash; /* incremental SHA-256, one thread at a time */
+enum mfs_code mfs_hash_new(struct mfs_hash **out, struct mfs_err *err);
+enum mfs_code mfs_hash_update(struct mfs_hash *h, const void *p, size_t n, struct mfs_err *err);
+enum mfs_code mfs_hash_final(struct mfs_hash *h, struct mfs_sha256 *out, struct mfs_err *err); /* and restarts it */
+void mfs_hash_free(struct mfs_hash *h);
+MFS_DEFINE_CLEANUP(hash, struct mfs_hash, mfs_hash_free)
+
+/* ---- names (formats 2) -------------------------------------------------------------------- */
+
+bool mfs_model_id_ok(const char *s, size_t len);
+bool mfs_variant_ok(const char *s, size_t len);
+bool mfs_version_ok(const char *s, size_t len);   /* SemVer 2.0 without build metadata, <= 64 bytes */
+bool mfs_file_name_ok(const char *s, size_t len); /* one name alone; uniqueness is the manifest's */
+int mfs_version_compare(const char *a, const char *b); /* SemVer precedence: <0, 0, >0; both must be ok */
+
+/* ---- signed JSON (formats 1) --------------------------------------------------------------- */
+
+typedef struct json_t json_t; /* jansson */
+
+/*
+ * Strict parse of signed JSON: caps, no duplicate keys, integers of at most 2^53-1, depth 16,
+ * ASCII keys, no control characters, canonical form equal to the received bytes.
+ *
+ * what    name of the document for messages ("manifest.json")
+ * out     a jansson object, release with json_decref()
+ * errors  LIMIT_EXCEEDED (larger than cap), MALFORMED (says offset), NO_MEMORY
+ */
+enum mfs_code mfs_json_parse_canonical(const char *what, struct mfs_span in, size_t cap, json_t **out,
+	struct mfs_err *err);
+
+/* The same without the demand that the bytes be canonical (control messages, cycle documents). */
+enum mfs_code mfs_json_parse(const char *what, struct mfs_span in, size_t cap, json_t **out, struct mfs_err *err);
+
+/* Canonical bytes of a value. *out is malloc'd, NUL after *len bytes. MALFORMED if not representable. */
+enum mfs_code mfs_json_canonical(const json_t *v, char **out, size_t *len, struct mfs_err *err);
+
+/* ---- manifest (formats 3) ------------------------------------------------------------------ */
+
+enum mfs_cipher { MFS_CIPHER_NONE, MFS_CIPHER_AES_256_GCM, MFS_CIPHER_CHACHA20_POLY1305 };
+enum mfs_media { MFS_MEDIA_OTHER, MFS_MEDIA_GGUF, MFS_MEDIA_ONNX, MFS_MEDIA_SAFETENSORS, MFS_MEDIA_TFLITE,
+	MFS_MEDIA_TEXT };
+
+const char *mfs_cipher_name(enum mfs_cipher c); /* "AES-256-GCM"; NULL for NONE */
+const char *mfs_media_name(enum mfs_media m);
+bool mfs_media_from_name(const char *s, enum mfs_media *out);
+
+struct mfs_file {
+	char *name;        /* relative path, valid by mfs_file_name_ok */
+	uint64_t size;     /* bytes, plain and stored alike */
+	struct mfs_sha256 sha256; /* of the payload as stored */
+	uint32_t chunk_size;      /* bytes */
+	uint64_t chunks;          /* ceil(size / chunk_size); 0 for an empty file */
+	struct mfs_sha256 chunks_sha256; /* of the chunk table; only if chunks > 1 */
+	uint8_t tag[MFS_TAG_LEN]; /* only if chunks == 1: AEAD tag, zero when plain */
+	struct mfs_sha256 salt;   /* zero when plain */
+	enum mfs_media media;
+	bool executable;
+};
+
+struct mfs_range { /* [{name, min, max}]; NULL where absent */
+	char *name, *min, *max;
+};
+
+struct mfs_depend {
+	char *model_id;
+	int64_t min_release, max_release; /* -1 where absent */
+};
+
+struct mfs_label {
+	char *name;
+	char **values; /* NULL-terminated */
+};
+
+struct mfs_compat {
+	char **platforms; /* NULL-terminated or NULL; "linux/amd64", "linux/arm64", "linux/arm" */
+	struct mfs_label *labels; size_t n_labels;
+	struct mfs_range *apps; size_t n_apps;
+	struct mfs_range *runtimes; size_t n_runtimes; /* one suffices */
+	uint64_t memory;     /* bytes, 0 where absent */
+	uint64_t page_size;  /* bytes, 0 where absent: the host's page size must not be larger */
+	struct mfs_depend *depends; size_t n_depends;
+	struct mfs_sha256 input_schema, output_schema, preprocess; /* zero where absent */
+};
+
+struct mfs_wrap {
+	struct mfs_sha256 model_key_id;
+	uint8_t wrapped[40]; /* AES-256-KWP of 32 bytes */
+};
+
+struct mfs_manifest { /* immutable once parsed; may be shared between threads */
+	struct mfs_sha256 id; /* SHA-256 of the manifest's bytes: the version's identity */
+	char *model_id, *variant, *version;
+	int64_t release, build_time /* seconds since the epoch */, key_epoch;
+	struct mfs_sha256 key_ids[MFS_KEY_IDS_MAX]; size_t n_key_ids;
+	struct mfs_compat compat;
+	struct mfs_file *files; size_t n_files; /* sorted by name, bytewise */
+	enum mfs_cipher cipher;
+	struct mfs_sha256 content_key_id; /* zero when plain */
+	struct mfs_wrap *wraps; size_t n_wraps;
+	struct mfs_sha256 *delta_bases; size_t n_delta_bases;
+	char *health_json, *preprocess_json, *quantization_json; /* as signed; NULL where absent */
+	uint64_t total_size; /* bytes of all files */
+};
+
+/*
+ * Parse and check a manifest. The caller has verified its signature first wherever it could
+ * (mfs_bundle_verify does both in the right order).
+ *
+ * in      untrusted bytes, borrowed
+ * out     NULL on failure; release with mfs_manifest_free()
+ * errors  LIMIT_EXCEEDED, MALFORMED (names the field: "files[3].size"), NO_MEMORY
+ */
+enum mfs_code mfs_manifest_parse(struct mfs_span in, struct mfs_manifest **out, struct mfs_err *err);
+void mfs_manifest_free(struct mfs_manifest *m);
+MFS_DEFINE_CLEANUP(manifest, struct mfs_manifest, mfs_manifest_free)
+
+/* Index of a file by name, or -1. */
+ssize_t mfs_manifest_find(const struct mfs_manifest *m, const char *name);
+
+/* Length of a chunk table in bytes: 0 for chunks <= 1. */
+uint64_t mfs_table_length(uint64_t chunks);
+
+/* ---- trust and signatures ------------------------------------------------------------------- */
+
+struct mfs_trust; /* the trust list: keys with epoch and scope. Immutable after filling. */
+enum mfs_code mfs_trust_new(struct mfs_trust **out, struct mfs_err *err);
+void mfs_trust_free(struct mfs_trust *t);
+MFS_DEFINE_CLEANUP(trust, struct mfs_trust, mfs_trust_free)
+
+/*
+ * Add a public key (PEM SubjectPublicKeyInfo, Ed25519 or P-256).
+ *
+ * what    name of the source for messages (a path)
+ * epoch   >= 1; signatures of a manifest whose key_epoch differs are KEY_UNTRUSTED
+ * models  NULL-terminated list of model_ids, or NULL for every model; copied
+ * errors  CONFIG_INVALID (not a key, wrong type, twice), LIMIT_EXCEEDED, NO_MEMORY
+ */
+enum mfs_code mfs_trust_add_pem(struct mfs_trust *t, const char *what, struct mfs_span pem, int64_t epoch,
+	const char *const *models, struct mfs_err *err);
+size_t mfs_trust_count(const struct mfs_trust *t);
+const struct mfs_sha256 *mfs_trust_key_id(const struct mfs_trust *t, size_t i);
+int64_t mfs_trust_epoch(const struct mfs_trust *t, size_t i);
+
+/* key id of a PEM public key: SHA-256 of its DER SubjectPublicKeyInfo. */
+enum mfs_code mfs_key_id_pem(struct mfs_span pem, struct mfs_sha256 *out, struct mfs_err *err);
+
+struct mfs_signature {
+	struct mfs_sha256 key_id; /* for signature.sig: key_ids[0], filled by the callee when zero */
+	struct mfs_span bytes;
+};
+
+/*
+ * Verify a manifest end to end: caps, signatures over the received bytes, parse, key scope.
+ * The key_ids are read from the bytes only to select keys; nothing else is used before a
+ * threshold of distinct trusted keys has verified.
+ *
+ * sigs       signature.sig first (key_id all zero), then signature.<key_id>.sig
+ * threshold  >= 1 distinct keys of the list that must verify, in scope and epoch
+ * key_id_out may be NULL: the first key that verified
+ * errors     SIGNATURE_INVALID (no signature, or a trusted key's signature is wrong),
+ *            KEY_UNTRUSTED (unknown key, wrong epoch or scope, threshold), MALFORMED, LIMIT_EXCEEDED
+ */
+enum mfs_code mfs_bundle_verify(struct mfs_span manifest, const struct mfs_signature *sigs, size_t n_sigs,
+	const struct mfs_trust *trust, unsigned threshold, struct mfs_manifest **out,
+	struct mfs_sha256 *key_id_out, struct mfs_err *err);
+
+/* ---- keys (formats 4) ------------------------------------------------------------------------ */
+
+struct mfs_key { /* 32 secret bytes; wipe with mfs_key_wipe */
+	uint8_t b[MFS_KEY_LEN];
+};
+void mfs_key_wipe(struct mfs_key *k);
+
+enum mfs_code mfs_content_key_id(const struct mfs_key *k, struct mfs_sha256 *out, struct mfs_err *err);
+enum mfs_code mfs_model_key_id(const struct mfs_key *k, struct mfs_sha256 *out, struct mfs_err *err);
+
+/* A model key file: exactly 32 raw bytes, or 64 hex digits and an optional newline. CONFIG_INVALID. */
+enum mfs_code mfs_model_key_parse(const char *what, struct mfs_span in, struct mfs_key *out, struct mfs_err *err);
+
+enum mfs_code mfs_kwp_wrap(const struct mfs_key *model_key, const struct mfs_key *content_key, uint8_t out[40],
+	struct mfs_err *err);
+
+/*
+ * The content key of a manifest by one model key.
+ * errors  KEY_UNAVAILABLE (no wrap for this model key), DECRYPT_FAILED (the wrap does not open,
+ *         or the key is not the one that content_key_id names)
+ */
+enum mfs_code mfs_content_key_unwrap(const struct mfs_manifest *m, const struct mfs_key *model_key,
+	struct mfs_key *out, struct mfs_err *err);
+
+/* salt = HMAC(HKDF(content key, "modelfs/1 salt"), info || SHA-256(plaintext)) */
+enum mfs_code mfs_file_salt(const struct mfs_key *content_key, enum mfs_cipher cipher, const char *model_id,
+	const char *name, uint32_t chunk_size, const struct mfs_sha256 *plaintext_sha256, struct mfs_sha256 *salt,
+	struct mfs_err *err);
+
+enum mfs_code mfs_file_key(const struct mfs_key *content_key, const struct mfs_sha256 *salt, enum mfs_cipher cipher,
+	const char *model_id, const char *name, uint32_t chunk_size, struct mfs_key *out, struct mfs_err *err);
+
+/* ---- chunks ------------------------------------------------------------------------------------ */
+
+/*
+ * A chunk table, verified against the manifest. Keeps a malloc'd copy of its bytes (48 per
+ * chunk), or a synthetic single entry made from the manifest for files of one chunk. Immutable.
+ */
+struct mfs_table {
+	const struct mfs_file *file; /* borrowed */
+	uint64_t chunks;
+	uint8_t *entries; /* chunks * 48 */
+};
+
+/*
+ * in      the table's bytes (empty for a file of at most one chunk)
+ * errors  HASH_MISMATCH (differs from chunks_sha256), MALFORMED, NO_MEMORY
+ */
+enum mfs_code mfs_table_load(const struct mfs_file *f, struct mfs_span in, struct mfs_table **out,
+	struct mfs_err *err);
+void mfs_table_free(struct mfs_table *t);
+MFS_DEFINE_CLEANUP(table, struct mfs_table, mfs_table_free)
+
+/* Bytes of chunk i: chunk_size, or the rest for the last one. */
+uint32_t mfs_chunk_length(const struct mfs_file *f, uint64_t i);
+
+/*
+ * What one thread needs to open chunks of one file: contexts, and the file key when encrypted.
+ * One thread at a time. Cheap to keep, some 2 us to make.
+ */
+struct mfs_opener;
+enum mfs_code mfs_opener_new(enum mfs_cipher cipher, const struct mfs_key *file_key, struct mfs_opener **out,
+	struct mfs_err *err);
+/* Change to another file (same thread). file_key NULL for a plain file. */
+enum mfs_code mfs_opener_rekey(struct mfs_opener *o, enum mfs_cipher cipher, const struct mfs_key *file_key,
+	struct mfs_err *err);
+void mfs_opener_free(struct mfs_opener *o);
+MFS_DEFINE_CLEANUP(opener, struct mfs_opener, mfs_opener_free)
+
+/*
+ * Verify one stored chunk against the table and open it. The only way to plaintext.
+ *
+ * stored     exactly mfs_chunk_length() bytes as read from disk, in memory nobody else can write
+ * plaintext  room for as many bytes; may equal stored.p (in place). For a plain file the bytes
+ *            are copied unless it is the same buffer. Wiped on failure.
+ * errors     HASH_MISMATCH (says the chunk), DECRYPT_FAILED, INTERNAL
+ */
+enum mfs_code mfs_chunk_open(struct mfs_opener *o, const struct mfs_table *t, uint64_t i, struct mfs_span stored,
+	uint8_t *plaintext, struct mfs_err *err);
+
+/* Only the hash, without a key: what a store, a repair or `verify` without keys asks. */
+enum mfs_code mfs_chunk_verify(struct mfs_opener *o, const struct mfs_table *t, uint64_t i, struct mfs_span stored,
+	struct mfs_err *err);
+
+/*
+ * The publisher's side: encrypt (or copy) one chunk and make its table entry.
+ * entry receives SHA-256 of the stored chunk and the tag (zero when plain).
+ */
+enum mfs_code mfs_chunk_seal(struct mfs_opener *o, uint64_t i, struct mfs_span plaintext, uint8_t *stored,
+	uint8_t entry[MFS_TABLE_ENTRY], struct mfs_err *err);
+
+/* Header of a chunk table. */
+void mfs_table_header(uint8_t out[MFS_TABLE_HEADER], uint32_t chunk_size, uint64_t size, uint64_t chunks);
+
+/* ---- compatibility ------------------------------------------------------------------------------- */
+
+struct mfs_device { /* what the host says of itself; strings borrowed, may be NULL */
+	const char *platform;  /* "linux/amd64" */
+	uint64_t memory;       /* bytes */
+	uint64_t page_size;    /* bytes */
+	const struct mfs_range *labels; size_t n_labels;     /* name, value in min */
+	const struct mfs_range *apps; size_t n_apps;         /* name, version in min */
+	const struct mfs_range *runtimes; size_t n_runtimes; /* name, version in min */
+	struct mfs_sha256 input_schema, output_schema, preprocess; /* what the application expects; zero = any */
+};
+
+/* errors INCOMPATIBLE_RUNTIME, INCOMPATIBLE_SCHEMA; the message names the field, wanted and found. */
+enum mfs_code mfs_compat_check(const struct mfs_manifest *m, const struct mfs_device *d, struct mfs_err *err);
+
+/* ---- trusted state: documents (formats 8; modelfs-state(5)) --------------------------------------- */
+
+/*
+ * Frame around a state document: magic, kind, generation, length, XXH3-128 over all of it (torn
+ * writes), HMAC-SHA256 under the state key (attackers). Kinds: "anchor", "cycle".
+ */
+enum mfs_state_kind { MFS_STATE_ANCHOR = 1, MFS_STATE_CYCLE = 2 };
+
+enum mfs_code mfs_state_seal(enum mfs_state_kind kind, uint64_t generation, struct mfs_span json,
+	const struct mfs_key *state_key, uint8_t **out, size_t *len, struct mfs_err *err);
+
+/*
+ * errors  MALFORMED (torn, short, surplus, wrong kind), STATE_REPLAYED is the caller's to say,
+ *         SIGNATURE_INVALID (HMAC), LIMIT_EXCEEDED
+ */
+enum mfs_code mfs_state_open(enum mfs_state_kind kind, struct mfs_span in, const struct mfs_key *state_key,
+	uint64_t *generation, struct mfs_span *json, struct mfs_err *err);
+
+struct mfs_vref { /* one version as the anchor knows it */
+	struct mfs_sha256 manifest;
+	char version[MFS_VERSION_MAX + 1];
+	char variant[MFS_VARIANT_MAX + 1];
+	int64_t release, key_epoch;
+};
+
+struct mfs_anchor_model {
+	char id[MFS_ID_MAX + 1];       /* local name: the folder in the mount */
+	char model_id[MFS_ID_MAX + 1]; /* of the manifests */
+	int64_t floor_epoch, floor_release;  /* committed floor; 0, 0 before the first */
+	struct mfs_sha256 floor_manifest;
+	struct mfs_vref active;   /* manifest zero: none */
+	struct mfs_vref previous; /* manifest zero: none */
+	struct mfs_vref *retained; size_t n_retained; /* newest first; includes previous, not active */
+	struct mfs_vref *known; size_t n_known; /* every (version, variant) seen here, newest first, at most 256 */
+	struct mfs_bad { struct mfs_sha256 manifest; enum mfs_code why; } *bad; size_t n_bad;
+	int64_t min_release, min_key_epoch; /* of the policy; 0 without */
+	struct mfs_sha256 *revoked; size_t n_revoked;
+	char *policy_json; /* sequence, hash and the rest of the policy part, kept verbatim; NULL without */
+};
+
+struct mfs_anchor {
+	struct mfs_anchor_model *models; size_t n_models; /* sorted by id */
+	char *extra_json; /* TUF versions, trust list and unknown minor fields, kept verbatim; NULL without */
+};
+
+enum mfs_code mfs_anchor_parse(struct mfs_span json, struct mfs_anchor **out, struct mfs_err *err);
+enum mfs_code mfs_anchor_json(const struct mfs_anchor *a, char **out, size_t *len, struct mfs_err *err);
+enum mfs_code mfs_anchor_copy(const struct mfs_anchor *a, struct mfs_anchor **out, struct mfs_err *err);
+void mfs_anchor_free(struct mfs_anchor *a);
+MFS_DEFINE_CLEANUP(anchor, struct mfs_anchor, mfs_anchor_free)
+
+/* The model's record, or NULL. _add creates an empty one (id, model_id), keeping the order. */
+struct mfs_anchor_model *mfs_anchor_find(const struct mfs_anchor *a, const char *id);
+enum mfs_code mfs_anchor_add(struct mfs_anchor *a, const char *id, const char *model_id,
+	struct mfs_anchor_model **out, struct mfs_err *err);
+
+/* ---- decisions (design 5) ---------------------------------------------------------------------------- */
+
+struct mfs_minimum { /* the configuration's own minimum; 0 without */
+	int64_t min_release, min_key_epoch;
+};
+
+enum mfs_install { MFS_INSTALL_NEW, MFS_INSTALL_SAME /* already active: repair its blobs at most */ };
+
+/*
+ * May this verified manifest become active by installation?
+ *
+ * st      the model's record; NULL on first contact
+ * errors  ROLLBACK_ATTEMPT (at or below the floor or the active version; names both and points to
+ *         `modelfs rollback`), POLICY_REJECTED (second manifest for a known version, below a minimum),
+ *         REVOKED, KNOWN_BAD, MALFORMED (model_id differs)
+ */
+enum mfs_code mfs_decide_install(const struct mfs_anchor_model *st, const char *model_id,
+	const struct mfs_manifest *m, const struct mfs_minimum *min, enum mfs_install *how, struct mfs_err *err);
+
+/* May this retained version be served or gone back to (rollback, start)? Same errors. */
+enum mfs_code mfs_decide_retained(const struct mfs_anchor_model *st, const struct mfs_vref *v,
+	const struct mfs_minimum *min, struct mfs_err *err);
+
+/*
+ * Record an activation in st: previous = old active, retained list and floor updated (the floor only
+ * ever rises), at most `retain` previous versions kept.
+ */
+enum mfs_code mfs_anchor_activate(struct mfs_anchor_model *st, const struct mfs_manifest *m, unsigned retain,
+	bool commit, struct mfs_err *err);
+
+/*
+ * Go back to `previous`, or to the newest retained version that mfs_decide_retained allows.
+ * errors  ROLLBACK_TRIGGERED never; NOT_SELECTED (nothing to go back to)
+ */
+enum mfs_code mfs_anchor_rollback(struct mfs_anchor_model *st, const struct mfs_minimum *min, struct mfs_err *err);
+
+#endif
