@@ -122,7 +122,13 @@ bool mfs_code_from_name(const char *name, enum mfs_code *out);
  */
 const char *mfs_escape(char *out, size_t cap, const char *in, size_t len);
 
+static inline size_t
+mfs_esc_len(const char *s)
+{
+	return s != NULL ? __builtin_strlen(s) : 0;
+}
+
 /* printf("%s", MFS_ESC(name)): a short-lived escaped copy valid until the end of the block. */
-#define MFS_ESC(s) mfs_escape((char[160]){ 0 }, 160, (s), (s) ? __builtin_strlen(s) : 0)
+#define MFS_ESC(s) mfs_escape((char[160]){ 0 }, 160, (s), mfs_esc_len(s))
 
 #endif
