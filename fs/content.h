@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * content.h - verified plaintext of one file of one version, and the paged read path.
+ *
+ * Every byte returned was verified after its last read from disk. A chunk is decrypted once
+ * for concurrent readers (in-flight table). No lock is held across disk I/O or a wait.
+ */
+#ifndef MFS_CONTENT_H
+#define MFS_CONTENT_H
+
+#include "store.h"
+
+struct mfs_cache; /* plaintext chunks in memory that is never swapped and not dumped; shared by all contents */
+
+/*
+ * bytes       budget (8 to 32 MiB)
+ * scratch_fd  a file on keeper's noswap tmpfs to map as buffer memory, or -1: anonymous, mlock'ed
+ *             as far as RLIMIT_MEMLOCK allows
+ */
+enum mfs_code mfs_cache_new(size_t bytes, int scratch_fd, struct mfs_cache **out, struct mfs_err *err);
+void mfs_cache_free(struct mfs_cache *c);
+
+struct mfs_content; /* one file; refcounted; immutable but for lazily loaded table and descriptors */
+
+/*
+ * Nothing is read from the store here: descriptor and chunk table are opened and verified at the
+ * first read (nothing is rehashed at mount).
+ *
+ * m            must outlive the content (the version holds both)
+ * content_key  NULL for a plain version
+ */
+enum mfs_code mfs_content_new(struct mfs_store *s, struct mfs_cache *cache, const struct mfs_manifest *m, size_t file,
+	const struct mfs_key *content_key, struct mfs_content **out, struct mfs_err *err);
+void mfs_content_free(struct mfs_content *c);
+
+/*
+ * Read plaintext. Clamped to the file's size; *got 0 at its end.
+ *
+ * buf     4096-aligned is fastest (whole chunks are decrypted straight into it)
+ * errors  HASH_MISMATCH, DECRYPT_FAILED, IO, KEY_UNAVAILABLE, NO_MEMORY. Nothing of buf may be
+ *         used then.
+ * threads any number at a time on one content
+ */
+enum mfs_code mfs_content_read(struct mfs_content *c, void *buf, size_t len, uint64_t off, size_t *got,
+	struct mfs_err *err);
+
+/*
+ * Verify and decrypt the whole file into fd (a file on keeper's tmpfs, already of full size), in parallel.
+ * threads  number of workers, 0: one per core
+ * cancel   may be NULL; polled between chunks: nonzero ends with CONDITION_UNMET
+ * done     may be NULL; bytes finished so far
+ */
+enum mfs_code mfs_content_fill(struct mfs_content *c, int fd, unsigned threads, const _Atomic int *cancel,
+	_Atomic uint64_t *done, struct mfs_err *err);
+
+/* Check every stored byte against the signed hashes, with the key the tags too; plaintext is discarded. */
+enum mfs_code mfs_content_check(struct mfs_content *c, unsigned threads, const _Atomic int *cancel,
+	_Atomic uint64_t *done, struct mfs_err *err);
+
+/* Called once per failed chunk read (from a reader's thread, no lock held). */
+typedef void mfs_content_failed_fn(void *user, const struct mfs_content *c, uint64_t chunk, const struct mfs_err *err);
+void mfs_cache_on_failure(struct mfs_cache *c, mfs_content_failed_fn *fn, void *user);
+
+const struct mfs_manifest *mfs_content_manifest(const struct mfs_content *c);
+size_t mfs_content_file(const struct mfs_content *c);
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * keys.h - trust keys and model keys of one process.
+ *
+ * Opened as root before the sandbox (keeper opens the files and passes descriptors, or a
+ * command opens them itself), parsed after it. Secrets live in OpenSSL's secure heap or locked
+ * memory and are wiped.
+ */
+#ifndef MFS_KEYS_H
+#define MFS_KEYS_H
+
+#include "config.h"
+
+/*
+ * One descriptor per configured key file. An absent model key is -1 with its reason kept: that
+ * model is KEY_UNAVAILABLE, the others are served. An absent trust key is an error.
+ */
+struct mfs_key_fds {
+	int *trust;  /* config->n_keys */
+	int *model;  /* config->n_models; -1 where none is configured or it cannot be opened */
+	int state;   /* the state key */
+};
+
+enum mfs_code mfs_key_fds_open(const struct mfs_config *c, int state_dirfd, struct mfs_key_fds *out,
+	struct mfs_err *err);
+void mfs_key_fds_close(const struct mfs_config *c, struct mfs_key_fds *k);
+
+struct mfs_keys; /* immutable after load; threads any */
+enum mfs_code mfs_keys_load(const struct mfs_config *c, const struct mfs_key_fds *fds, struct mfs_keys **out,
+	struct mfs_err *err);
+void mfs_keys_free(struct mfs_keys *k);
+MFS_DEFINE_CLEANUP(keys, struct mfs_keys, mfs_keys_free)
+
+const struct mfs_trust *mfs_keys_trust(const struct mfs_keys *k);
+const struct mfs_key *mfs_keys_state(const struct mfs_keys *k);
+
+/*
+ * The content key of a manifest for configured model i.
+ * errors  KEY_UNAVAILABLE (no model key, or none of the wraps is for it), DECRYPT_FAILED
+ */
+enum mfs_code mfs_keys_content(const struct mfs_keys *k, size_t model, const struct mfs_manifest *m,
+	struct mfs_key *out, struct mfs_err *err);
+
+#endif

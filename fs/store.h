@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * store.h - the store: content-addressed blobs and a second copy of manifests.
+ *
+ *	blobs/sha256/ab/<hash>             payloads and chunk tables as stored (ciphertext or plain)
+ *	manifests/<hash>/manifest.json, signature.sig, signature.<key_id>.sig
+ *	staging/                           temporaries: emptied at open by whoever holds the lock
+ *	install.lock                       held by who adds blobs; gc takes it too
+ *
+ * May be deleted at any time: blobs are fetched or installed again. Nothing here is trusted:
+ * every byte is verified after its last read. Threads any; the folder is owned by serve's uid.
+ */
+#ifndef MFS_STORE_H
+#define MFS_STORE_H
+
+#include <sys/statvfs.h>
+
+#include "mfs_verify.h"
+
+struct mfs_store;
+
+/*
+ * dirfd    the store's folder, already open (before the sandbox); duplicated
+ * seeds    read-only folders of the same layout (or of bundles), consulted after the store; may be empty
+ * errors   IO
+ */
+enum mfs_code mfs_store_open(int dirfd, const int *seeds, size_t n_seeds, struct mfs_store **out,
+	struct mfs_err *err);
+void mfs_store_close(struct mfs_store *s);
+MFS_DEFINE_CLEANUP(store, struct mfs_store, mfs_store_close)
+
+/* Remove what an interrupted installation left in staging/. Only for the holder of install.lock. */
+enum mfs_code mfs_store_clean(struct mfs_store *s, struct mfs_err *err);
+
+/* A blob's descriptor with extra open flags (O_DIRECT); -1 with errno. Regular files only. */
+int mfs_store_blob_open(struct mfs_store *s, const struct mfs_sha256 *hash, int flags);
+bool mfs_store_blob_has(struct mfs_store *s, const struct mfs_sha256 *hash, uint64_t size);
+
+/*
+ * Add a blob. Bytes are written to a temporary in staging/, hashed as they come; commit compares
+ * the whole hash and size, fsyncs, renames into place and fsyncs the folder. A put that is not
+ * committed leaves nothing. One thread per put.
+ *
+ * errors  INSUFFICIENT_STORAGE, HASH_MISMATCH, IO
+ */
+struct mfs_put;
+enum mfs_code mfs_put_begin(struct mfs_store *s, const struct mfs_sha256 *hash, uint64_t size, struct mfs_put **out,
+	struct mfs_err *err);
+enum mfs_code mfs_put_write(struct mfs_put *p, const void *buf, size_t n, struct mfs_err *err); /* zero blocks become holes */
+enum mfs_code mfs_put_commit(struct mfs_put *p, struct mfs_err *err); /* p stays to be freed */
+void mfs_put_free(struct mfs_put *p);
+MFS_DEFINE_CLEANUP(put, struct mfs_put, mfs_put_free)
+
+struct mfs_signed { /* a manifest and its signatures as received; malloc'd */
+	uint8_t *manifest; size_t manifest_len;
+	uint8_t *sig; size_t sig_len; /* signature.sig */
+	struct mfs_signed_extra { struct mfs_sha256 key_id; uint8_t *bytes; size_t len; } *extra; size_t n_extra;
+};
+void mfs_signed_free(struct mfs_signed *s); /* the contents; s itself is the caller's */
+
+/* Both copies (state and store) of what was signed, by folder descriptor: `manifests/<hash>/` below it. */
+enum mfs_code mfs_signed_put(int dirfd, const struct mfs_sha256 *id, const struct mfs_signed *s, struct mfs_err *err);
+enum mfs_code mfs_signed_get(int dirfd, const struct mfs_sha256 *id, struct mfs_signed *out, struct mfs_err *err);
+enum mfs_code mfs_signed_remove(int dirfd, const struct mfs_sha256 *id, struct mfs_err *err);
+/* Every manifest hash below dirfd (malloc'd array). */
+enum mfs_code mfs_signed_list(int dirfd, struct mfs_sha256 **out, size_t *n, struct mfs_err *err);
+
+int mfs_store_dirfd(const struct mfs_store *s);
+
+/* Remove blobs that `keep` (sorted) does not name and that are older than the start of the scan. */
+enum mfs_code mfs_store_gc(struct mfs_store *s, const struct mfs_sha256 *keep, size_t n_keep, uint64_t *freed,
+	size_t *removed, struct mfs_err *err);
+
+/* Bytes held by blobs (allocated size). */
+enum mfs_code mfs_store_usage(struct mfs_store *s, uint64_t *bytes, struct mfs_err *err);
+
+#endif
