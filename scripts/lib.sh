@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+# Sourced by the scripts and by tests/run. Needs bash.
+# shellcheck shell=bash
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { printf '%s\n' "$*"; }
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+cores() { nproc 2>/dev/null || echo 2; }
+
+# work NAME: make a private folder $work and remove it, with all that still runs or is mounted
+# below it, when the script ends, fails or is interrupted. `at_exit COMMAND` adds to the ending.
+jobs_started=()
+at_exit_commands=()
+at_exit() { at_exit_commands=("$*" "${at_exit_commands[@]}"); }
+work() {
+	work=$(mktemp -d "${TMPDIR:-/tmp}/modelfs-$1.XXXXXX")
+	trap finish EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+}
+
+finish() {
+	local rc=$? c p
+	trap '' INT TERM HUP
+	trap - EXIT
+	set +e
+	for p in "${jobs_started[@]}"; do kill -TERM "$p" 2>/dev/null; done
+	for p in "${jobs_started[@]}"; do wait "$p" 2>/dev/null; done
+	for c in "${at_exit_commands[@]}"; do eval "$c"; done
+	sweep "$work"
+	rm -rf --one-file-system "$work"
+	exit "$rc"
+}
+
+mounts_below() { awk -v d="$1/" 'index($5 "/", d) == 1 {print $5}' /proc/self/mountinfo | sort -r; }
+
+# Processes that carry this private folder in their command line (it is unique to one run).
+pids_below() {
+	local p
+	for p in /proc/[0-9]*; do
+		[ "${p#/proc/}" != "$$" ] || continue
+		if tr '\0' ' ' <"$p/cmdline" 2>/dev/null | grep -qF -- "$1/"; then echo "${p#/proc/}"; fi
+	done
+}
+
+# sweep FOLDER: end and unmount what was left below a private folder. Says what it found.
+sweep() {
+	local m p left=0 i
+	for m in $(mounts_below "$1"); do
+		left=1
+		say "left mounted: $m"
+		timeout 10 umount "$m" 2>/dev/null || timeout 10 umount -f -l "$m" 2>/dev/null || umount -l "$m"
+	done
+	for p in $(pids_below "$1"); do
+		[ "$p" != "$BASHPID" ] || continue
+		[ -d "/proc/$p" ] || continue
+		for i in 1 2 3 4 5 6 7 8 9 10; do [ -d "/proc/$p" ] || continue 2; sleep 0.1; done
+		left=1
+		say "left running: $p $(tr '\0' ' ' <"/proc/$p/cmdline" 2>/dev/null | cut -c1-120)"
+		kill -TERM "$p" 2>/dev/null
+		for i in 1 2 3 4 5 6 7 8 9 10; do [ -d "/proc/$p" ] || break; sleep 0.2; done
+		kill -KILL "$p" 2>/dev/null
+	done
+	return "$left"
+}
+
+# quietly LOG COMMAND...: output to LOG; on failure its end is shown.
+quietly() {
+	local log=$1 rc=0
+	shift
+	"$@" >>"$log" 2>&1 </dev/null || rc=$?
+	if [ "$rc" -ne 0 ]; then
+		tail -n 40 "$log" >&2
+		printf '%s: failed (%s): %s; whole log: %s\n' "${0##*/}" "$rc" "$*" "$log" >&2
+	fi
+	return "$rc"
+}
