@@ -1,8 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "error.h"
+/* main.c - the modelfs command: dispatch by a table. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd.h"
+
+static const struct mfs_cmd commands[] = {
+	{ NULL, NULL, NULL, NULL, false },
+};
+
+static void
+help(FILE *out)
+{
+	fprintf(out, "usage: modelfs COMMAND [-c FILE] [ARGUMENTS]\n\n"
+		     "A filesystem that shows only verified models.\n\n");
+	for (const struct mfs_cmd *c = commands; c->name != NULL; c++)
+		if (!c->internal)
+			fprintf(out, "  %-10s %-28s %s\n", c->name, c->args, c->help);
+	fprintf(out, "\nSee modelfs(8).\n");
+}
 
 int
-main(void)
+mfs_cmd_usage(const struct mfs_cmd *cmd)
 {
+	fprintf(stderr, "usage: modelfs %s %s\n", cmd->name, cmd->args);
+	return MFS_EXIT_USAGE;
+}
+
+int
+mfs_cmd_fail(const char *command, const struct mfs_err *err)
+{
+	fprintf(stderr, "modelfs: %s: %s: %s\n", command, mfs_code_name(err->code), err->msg);
+	return (int)mfs_code_exit(err->code);
+}
+
+int
+main(int argc, char **argv)
+{
+	if (argc < 2) {
+		help(stderr);
+		return MFS_EXIT_USAGE;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+		help(stdout);
+		return MFS_EXIT_DONE;
+	}
+	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+		printf("modelfs %s\n", PACKAGE_VERSION);
+		return MFS_EXIT_DONE;
+	}
+	for (const struct mfs_cmd *c = commands; c->name != NULL; c++)
+		if (strcmp(argv[1], c->name) == 0)
+			return c->run(argc - 1, argv + 1);
+	fprintf(stderr, "modelfs: no command '%s'; see 'modelfs --help'\n", MFS_ESC(argv[1]));
 	return MFS_EXIT_USAGE;
 }

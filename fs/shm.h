@@ -1,1 +1,110 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shm.h - memory that keeper creates (a memfd) and every serve maps: what must survive a crash
+ * of serve. keeper reads from it only what is marked so and treats it as untrusted; serve owns
+ * the rest. Layout changes bump MFS_SHM_LAYOUT: a keeper never hands it to another layout.
+ *
+ * Cleared to zero at creation; zero means free everywhere.
+ */
+#ifndef MFS_SHM_H
+#define MFS_SHM_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "mfs_verify.h"
+
+#define MFS_SHM_MAGIC   0x4d465348u /* "MFSH" */
+#define MFS_SHM_LAYOUT  1u
+#define MFS_SLOTS       128u      /* requests in flight; more wait in the kernel */
+#define MFS_SLOT_BYTES  8192u     /* FUSE_MIN_READ_BUFFER; max_write is 4096 */
+#define MFS_HANDLES     32768u    /* open files; beyond: ENFILE */
+#define MFS_EXPOSURES   4096u     /* live (version, exposure, tier) */
+#define MFS_RESIDENTS   4096u     /* resident files */
+#define MFS_SNAPS       64u       /* open snapshots of status files */
+#define MFS_SNAP_BYTES  (1u << 20)
+#define MFS_SHM_MODELS  1024u     /* configured models */
+
+/*
+ * A request slot. buf is read straight from /dev/fuse: `in` fuse_in_header first. Before the
+ * read hdr.len is set to 0, after the reply was written it is set to 0 again: nonzero means a
+ * request that still wants an answer. attempts counts the serves that took it over.
+ */
+struct mfs_shm_slot {
+	_Atomic uint32_t attempts;
+	uint32_t pad[15]; /* own cache line */
+	uint8_t buf[MFS_SLOT_BYTES] __attribute__((aligned(64)));
+};
+
+/* fh = (low 32 bits of the OPEN's unique) << 32 | index; written before the reply, 0 when free. */
+struct mfs_shm_handle {
+	_Atomic uint64_t fh;
+	uint64_t node;
+	uint32_t exposure; /* index + 1, or 0: not a payload file */
+	uint32_t snap;     /* index + 1, or 0 */
+};
+
+enum mfs_exposure_state { MFS_EXPOSURE_FREE, MFS_EXPOSURE_LIVE };
+
+/* One exposure of one version: the node ids of its files follow from it. */
+struct mfs_shm_exposure {
+	_Atomic uint32_t state;
+	uint32_t tier;  /* enum mfs_tier */
+	uint64_t exposure;
+	struct mfs_sha256 manifest;
+	char model[MFS_ID_MAX + 1]; /* local id */
+};
+
+enum mfs_resident_state { MFS_RESIDENT_FREE, MFS_RESIDENT_FILLING, MFS_RESIDENT_READY };
+
+/* A resident file: `slot` of the verbs of klink.h is the index. */
+struct mfs_shm_resident {
+	_Atomic uint32_t state;
+	uint32_t exposure; /* index + 1 */
+	uint32_t file;     /* index in the manifest */
+	int32_t backing_id; /* valid when READY */
+	uint64_t size;
+};
+
+struct mfs_shm_snap {
+	_Atomic uint32_t used; /* 1 while a handle refers to it */
+	uint32_t len;
+};
+
+struct mfs_shm_model { /* by index in the configuration */
+	_Atomic uint32_t fill_deaths; /* serves that died while filling it */
+	_Atomic uint32_t filling;     /* set during a fill */
+};
+
+struct mfs_shm {
+	uint32_t magic, layout;
+	uint64_t total; /* bytes of the whole mapping */
+
+	/* keeper writes, serve reads */
+	uint32_t init_in_len, init_out_len;
+	uint8_t init_in[512];   /* the INIT request as read */
+	uint8_t init_out[256];  /* keeper's reply, header included */
+	uint32_t passthrough;   /* kernel and tmpfs allow the resident tier */
+	uint32_t noswap;
+	uint32_t kernel_resend; /* NOTIFY_RESEND exists and is not disabled by a test */
+	uint64_t tmpfs_size;    /* bytes: size= of the resident tmpfs */
+	uint32_t read_ahead_kb; /* in effect; 0 could not be set */
+	uint32_t rootless;
+	int64_t mounted_at;     /* seconds since the epoch */
+	_Atomic uint32_t serve_pid;
+	_Atomic uint32_t serve_restarts;
+	_Atomic uint32_t toucher; /* pid allowed to write `generation`; 0 none */
+
+	/* serve writes */
+	_Atomic uint64_t taken_over; /* requests answered by a successor */
+	_Atomic uint64_t chunk_failures;
+	struct mfs_shm_model models[MFS_SHM_MODELS];
+	struct mfs_shm_exposure exposures[MFS_EXPOSURES];
+	struct mfs_shm_resident residents[MFS_RESIDENTS];
+	struct mfs_shm_handle handles[MFS_HANDLES];
+	struct mfs_shm_snap snaps[MFS_SNAPS];
+	struct mfs_shm_slot slots[MFS_SLOTS];
+	uint8_t snap_bytes[MFS_SNAPS][MFS_SNAP_BYTES] __attribute__((aligned(4096)));
+};
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * serve.h - the context of the serve process: built once at start in the order of the fields,
+ * torn down in reverse. The pointers do not change while requests are served.
+ */
+#ifndef MFS_SERVE_H
+#define MFS_SERVE_H
+
+#include "control.h"
+#include "engine.h"
+#include "klink.h"
+#include "residency.h"
+#include "sandbox.h"
+#include "session.h"
+#include "status.h"
+#include "tree.h"
+
+struct mfs_serve {
+	struct mfs_config *config;
+	struct mfs_shm *shm;
+	struct mfs_keys *keys;
+	struct mfs_store *store;
+	struct mfs_cache *cache;
+	struct mfs_events *events;
+	struct mfs_engine *engine;
+	struct mfs_tree *tree;
+	struct mfs_klink *klink;
+	struct mfs_session *session;
+	struct mfs_residency *residency;
+	struct mfs_control *control;
+	struct mfs_sandbox_report sandbox;
+	int state_dirfd;
+	int64_t started_ms; /* CLOCK_BOOTTIME */
+};
+
+#endif

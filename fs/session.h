@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * session.h - serve's end of /dev/fuse: INIT replay, request slots in shared memory, own receive
+ * loop in which one thread is always free for metadata.
+ */
+#ifndef MFS_SESSION_H
+#define MFS_SESSION_H
+
+#include <fuse_lowlevel.h>
+
+#include "shm.h"
+
+struct mfs_session;
+
+/*
+ * Make a libfuse session on the connection, replay the saved INIT and compare its (swallowed)
+ * reply with keeper's. errors INTERNAL (they differ), NO_MEMORY
+ */
+enum mfs_code mfs_session_new(int dev, struct mfs_shm *shm, const struct fuse_lowlevel_ops *ops, void *user,
+	struct mfs_session **out, struct mfs_err *err);
+
+/* Answer the full slots a dead predecessor left, RESEND where it exists, then run `threads` threads. */
+enum mfs_code mfs_session_start(struct mfs_session *s, unsigned threads, struct mfs_err *err);
+
+/* Stop receiving, finish what is in flight, join. The connection stays with keeper. */
+void mfs_session_stop(struct mfs_session *s);
+void mfs_session_free(struct mfs_session *s);
+
+/*
+ * Called by the read operation: may this thread do slow work (disk, crypto) now? True: do it and
+ * call mfs_session_slow_end(). False: it was the last thread free for metadata; fn(arg) will be
+ * run by another thread that may (the operation returns without replying).
+ */
+bool mfs_session_slow_begin(struct mfs_session *s, void (*fn)(void *arg), void *arg);
+void mfs_session_slow_end(struct mfs_session *s);
+
+#endif

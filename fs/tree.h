@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tree.h - the mounted tree of interface.md section 1: nodes, links, folders, handles, pins.
+ *
+ * The published view of a model is replaced as a whole (mfs_tree_publish); a request sees the old
+ * view or the new one. Node ids are pure functions of what they name, so every serve has the same.
+ * Threads any.
+ */
+#ifndef MFS_TREE_H
+#define MFS_TREE_H
+
+#include <fuse_lowlevel.h>
+
+#include "shm.h"
+#include "version.h"
+
+struct mfs_serve;
+struct mfs_tree;
+
+struct mfs_exposed {
+	struct mfs_version *v; /* a reference is taken */
+	uint32_t exposure_index; /* in shm->exposures: exposure number and tier */
+	bool active, previous;
+	int64_t activated_ns;
+};
+
+enum mfs_code mfs_tree_new(struct mfs_serve *s, struct mfs_tree **out, struct mfs_err *err);
+void mfs_tree_free(struct mfs_tree *t);
+
+/* Replace what model i shows. Counts as a swap when the active manifest changed. */
+enum mfs_code mfs_tree_publish(struct mfs_tree *t, size_t i, const struct mfs_exposed *versions, size_t n,
+	uint64_t generation, struct mfs_err *err);
+
+/*
+ * Keep answering for a version that is no longer shown: its nodes may still be open (called at
+ * start for exposures found in shm that belong to no published version).
+ */
+enum mfs_code mfs_tree_keep(struct mfs_tree *t, size_t i, const struct mfs_exposed *version, struct mfs_err *err);
+
+/* Open handles of an exposure, from shm. */
+unsigned mfs_tree_handles(struct mfs_tree *t, uint32_t exposure_index);
+
+/*
+ * Pins (interface 1): wait until no process is still loading the version that was active before
+ * the last swap, at most until 60 s after it. mfs_tree_unpin ends all loads of the model at once.
+ */
+void mfs_tree_wait_loads(struct mfs_tree *t, size_t i);
+void mfs_tree_unpin(struct mfs_tree *t, size_t i);
+
+extern const struct fuse_lowlevel_ops mfs_tree_ops; /* userdata: struct mfs_serve */
+
+/* ---- view.c: engine + exposures in shm -> tree ------------------------------------------------ */
+
+/*
+ * Publish model i as the engine has it now: exposures already in shm are used again, new ones get
+ * a fresh durable number (paged; residency exposes again when a resident copy is ready). Then
+ * the caller waits for loads, and calls mfs_view_announce. Never from a FUSE request.
+ */
+enum mfs_code mfs_view_refresh(struct mfs_serve *s, size_t i, struct mfs_err *err);
+
+/* `generation` changes now: keeper's child touches it, inotify fires. */
+enum mfs_code mfs_view_announce(struct mfs_serve *s, size_t i, struct mfs_err *err);
+
+/* A resident copy of version `id` stands ready under shm->exposures[index]: expose it under its new node ids. */
+enum mfs_code mfs_view_resident_ready(struct mfs_serve *s, size_t i, uint32_t exposure_index, struct mfs_err *err);
+
+/* For gc: does the kernel or a pin still hold this version? user: struct mfs_serve. */
+bool mfs_view_busy(void *user, const struct mfs_sha256 *id);
+
+#endif
