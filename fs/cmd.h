@@ -11,10 +11,47 @@ struct mfs_cmd {
 	bool internal; /* not listed: serve and children */
 };
 
+/* Set by main before a command runs, so that usage and errors name it. */
+void mfs_cmd_enter(const struct mfs_cmd *cmd);
 /* Print "modelfs: COMMAND: outcome: message" on stderr; returns the exit code of the outcome. */
 int mfs_cmd_fail(const char *command, const struct mfs_err *err);
 /* "usage: modelfs NAME ARGS" on stderr; returns MFS_EXIT_USAGE. */
 int mfs_cmd_usage(const struct mfs_cmd *cmd);
+
+/* ---- folders (setup.c), shared by keeper and the commands that work without a mount ---------- */
+
+struct mfs_folders {
+	int state, store, run; /* open folders; -1: not open */
+	uid_t uid;             /* of serve, who owns state and store; our own when not root */
+	gid_t gid;
+};
+#define MFS_FOLDERS_INIT { -1, -1, -1, (uid_t)-1, (gid_t)-1 }
+
+/*
+ * Open state, store and run folder. As root they belong to serve's uid (state and store, 0700)
+ * or to root (run, 0755); a folder of root's becomes serve's, one of anybody else is refused.
+ *
+ * create  make what is missing, and the state key when there is no state yet; without it a
+ *         missing folder is IO with ENOENT in err->sys_errno (run alone may be missing: -1)
+ * out     closed and -1 on failure; close with mfs_folders_close()
+ * errors  CONFIG_INVALID (no such user; foreign owner), IO
+ * threads one, before any sandbox
+ */
+enum mfs_code mfs_setup_folders(const struct mfs_config *c, bool create, struct mfs_folders *out,
+	struct mfs_err *err);
+void mfs_folders_close(struct mfs_folders *f);
+
+#define MFS_STATE_LOCK   "lock"         /* in state: keeper, or a command that writes offline */
+#define MFS_INSTALL_LOCK "install.lock" /* in store: who adds blobs, and gc */
+
+/*
+ * Take the flock of dirfd/name, made with the folder's owner if it is missing.
+ *
+ * wait    false: CONDITION_UNMET when somebody else holds it
+ * fd      holds the lock until it and every copy of it are closed
+ * errors  CONDITION_UNMET, IO
+ */
+enum mfs_code mfs_lock_take(int dirfd, const char *name, bool wait, int *fd, struct mfs_err *err);
 
 /* mount.c, unmount.c, serve.c */
 int mfs_cmd_mount(int argc, char **argv);

@@ -57,6 +57,16 @@ enum mfs_code mfs_engine_model_get(struct mfs_engine *e, size_t i, struct mfs_en
 void mfs_engine_model_free(struct mfs_engine_model *m);
 
 /*
+ * May this verified manifest become the active version of model i? Asked before its bytes are
+ * copied; mfs_engine_activate decides again. Only the fields of a struct mfs_vref, the model_id
+ * and the manifest's hash (id) are looked at. `now` receives the active version ("" without one).
+ *
+ * errors  as mfs_decide_install; HELD when a rollback or pin holds the model
+ */
+enum mfs_code mfs_engine_decide(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, enum mfs_install *how,
+	char now[MFS_VERSION_MAX + 1], struct mfs_err *err);
+
+/*
  * Make an installed version (blobs and manifest in the store) the active one of model i:
  * decide, load, check that every blob stands in the store, write anchor and cycle, observe.
  * `from`, `to`  receive version strings (MFS_VERSION_MAX + 1)

@@ -21,20 +21,6 @@ help(FILE *out)
 }
 
 int
-mfs_cmd_usage(const struct mfs_cmd *cmd)
-{
-	fprintf(stderr, "usage: modelfs %s %s\n", cmd->name, cmd->args);
-	return MFS_EXIT_USAGE;
-}
-
-int
-mfs_cmd_fail(const char *command, const struct mfs_err *err)
-{
-	fprintf(stderr, "modelfs: %s: %s: %s\n", command, mfs_code_name(err->code), err->msg);
-	return (int)mfs_code_exit(err->code);
-}
-
-int
 main(int argc, char **argv)
 {
 	if (argc < 2) {
@@ -51,7 +37,7 @@ main(int argc, char **argv)
 	}
 	for (const struct mfs_cmd *c = commands; c->name != NULL; c++)
 		if (strcmp(argv[1], c->name) == 0)
-			return c->run(argc - 1, argv + 1);
+			return mfs_cmd_enter(c), c->run(argc - 1, argv + 1);
 	fprintf(stderr, "modelfs: no command '%s'; see 'modelfs --help'\n", MFS_ESC(argv[1]));
 	return MFS_EXIT_USAGE;
 }

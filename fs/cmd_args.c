@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_args.c - usage, options, errors and output of the commands. */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd_common.h"
+
+static const struct mfs_cmd *current; /* set once by main, before the command runs */
+
+void
+mfs_cmd_enter(const struct mfs_cmd *cmd)
+{
+	current = cmd;
+}
+
+int
+mfs_cmd_usage(const struct mfs_cmd *cmd)
+{
+	if (cmd == NULL)
+		cmd = current;
+	if (cmd != NULL)
+		fprintf(stderr, "usage: modelfs %s %s\n", cmd->name, cmd->args);
+	return MFS_EXIT_USAGE;
+}
+
+int
+mfs_cmd_fail(const char *command, const struct mfs_err *err)
+{
+	fprintf(stderr, "modelfs: %s: %s: %s\n", command, mfs_code_name(err->code), err->msg);
+	return (int)mfs_code_exit(err->code);
+}
+
+bool
+mfs_duration_parse(const char *s, int64_t *ms)
+{
+	static const struct { const char *unit; int64_t factor; } units[] = {
+		{ "", 1000 }, { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 },
+	};
+	int64_t n = 0;
+	const char *p = s;
+
+	for (; *p >= '0' && *p <= '9'; p++) {
+		if (n > 100000000)
+			return false;
+		n = n * 10 + (*p - '0');
+	}
+	if (p == s)
+		return false;
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+		if (strcmp(p, units[i].unit) == 0) {
+			*ms = n * units[i].factor;
+			return true;
+		}
+	return false;
+}
+
+static bool
+usage_error(const char *fmt, const char *what, int *exit_code)
+{
+	fprintf(stderr, "modelfs: %s: ", current != NULL ? current->name : "command");
+	fprintf(stderr, "%s '%s'\n", fmt, MFS_ESC(what));
+	*exit_code = mfs_cmd_usage(NULL);
+	return false;
+}
+
+bool
+mfs_args_parse(int argc, char **argv, unsigned accept, int min_pos, int max_pos, struct mfs_args *out, int *exit_code)
+{
+	static const struct option all[] = {
+		{ "config", required_argument, NULL, 'c' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "follow", no_argument, NULL, 'f' },
+		{ "version", required_argument, NULL, 'V' },
+		{ "timeout", required_argument, NULL, 'T' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int opt;
+
+	*out = (struct mfs_args){ .timeout_ms = -1 };
+	optind = 1;
+	opterr = 0;
+	while ((opt = getopt_long(argc, argv, ":c:hf", all, NULL)) != -1) {
+		const char *given = optind > 0 && optind <= argc ? argv[optind - 1] : "";
+		unsigned need = opt == 'j' ? MFS_ARG_JSON
+			: opt == 'f'       ? MFS_ARG_FOLLOW
+			: opt == 'V'       ? MFS_ARG_VERSION
+			: opt == 'T'       ? MFS_ARG_TIMEOUT
+					   : 0;
+
+		if (opt == ':')
+			return usage_error("this option wants a value:", given, exit_code);
+		if (opt == '?' || (accept & need) != need)
+			return usage_error("no such option:", given, exit_code);
+		switch (opt) {
+		case 'h':
+			printf("usage: modelfs %s %s\n\n%s\n", current->name, current->args, current->help);
+			*exit_code = MFS_EXIT_DONE;
+			return false;
+		case 'c': out->config = optarg; break;
+		case 'j': out->json = true; break;
+		case 'f': out->follow = true; break;
+		case 'V': out->version = optarg; break;
+		default:
+			if (!mfs_duration_parse(optarg, &out->timeout_ms))
+				return usage_error("not a duration (30s, 15m, 2h):", optarg, exit_code);
+		}
+	}
+	out->pos = argv + optind;
+	out->n_pos = argc - optind;
+	if (out->n_pos < min_pos) {
+		fprintf(stderr, "modelfs: %s: an argument is missing\n", argv[0]);
+		*exit_code = mfs_cmd_usage(NULL);
+		return false;
+	}
+	if (max_pos >= 0 && out->n_pos > max_pos)
+		return usage_error("one argument too many:", out->pos[max_pos], exit_code);
+	return true;
+}
+
+void
+mfs_cmd_print(FILE *out, const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)text[i];
+
+		(void)putc(c == '\n' || c == '\t' || (c >= 0x20 && c != 0x7f) ? c : '?', out);
+	}
+}

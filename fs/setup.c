@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* setup.c - the folders and locks that keeper and offline commands share. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cmd.h"
+#include "io.h"
+#include "trusted.h"
+
+static enum mfs_code
+folder_open(const char *what, const char *path, bool create, mode_t mode, int *fd, struct stat *st,
+	struct mfs_err *err)
+{
+	int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (dir < 0 && errno == ENOENT && create) {
+		if (mfs_mkdirs(AT_FDCWD, path, 0755, err) != MFS_OK)
+			return mfs_err_context(err, "%s: ", what);
+		dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (dir >= 0 && fchmod(dir, mode) != 0) {
+			(void)mfs_fail_sys(err, MFS_IO, "%s: %s: cannot set its mode", what, MFS_ESC(path));
+			(void)close(dir);
+			return err->code;
+		}
+	}
+	if (dir < 0)
+		return mfs_fail_sys(err, MFS_IO, "%s: %s: cannot open the folder", what, MFS_ESC(path));
+	if (fstat(dir, st) != 0) {
+		(void)mfs_fail_sys(err, MFS_IO, "%s: %s", what, MFS_ESC(path));
+		(void)close(dir);
+		return err->code;
+	}
+	*fd = dir;
+	return MFS_OK;
+}
+
+/* state and store: owned by serve's uid and closed to everybody else. */
+static enum mfs_code
+private_open(const char *what, const char *path, bool create, const struct mfs_folders *f, int *fd,
+	struct mfs_err *err)
+{
+	struct stat st;
+
+	if (folder_open(what, path, create, 0700, fd, &st, err) != MFS_OK)
+		return err->code;
+	if (geteuid() != 0 || st.st_uid == f->uid || !create)
+		return MFS_OK;
+	if (st.st_uid != 0)
+		return mfs_fail(err, MFS_CONFIG_INVALID,
+			"%s: %s: belongs to uid %u, modelfs runs as %u; run 'chown -R %u %s' if it is meant to be used here",
+			what, MFS_ESC(path), (unsigned)st.st_uid, (unsigned)f->uid, (unsigned)f->uid, MFS_ESC(path));
+	if (fchown(*fd, f->uid, f->gid) != 0 || fchmod(*fd, 0700) != 0)
+		return mfs_fail_sys(err, MFS_IO, "%s: %s: cannot give it to uid %u", what, MFS_ESC(path),
+			(unsigned)f->uid);
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_setup_folders(const struct mfs_config *c, bool create, struct mfs_folders *out, struct mfs_err *err)
+{
+	struct mfs_folders f = MFS_FOLDERS_INIT;
+	struct mfs_err run_err = MFS_ERR_INIT;
+	struct stat st;
+
+	*out = (struct mfs_folders)MFS_FOLDERS_INIT;
+	f.uid = geteuid();
+	f.gid = getegid();
+	if (f.uid == 0 && mfs_config_user(c, &f.uid, &f.gid, err) != MFS_OK)
+		return err->code;
+	if (private_open("state", c->state, create, &f, &f.state, err) != MFS_OK ||
+		private_open("store", c->store, create, &f, &f.store, err) != MFS_OK)
+		goto fail;
+	if (folder_open("run", c->run, create, 0755, &f.run, &st, &run_err) != MFS_OK && create) {
+		*err = run_err;
+		goto fail;
+	}
+	if (create && mfs_state_key_create(f.state, err) != MFS_OK)
+		goto fail;
+	*out = f;
+	return MFS_OK;
+fail:
+	mfs_folders_close(&f);
+	return err->code;
+}
+
+void
+mfs_folders_close(struct mfs_folders *f)
+{
+	mfs_cleanup_close(&f->state);
+	mfs_cleanup_close(&f->store);
+	mfs_cleanup_close(&f->run);
+}
+
+enum mfs_code
+mfs_lock_take(int dirfd, const char *name, bool wait, int *fd, struct mfs_err *err)
+{
+	mfs_autoclose int lock = -1;
+	struct stat dir, st;
+
+	*fd = -1;
+	/* The folder is serve's: a name in it may be anything. No link is followed, only our own file is given away. */
+	lock = openat(dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (lock >= 0 && geteuid() == 0 && (fstat(dirfd, &dir) != 0 || fchown(lock, dir.st_uid, dir.st_gid) != 0))
+		return mfs_fail_sys(err, MFS_IO, "%s: cannot set its owner", name);
+	if (lock < 0 && errno == EEXIST)
+		lock = openat(dirfd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	if (lock < 0 || fstat(lock, &st) != 0)
+		return mfs_fail_sys(err, MFS_IO, "%s: cannot open the lock", name);
+	if (!S_ISREG(st.st_mode))
+		return mfs_fail(err, MFS_MALFORMED, "%s: the lock is not a regular file; remove it", name);
+	while (flock(lock, wait ? LOCK_EX : LOCK_EX | LOCK_NB) != 0) {
+		if (errno == EWOULDBLOCK)
+			return mfs_fail(err, MFS_CONDITION_UNMET, "%s: held by another process", name);
+		if (errno != EINTR)
+			return mfs_fail_sys(err, MFS_IO, "%s: cannot lock", name);
+	}
+	*fd = mfs_steal_fd(&lock);
+	return MFS_OK;
+}
