@@ -11,10 +11,16 @@
 
 #include "mfs_verify.h"
 
+/*
+ * A file of the configuration, or a fact that it refers to, looked up when it was read because
+ * serve cannot: "file:/run/ort-version" (its first line), "group:NAME" and "user:NAME" (the
+ * number), "machine-id". A fact that was not found has len 0.
+ */
 struct mfs_config_source {
-	char *path; /* absolute: errors and relative paths refer to it */
+	char *path; /* absolute: errors and relative paths refer to it; of a fact: its name */
 	char *text;
 	size_t len;
+	bool fact;
 };
 
 struct mfs_config_snapshot {
@@ -29,6 +35,7 @@ struct mfs_config_key { /* one entry of trust.keys; a bare path means epoch 1, e
 	char *file; /* absolute */
 	int64_t epoch;
 	char **models; /* NULL-terminated, or NULL: every model */
+	char *source; unsigned line; /* where it is configured, for messages */
 };
 
 struct mfs_config_model {
@@ -53,7 +60,8 @@ struct mfs_config {
 	char *counter; /* "file" */
 	struct mfs_config_key *keys; size_t n_keys;
 	unsigned threshold; /* of trust.keys, default 1 */
-	char *device_id, *device_class, *device_region;
+	char *device_id;         /* default: 32 hex digits from the machine id; NULL without one */
+	char *device_class, *device_region; /* NULL without */
 	struct mfs_range *labels; size_t n_labels;     /* name, value in min */
 	struct mfs_range *apps; size_t n_apps;         /* name, version in min */
 	struct mfs_range *runtimes; size_t n_runtimes; /* name, version in min, "file:" already read */
@@ -66,6 +74,7 @@ struct mfs_config {
 	unsigned read_ahead_kb;  /* default 1024 */
 	char *control_group;     /* may send commands beside root; NULL */
 	struct mfs_config_model *models; size_t n_models; /* sorted by id, bytewise */
+	char **notes; size_t n_notes; /* "FILE:LINE:COLUMN: key: ..." for `config check`: accepted, but without effect here */
 };
 
 /*
@@ -74,6 +83,10 @@ struct mfs_config {
  * replaces the earlier one). errors CONFIG_INVALID (absent, unreadable, larger than 1 MiB).
  */
 enum mfs_code mfs_config_read(const char *path, struct mfs_config_snapshot **out, struct mfs_err *err);
+
+/* A snapshot of one text, without facts (tests, `config check -`). path must be absolute. */
+enum mfs_code mfs_config_text(const char *path, const char *text, size_t len, struct mfs_config_snapshot **out,
+	struct mfs_err *err);
 void mfs_config_snapshot_free(struct mfs_config_snapshot *s);
 MFS_DEFINE_CLEANUP(snapshot, struct mfs_config_snapshot, mfs_config_snapshot_free)
 
@@ -92,7 +105,7 @@ ssize_t mfs_config_find(const struct mfs_config *c, const char *id);
 /* Effective configuration as YAML (`modelfs config show`, /models/.modelfs/config): no secrets. malloc'd. */
 enum mfs_code mfs_config_show(const struct mfs_config *c, char **out, size_t *len, struct mfs_err *err);
 
-/* uid and gid of serve by `user`. errors CONFIG_INVALID. */
+/* uid and gid of serve by `user`; asks the host's user database, so before the sandbox. errors CONFIG_INVALID. */
 enum mfs_code mfs_config_user(const struct mfs_config *c, uid_t *uid, gid_t *gid, struct mfs_err *err);
 
 #endif

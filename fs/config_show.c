@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config_show.c - the effective configuration as YAML that parses to itself. No secrets: it holds none. */
+#include "config.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* Double-quoted, so that no text can become a number, a key or a second line. */
+static void
+put_text(FILE *f, const char *text)
+{
+	(void)fputc('"', f);
+	for (const char *p = text; *p != '\0'; p++) {
+		if (*p == '"' || *p == '\\')
+			(void)fputc('\\', f);
+		(void)fputc(*p, f);
+	}
+	(void)fputc('"', f);
+}
+
+static void
+put_entry(FILE *f, const char *key, const char *text)
+{
+	if (text == NULL)
+		return;
+	(void)fprintf(f, "%s: ", key);
+	put_text(f, text);
+	(void)fputc('\n', f);
+}
+
+static void
+put_share(FILE *f, const char *key, uint64_t v)
+{
+	(void)fprintf(f, "%s: %" PRIu64 "%s\n", key, v, v <= 100 ? "%" : "B");
+}
+
+static void
+put_ranges(FILE *f, const char *key, const struct mfs_range *list, size_t n)
+{
+	if (n == 0)
+		return;
+	(void)fprintf(f, "  %s:\n", key);
+	for (size_t i = 0; i < n; i++) {
+		(void)fprintf(f, "    ");
+		put_text(f, list[i].name);
+		(void)fprintf(f, ": ");
+		put_text(f, list[i].min);
+		(void)fputc('\n', f);
+	}
+}
+
+static void
+put_trust(FILE *f, const struct mfs_config *c)
+{
+	(void)fprintf(f, "trust:\n  threshold: %u\n  keys:\n", c->threshold);
+	for (size_t i = 0; i < c->n_keys; i++) {
+		const struct mfs_config_key *k = &c->keys[i];
+
+		(void)fprintf(f, "    - file: ");
+		put_text(f, k->file);
+		(void)fprintf(f, "\n      epoch: %" PRId64 "\n", k->epoch);
+		if (k->models == NULL)
+			continue;
+		(void)fprintf(f, "      models: [");
+		for (size_t j = 0; k->models[j] != NULL; j++) {
+			(void)fprintf(f, "%s", j > 0 ? ", " : "");
+			put_text(f, k->models[j]);
+		}
+		(void)fprintf(f, "]\n");
+	}
+}
+
+static void
+put_device(FILE *f, const struct mfs_config *c)
+{
+	if (c->device_id == NULL && c->device_class == NULL && c->device_region == NULL && c->n_labels == 0 &&
+		c->n_apps == 0 && c->n_runtimes == 0)
+		return;
+	(void)fprintf(f, "device:\n");
+	put_entry(f, "  id", c->device_id);
+	put_entry(f, "  class", c->device_class);
+	put_entry(f, "  region", c->device_region);
+	put_ranges(f, "labels", c->labels, c->n_labels);
+	put_ranges(f, "apps", c->apps, c->n_apps);
+	put_ranges(f, "runtimes", c->runtimes, c->n_runtimes);
+}
+
+static void
+put_digest(FILE *f, const char *key, const struct mfs_sha256 *d)
+{
+	if (!mfs_sha256_is_zero(d))
+		(void)fprintf(f, "    %s: \"%s\"\n", key, MFS_HEX(d));
+}
+
+static void
+put_model(FILE *f, const struct mfs_config_model *m)
+{
+	static const char *const serve[] = { "auto", "resident", "paged" };
+	static const char *const pin[] = { "process", "cgroup", "off" };
+
+	(void)fprintf(f, "  ");
+	put_text(f, m->id);
+	(void)fprintf(f, ":\n");
+	put_entry(f, "    model_id", m->model_id);
+	(void)fprintf(f, "    serve: %s\n", serve[m->serve]);
+	put_entry(f, "    model_key", m->model_key);
+	(void)fprintf(f, "    owner: %u\n", m->uid);
+	if (m->has_group)
+		(void)fprintf(f, "    group: %u\n", m->gid);
+	(void)fprintf(f, "    mode: \"%04o\"\n", (unsigned)m->file_mode);
+	(void)fprintf(f, "    pin: %s\n    pin_window: %" PRId64 "ms\n", pin[m->pin], m->pin_window_ms);
+	if (m->minimum.min_release > 0)
+		(void)fprintf(f, "    min_release: %" PRId64 "\n", m->minimum.min_release);
+	if (m->minimum.min_key_epoch > 0)
+		(void)fprintf(f, "    min_key_epoch: %" PRId64 "\n", m->minimum.min_key_epoch);
+	put_digest(f, "input_schema_sha256", &m->input_schema);
+	put_digest(f, "output_schema_sha256", &m->output_schema);
+	put_digest(f, "preprocess_sha256", &m->preprocess);
+}
+
+enum mfs_code
+mfs_config_show(const struct mfs_config *c, char **out, size_t *len, struct mfs_err *err)
+{
+	char *text = NULL;
+	FILE *f = open_memstream(&text, len);
+	bool failed;
+
+	*out = NULL;
+	if (f == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "configuration: no memory");
+	put_entry(f, "mount", c->mount);
+	put_entry(f, "state", c->state);
+	put_entry(f, "store", c->store);
+	put_entry(f, "run", c->run);
+	for (size_t i = 0; i < c->n_seed; i++) {
+		(void)fprintf(f, i == 0 ? "seed:\n  - " : "  - ");
+		put_text(f, c->seed[i]);
+		(void)fputc('\n', f);
+	}
+	put_entry(f, "counter", c->counter);
+	put_trust(f, c);
+	put_device(f, c);
+	(void)fprintf(f, "update:\n  retain: %u\n", c->retain);
+	put_share(f, "min_free", c->min_free);
+	put_share(f, "memory_budget", c->memory_budget);
+	put_entry(f, "user", c->user);
+	(void)fprintf(f, "sandbox: %s\nxattrs: %s\nexec: %s\n", c->sandbox_optional ? "optional" : "required",
+		c->xattrs ? "true" : "false", c->exec ? "true" : "false");
+	put_entry(f, "selinux_context", c->selinux_context);
+	(void)fprintf(f, "read_ahead_kb: %u\n", c->read_ahead_kb);
+	put_entry(f, "control_group", c->control_group);
+	(void)fprintf(f, c->n_models > 0 ? "models:\n" : "models: {}\n");
+	for (size_t i = 0; i < c->n_models; i++)
+		put_model(f, &c->models[i]);
+	failed = ferror(f) != 0;
+	if (fclose(f) != 0 || failed) {
+		free(text);
+		return mfs_fail(err, MFS_NO_MEMORY, "configuration: no memory");
+	}
+	*out = text;
+	return MFS_OK;
+}
