@@ -18,12 +18,30 @@
 struct mfs_key_fds {
 	int *trust;  /* config->n_keys */
 	int *model;  /* config->n_models; -1 where none is configured or it cannot be opened */
-	int state;   /* the state key */
+	char **reason; /* config->n_models; why model[i] is -1 though configured; NULL: not known (descriptors from keeper) */
+	int state;   /* the state key; -1 when not asked for */
 };
 
+/*
+ * errors  CONFIG_INVALID (a trust key: names file and line), KEY_UNAVAILABLE (no state key), NO_MEMORY
+ * state_dirfd  -1: no state key is wanted
+ */
 enum mfs_code mfs_key_fds_open(const struct mfs_config *c, int state_dirfd, struct mfs_key_fds *out,
 	struct mfs_err *err);
 void mfs_key_fds_close(const struct mfs_config *c, struct mfs_key_fds *k);
+
+/*
+ * What protects secrets in this process, for `doctor` and `status`. The first call makes the secure
+ * heap: before the sandbox. Threads any.
+ */
+enum mfs_secret_memory {
+	MFS_SECRET_LOCKED,  /* locked, guarded, not dumped */
+	MFS_SECRET_GUARDED, /* guard pages, but not locked (RLIMIT_MEMLOCK): a swap could hold keys */
+	MFS_SECRET_PLAIN,   /* ordinary memory, wiped after use */
+};
+enum mfs_secret_memory mfs_secret_memory(void);
+void *mfs_secret_alloc(size_t n); /* zeroed; NULL without memory */
+void mfs_secret_free(void *p, size_t n); /* wiped; NULL is fine */
 
 struct mfs_keys; /* immutable after load; threads any */
 enum mfs_code mfs_keys_load(const struct mfs_config *c, const struct mfs_key_fds *fds, struct mfs_keys **out,
@@ -32,7 +50,7 @@ void mfs_keys_free(struct mfs_keys *k);
 MFS_DEFINE_CLEANUP(keys, struct mfs_keys, mfs_keys_free)
 
 const struct mfs_trust *mfs_keys_trust(const struct mfs_keys *k);
-const struct mfs_key *mfs_keys_state(const struct mfs_keys *k);
+const struct mfs_key *mfs_keys_state(const struct mfs_keys *k); /* NULL when it was not asked for */
 
 /*
  * The content key of a manifest for configured model i.
