@@ -26,6 +26,14 @@
 #define MFS_TABLE_ENTRY         48u
 #define MFS_TAG_LEN             16u
 #define MFS_TRUST_KEYS_MAX      64u          /* keys of one trust list */
+#define MFS_COMPAT_ENTRIES_MAX  64u         /* entries of each list in compat */
+#define MFS_DELTA_BASES_MAX     64u         /* bases that deltas exist for */
+#define MFS_SIGNATURES_MAX      64u         /* signature files of one bundle that are looked at */
+#define MFS_KNOWN_MAX           256u        /* (version, variant) pairs that the anchor remembers per model */
+#define MFS_RETAINED_MAX        64u         /* retained versions per model */
+#define MFS_BAD_MAX             1024u       /* condemned manifests per model; the oldest is forgotten */
+#define MFS_REVOKED_MAX         4096u       /* revoked manifests per model */
+#define MFS_MODELS_MAX          4096u       /* models of one anchor */
 #define MFS_STATE_BYTES_MAX     (64u << 20)  /* bytes of one state document: 1,000 models */
 
 #endif

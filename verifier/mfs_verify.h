@@ -356,6 +356,11 @@ struct mfs_vref { /* one version as the anchor knows it */
 	int64_t release, key_epoch;
 };
 
+struct mfs_bad {
+	struct mfs_sha256 manifest;
+	enum mfs_code why;
+};
+
 struct mfs_anchor_model {
 	char id[MFS_ID_MAX + 1];       /* local name: the folder in the mount */
 	char model_id[MFS_ID_MAX + 1]; /* of the manifests */
@@ -365,15 +370,17 @@ struct mfs_anchor_model {
 	struct mfs_vref previous; /* manifest zero: none */
 	struct mfs_vref *retained; size_t n_retained; /* newest first; includes previous, not active */
 	struct mfs_vref *known; size_t n_known; /* every (version, variant) seen here, newest first, at most 256 */
-	struct mfs_bad { struct mfs_sha256 manifest; enum mfs_code why; } *bad; size_t n_bad;
+	struct mfs_bad *bad; size_t n_bad; /* condemned, oldest first */
 	int64_t min_release, min_key_epoch; /* of the policy; 0 without */
 	struct mfs_sha256 *revoked; size_t n_revoked;
 	char *policy_json; /* sequence, hash and the rest of the policy part, kept verbatim; NULL without */
+	char *extra_json;  /* fields of a newer minor version, kept verbatim; NULL without */
 };
 
 struct mfs_anchor {
 	struct mfs_anchor_model *models; size_t n_models; /* sorted by id */
 	char *extra_json; /* TUF versions, trust list and unknown minor fields, kept verbatim; NULL without */
+	unsigned minor;   /* of "modelfs-anchor/1.MINOR" as read; 0 for a new one */
 };
 
 enum mfs_code mfs_anchor_parse(struct mfs_span json, struct mfs_anchor **out, struct mfs_err *err);
@@ -406,6 +413,12 @@ enum mfs_install { MFS_INSTALL_NEW, MFS_INSTALL_SAME /* already active: repair i
 enum mfs_code mfs_decide_install(const struct mfs_anchor_model *st, const char *model_id,
 	const struct mfs_manifest *m, const struct mfs_minimum *min, enum mfs_install *how, struct mfs_err *err);
 
+/*
+ * Do the other models of this host satisfy compat.depends? Wanted is an active version of the
+ * model_id within the releases. INCOMPATIBLE_RUNTIME.
+ */
+enum mfs_code mfs_decide_depends(const struct mfs_manifest *m, const struct mfs_anchor *a, struct mfs_err *err);
+
 /* May this retained version be served or gone back to (rollback, start)? Same errors. */
 enum mfs_code mfs_decide_retained(const struct mfs_anchor_model *st, const struct mfs_vref *v,
 	const struct mfs_minimum *min, struct mfs_err *err);
@@ -422,5 +435,10 @@ enum mfs_code mfs_anchor_activate(struct mfs_anchor_model *st, const struct mfs_
  * errors  ROLLBACK_TRIGGERED never; NOT_SELECTED (nothing to go back to)
  */
 enum mfs_code mfs_anchor_rollback(struct mfs_anchor_model *st, const struct mfs_minimum *min, struct mfs_err *err);
+
+/* Condemn a manifest, or lift that. At most MFS_BAD_MAX are remembered, then the oldest is forgotten. */
+enum mfs_code mfs_anchor_mark_bad(struct mfs_anchor_model *st, const struct mfs_sha256 *manifest, enum mfs_code why,
+	struct mfs_err *err);
+void mfs_anchor_mark_good(struct mfs_anchor_model *st, const struct mfs_sha256 *manifest);
 
 #endif

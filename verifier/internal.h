@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* internal.h - shared inside the verifier. Everybody else includes mfs_verify.h. */
+#ifndef MFS_IN_VERIFIER
+#error "internal.h belongs to the verifier: include mfs_verify.h instead"
+#endif
+#ifndef MFS_VERIFIER_INTERNAL_H
+#define MFS_VERIFIER_INTERNAL_H
+
+#include <jansson.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+
+#include "mfs_verify.h"
+
+MFS_DEFINE_CLEANUP(json, json_t, json_decref)
+#define mfs_autojson MFS_CLEANUP(mfs_cleanup_json)
+
+/* ---- fields.c: one field of a JSON object at a time, with its path in every message ---------- */
+
+/*
+ * Where a field is: the document, and the path of the object that holds it ("files[3].", "" at
+ * the top). Every reader below takes the object, its place and a key; a required field that is
+ * absent, and a present one of the wrong type or range, are MALFORMED.
+ */
+struct mfs_at {
+	const char *doc; /* "manifest.json" */
+	char path[192];  /* with a trailing dot, or empty; untrusted parts escaped */
+};
+
+enum mfs_need { MFS_OPTIONAL, MFS_REQUIRED };
+
+struct mfs_at mfs_at_top(const char *doc);
+/* The place of an object below: at_object(at, "compat"), at_item(at, "files", 3). */
+struct mfs_at mfs_at_object(const struct mfs_at *at, const char *key);
+struct mfs_at mfs_at_item(const struct mfs_at *at, const char *key, size_t i);
+
+/* "DOC: PATHKEY: reason" */
+enum mfs_code mfs_field_bad(const struct mfs_at *at, const char *key, struct mfs_err *err, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+/* Absent optional fields leave *out as it was and *present (may be NULL) false. */
+enum mfs_code mfs_field_int(const json_t *o, const struct mfs_at *at, const char *key, enum mfs_need need,
+	int64_t min, int64_t max, int64_t *out, struct mfs_err *err);
+enum mfs_code mfs_field_bool(const json_t *o, const struct mfs_at *at, const char *key, enum mfs_need need, bool *out,
+	struct mfs_err *err);
+/* *out is borrowed from o and 1..max bytes long. NULL when absent. */
+enum mfs_code mfs_field_string(const json_t *o, const struct mfs_at *at, const char *key, enum mfs_need need,
+	size_t max, const char **out, struct mfs_err *err);
+/* Exactly n bytes as lower-case hex. */
+enum mfs_code mfs_field_hex(const json_t *o, const struct mfs_at *at, const char *key, enum mfs_need need, uint8_t *out,
+	size_t n, struct mfs_err *err);
+enum mfs_code mfs_field_array(const json_t *o, const struct mfs_at *at, const char *key, enum mfs_need need, size_t min,
+	size_t max, json_t **out, struct mfs_err *err);
+enum mfs_code mfs_field_object(const json_t *o, const struct mfs_at *at, const char *key, enum mfs_need need,
+	json_t **out, struct mfs_err *err);
+/* A list of distinct SHA-256 values; *out is malloc'd. */
+enum mfs_code mfs_field_sha256_list(const json_t *o, const struct mfs_at *at, const char *key, enum mfs_need need,
+	size_t min, size_t max, struct mfs_sha256 **out, size_t *n, struct mfs_err *err);
+/* The value as canonical text, malloc'd; NULL when absent. */
+enum mfs_code mfs_field_text(const json_t *o, const struct mfs_at *at, const char *key, char **out,
+	struct mfs_err *err);
+
+enum mfs_code mfs_strdup(const char *s, char **out, struct mfs_err *err);
+
+/* ---- manifest_compat.c ------------------------------------------------------------------------ */
+
+enum mfs_code mfs_compat_parse(const json_t *root, const struct mfs_at *at, struct mfs_manifest *m,
+	struct mfs_err *err);
+void mfs_compat_clear(struct mfs_compat *c);
+
+/* ---- trust.c ----------------------------------------------------------------------------------- */
+
+enum mfs_key_type { MFS_KEY_ED25519, MFS_KEY_P256 };
+
+struct mfs_trust_key {
+	struct mfs_sha256 id;
+	EVP_PKEY *pkey;
+	enum mfs_key_type type;
+	int64_t epoch;
+	char **models; /* NULL-terminated; NULL: every model */
+};
+
+struct mfs_trust {
+	size_t n;
+	struct mfs_trust_key keys[MFS_TRUST_KEYS_MAX];
+};
+
+bool mfs_trust_key_covers(const struct mfs_trust_key *k, const char *model_id);
+
+/* ---- keys.c -------------------------------------------------------------------------------------- */
+
+/* HKDF-SHA256 (RFC 5869). out_len at most 255 * 32. */
+enum mfs_code mfs_hkdf(struct mfs_span key, struct mfs_span salt, struct mfs_span info, uint8_t *out, size_t out_len,
+	struct mfs_err *err);
+enum mfs_code mfs_hmac(const struct mfs_key *key, struct mfs_span in, struct mfs_sha256 *out, struct mfs_err *err);
+enum mfs_code mfs_kwp_unwrap(const struct mfs_key *kek, const uint8_t wrapped[40], struct mfs_key *out,
+	struct mfs_err *err);
+
+/* ---- decide.c, anchor.c ------------------------------------------------------------------------- */
+
+/* (key_epoch, release), lexicographic: <0, 0, >0. A new epoch starts a new release line. */
+int mfs_release_compare(int64_t epoch_a, int64_t release_a, int64_t epoch_b, int64_t release_b);
+
+#endif
