@@ -13,8 +13,6 @@
 #ifndef MFS_STORE_H
 #define MFS_STORE_H
 
-#include <sys/statvfs.h>
-
 #include "mfs_verify.h"
 
 struct mfs_store;
@@ -28,6 +26,20 @@ enum mfs_code mfs_store_open(int dirfd, const int *seeds, size_t n_seeds, struct
 	struct mfs_err *err);
 void mfs_store_close(struct mfs_store *s);
 MFS_DEFINE_CLEANUP(store, struct mfs_store, mfs_store_close)
+
+/*
+ * Take install.lock without waiting.
+ *
+ * fd      set to a descriptor that holds the lock until it is closed, -1 on failure
+ * errors  CONDITION_UNMET (somebody else adds or collects blobs), IO
+ */
+enum mfs_code mfs_store_lock(struct mfs_store *s, int *fd, struct mfs_err *err);
+
+/*
+ * May `need` bytes be added while `min_free` (bytes, or percent of the filesystem if <= 100) stays
+ * free? 5 % are added to need. errors INSUFFICIENT_STORAGE (names the figures), IO
+ */
+enum mfs_code mfs_store_room(struct mfs_store *s, uint64_t need, uint64_t min_free, struct mfs_err *err);
 
 /* Remove what an interrupted installation left in staging/. Only for the holder of install.lock. */
 enum mfs_code mfs_store_clean(struct mfs_store *s, struct mfs_err *err);

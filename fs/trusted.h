@@ -23,11 +23,17 @@ struct mfs_counter {
 	enum mfs_code (*read)(struct mfs_counter *c, uint64_t *value, bool *absent, struct mfs_err *err);
 	enum mfs_code (*create)(struct mfs_counter *c, struct mfs_err *err); /* starts at 0 */
 	enum mfs_code (*increment)(struct mfs_counter *c, struct mfs_err *err); /* durable when it returns */
+	/*
+	 * `recover` only: make the value at least at_least, replacing an unreadable or absent counter. A TPM
+	 * starts a new counter above every earlier one by itself.
+	 */
+	enum mfs_code (*raise)(struct mfs_counter *c, uint64_t at_least, struct mfs_err *err);
 	void (*free)(struct mfs_counter *c);
 };
 /* `spec` as configured ("file"). It never falls back by itself. errors CONFIG_INVALID, COUNTER_UNAVAILABLE */
 enum mfs_code mfs_counter_open(const char *spec, int state_dirfd, struct mfs_counter **out, struct mfs_err *err);
 void mfs_counter_free(struct mfs_counter *c);
+MFS_DEFINE_CLEANUP(counter, struct mfs_counter, mfs_counter_free)
 
 struct mfs_cycle_activation { struct mfs_sha256 manifest; int64_t time_ns; }; /* ctime of its folders */
 
@@ -40,6 +46,7 @@ struct mfs_cycle_model {
 	int64_t last_activation_ns; /* strictly increasing */
 	struct mfs_cycle_activation *activations; size_t n_activations;
 	enum mfs_code last_outcome; int64_t last_outcome_time; char *last_detail;
+	char *extra_json; /* unknown minor fields, kept; NULL without */
 };
 
 struct mfs_cycle {
@@ -49,6 +56,7 @@ struct mfs_cycle {
 	char *extra_json;      /* unknown minor fields, kept */
 };
 void mfs_cycle_free(struct mfs_cycle *c);
+MFS_DEFINE_CLEANUP(cycle, struct mfs_cycle, mfs_cycle_free)
 struct mfs_cycle_model *mfs_cycle_find(struct mfs_cycle *c, const char *id);
 enum mfs_code mfs_cycle_add(struct mfs_cycle *c, const char *id, struct mfs_cycle_model **out, struct mfs_err *err);
 enum mfs_code mfs_cycle_parse(struct mfs_span json, struct mfs_cycle **out, struct mfs_err *err);
@@ -58,7 +66,12 @@ struct mfs_trusted;
 
 enum mfs_trusted_flags {
 	MFS_TRUSTED_READ = 1,    /* status of an unmounted system: writes nothing */
-	MFS_TRUSTED_RECOVER = 2, /* `modelfs recover`: unreadable state is replaced, floors are never lowered */
+	/*
+	 * `modelfs recover`: the anchor returned joins what is authentic in either copy, whatever its
+	 * generation, so that floors, minima, revocations and bad versions only rise; the first commit
+	 * makes it the state. Nothing is written before.
+	 */
+	MFS_TRUSTED_RECOVER = 2,
 };
 
 /*
@@ -78,15 +91,32 @@ const struct mfs_anchor *mfs_trusted_anchor(const struct mfs_trusted *t); /* bor
 struct mfs_cycle *mfs_trusted_cycle(struct mfs_trusted *t);               /* change, then _cycle_save */
 
 /*
- * Write a new anchor: to the older copy, fsync file and folder, increment the counter. The first
- * write after each start commits a copy of the present anchor first. Takes ownership of `a` on success.
+ * Write a new anchor: to the older copy, fsync file and folder, increment the counter, then bring
+ * the other copy up to it, so that one bad sector is no lost state. The first write after each
+ * start commits a copy of the present anchor first. Takes ownership of `a` on success. On failure
+ * the present anchor stays in force here; after a restart the new one may be found in force (its
+ * copy was whole, only the increment is not certain), never anything older than the present one.
  */
 enum mfs_code mfs_trusted_commit(struct mfs_trusted *t, struct mfs_anchor *a, struct mfs_err *err);
 enum mfs_code mfs_trusted_cycle_save(struct mfs_trusted *t, struct mfs_err *err);
 
+/*
+ * The cycle was absent or unreadable beside an anchor: its counters start anew from values that
+ * cannot have been used (mfs_trusted_fresh_exposure).
+ */
+bool mfs_trusted_cycle_lost(const struct mfs_trusted *t);
+
+/* Opened with MFS_TRUSTED_RECOVER: what was found, one line ("anchor.0: ...; anchor.1: ..."). */
+const char *mfs_trusted_found(const struct mfs_trusted *t);
+
 const char *mfs_trusted_protection(const struct mfs_trusted *t); /* "file counter: ..." for status */
 
-/* Create state/key (32 random bytes, 0600) if no state exists yet; root, before the sandbox. */
+/*
+ * Create state/key (32 random bytes, 0600) if no state exists yet; root, before the sandbox. A key
+ * that is missing beside a state is refused (STATE_REPLAYED); `recover` makes a new one with renew
+ * set, and then nothing of the old state is readable.
+ */
 enum mfs_code mfs_state_key_create(int state_dirfd, struct mfs_err *err);
+enum mfs_code mfs_state_key_renew(int state_dirfd, struct mfs_err *err);
 
 #endif
