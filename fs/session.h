@@ -29,9 +29,24 @@ void mfs_session_free(struct mfs_session *s);
 /*
  * Called by the read operation: may this thread do slow work (disk, crypto) now? True: do it and
  * call mfs_session_slow_end(). False: it was the last thread free for metadata; fn(arg) will be
- * run by another thread that may (the operation returns without replying).
+ * run by another thread that may (the operation returns without replying), between a begin and an
+ * end of the session's own: fn calls neither.
  */
 bool mfs_session_slow_begin(struct mfs_session *s, void (*fn)(void *arg), void *arg);
 void mfs_session_slow_end(struct mfs_session *s);
+
+/*
+ * The `unique` of the request that this thread is processing (thread-local, set before
+ * fuse_session_process_buf); 0 outside a request. libfuse has no accessor for it, and the handle
+ * table needs it to know a repeated OPEN.
+ */
+uint64_t mfs_session_current_unique(void);
+
+/*
+ * Tell the kernel that every cached name may be out of date (NOTIFY_INC_EPOCH, Linux 6.16): takes
+ * no inode or folio lock. A kernel that does not know it (EINVAL) is not asked again. s may be
+ * NULL (not started yet). Never waits. Threads any.
+ */
+void mfs_session_epoch(struct mfs_session *s);
 
 #endif

@@ -47,6 +47,12 @@ unsigned mfs_tree_handles(struct mfs_tree *t, uint32_t exposure_index);
 void mfs_tree_wait_loads(struct mfs_tree *t, size_t i);
 void mfs_tree_unpin(struct mfs_tree *t, size_t i);
 
+/*
+ * The line of model i's `generation` file as last announced, newline included: "counter version
+ * release manifest-hash", "counter - 0 -" without an active version. Returns its length; cut at cap.
+ */
+size_t mfs_tree_generation(struct mfs_tree *t, size_t i, char *out, size_t cap);
+
 extern const struct fuse_lowlevel_ops mfs_tree_ops; /* userdata: struct mfs_serve */
 
 /* ---- view.c: engine + exposures in shm -> tree ------------------------------------------------ */
@@ -63,6 +69,19 @@ enum mfs_code mfs_view_announce(struct mfs_serve *s, size_t i, struct mfs_err *e
 
 /* A resident copy of version `id` stands ready under shm->exposures[index]: expose it under its new node ids. */
 enum mfs_code mfs_view_resident_ready(struct mfs_serve *s, size_t i, uint32_t exposure_index, struct mfs_err *err);
+
+/*
+ * Exposures, for view and residency. _expose takes a fresh durable number and a free record of
+ * shm->exposures for version v of model i (nothing is shown yet). _retire: true when the exposure
+ * is neither shown nor held by an open handle, and closes it, so that nothing opens it any more:
+ * a resident one's files may be dropped then. _forget gives the record back afterwards (residency
+ * does so for resident exposures once their files are dropped; the view does for paged ones).
+ * errors  LIMIT_EXCEEDED (no free record), else as mfs_engine_exposures
+ */
+enum mfs_code mfs_view_expose(struct mfs_serve *s, size_t i, const struct mfs_version *v, enum mfs_tier tier,
+	uint32_t *index, struct mfs_err *err);
+bool mfs_view_retire(struct mfs_serve *s, uint32_t exposure_index);
+void mfs_view_forget(struct mfs_serve *s, uint32_t exposure_index);
 
 /* For gc: does the kernel or a pin still hold this version? user: struct mfs_serve. */
 bool mfs_view_busy(void *user, const struct mfs_sha256 *id);
