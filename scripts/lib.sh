@@ -2,6 +2,7 @@
 # Sourced by the scripts and by tests/run. Needs bash.
 # shellcheck shell=bash
 
+# shellcheck disable=SC2034 # used by the scripts
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 say() { printf '%s\n' "$*"; }
@@ -47,7 +48,7 @@ pids_below() {
 
 # sweep FOLDER: end and unmount what was left below a private folder. Says what it found.
 sweep() {
-	local m p left=0 i
+	local m p left=0 _
 	for m in $(mounts_below "$1"); do
 		left=1
 		say "left mounted: $m"
@@ -56,11 +57,11 @@ sweep() {
 	for p in $(pids_below "$1"); do
 		[ "$p" != "$BASHPID" ] || continue
 		[ -d "/proc/$p" ] || continue
-		for i in 1 2 3 4 5 6 7 8 9 10; do [ -d "/proc/$p" ] || continue 2; sleep 0.1; done
+		for _ in 1 2 3 4 5 6 7 8 9 10; do [ -d "/proc/$p" ] || continue 2; sleep 0.1; done
 		left=1
 		say "left running: $p $(tr '\0' ' ' <"/proc/$p/cmdline" 2>/dev/null | cut -c1-120)"
 		kill -TERM "$p" 2>/dev/null
-		for i in 1 2 3 4 5 6 7 8 9 10; do [ -d "/proc/$p" ] || break; sleep 0.2; done
+		for _ in 1 2 3 4 5 6 7 8 9 10; do [ -d "/proc/$p" ] || break; sleep 0.2; done
 		kill -KILL "$p" 2>/dev/null
 	done
 	return "$left"
