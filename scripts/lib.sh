@@ -25,7 +25,7 @@ work() {
 finish() {
 	local rc=$? c p
 	trap '' INT TERM HUP
-	trap - EXIT
+	trap - EXIT ERR
 	set +e
 	for p in "${jobs_started[@]}"; do kill -TERM "$p" 2>/dev/null; done
 	for p in "${jobs_started[@]}"; do wait "$p" 2>/dev/null; done

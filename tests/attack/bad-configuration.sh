@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# A bad configuration is refused with file, line and column, exit 1, by every command that reads it.
+# shellcheck source=../lib/e2e.sh
+. "$(dirname "$0")/../lib/e2e.sh"
+keys
+good() { printf 'mount: %s\nstate: %s\nstore: %s\nrun: %s\n' "$MNT" "$W/state" "$W/store" "$W/run"; }
+mkdir -p "$MNT" "$W/run"
+try() { # LINE REGEX TEXT
+	printf '%b' "$3" >"$CFG"
+	expect 1 "modelfs\.yaml:$1:[0-9]+: .*" "$modelfs" config check -c "$CFG"
+	grep -qiE -- "$2" "$W/expect.out" || fail "no /$2/ in: $(cat "$W/expect.out")"
+	grep -q config_invalid "$W/expect.out" || fail "no outcome in: $(cat "$W/expect.out")"
+	expect 1 "modelfs\.yaml:$1:" "$modelfs" mount -c "$CFG"
+	expect 1 "modelfs\.yaml:$1:" "$modelfs" status -c "$CFG"
+}
+g=$(good)
+trust='trust: {keys: [release.pub.pem]}'
+printf '%b' "$g\n$trust\nmodels:\n  det: {serve: auto}\n" >"$CFG"
+expect 0 . "$modelfs" config check -c "$CFG"
+expect 0 det "$modelfs" config show -c "$CFG"
+try 8 "serv" "$g\n$trust\nmodels:\n  # a comment\n  det: {serv: auto}\n"
+try 5 'mout' "$g\nmout: /x\n$trust\nmodels: {det: {}}\n"
+try 5 'mount' "$g\nmount: /x\n$trust\nmodels: {det: {}}\n"
+try 7 'serve' "$g\n$trust\nmodels:\n  det: {serve: fast}\n"
+try 7 'det' "$g\n$trust\nmodels:\n  det: [a]\n"
+try 8 'det' "$g\n$trust\nmodels:\n  det: {}\n  det: {}\n"
+try 8 'det' "$g\n$trust\nmodels:\n  det: {}\n  DET: {}\n"
+try 7 '\.\./x' "$g\n$trust\nmodels:\n  ../x: {}\n"
+try 5 'keys' "$g\ntrust: {keys: release.pub.pem}\nmodels: {det: {}}\n"
+try '[5-9]' '.' "$g\ntrust: {keys: [release.pub.pem\nmodels: {det: {}}\n"
+try 6 'tab|character|token' "$g\n$trust\n\tmodels: {}\n"
+try 7 'memory_budget' "$g\n$trust\nmodels: {det: {}}\nmemory_budget: lots\n"
+try 7 'counter' "$g\n$trust\nmodels: {det: {}}\ncounter: none\n"
+try 6 'pin_window' "$g\n$trust\nmodels: {det: {pin_window: -3s}}\n"
+rm "$CFG"
+expect 1 'modelfs\.yaml' "$modelfs" mount -c "$CFG"
+expect 64 usage "$modelfs" frobnicate
+expect 64 usage "$modelfs" mount --frobnicate
+! mountpoint -q "$MNT" || fail "something was mounted"

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The layers hold: common <- verifier <- fs, common <- verifier <- publisher, common <- fetcher.
+# A file that includes what its folder may not see does not compile, and the verifier is pure: it
+# calls nothing but its libraries, and keeps no variables.
+set -eu
+# shellcheck source=../scripts/lib.sh
+. "$(dirname "$0")/../scripts/lib.sh"
+B=${MFS_BUILD:-$top/build}
+[ -f "$B/Makefile" ] || die "not configured: $B"
+bad=0
+complain() { echo "layers: $*"; bad=1; }
+
+flags_of() { make -s -C "$B" --no-print-directory --eval "mfs-show: ; @echo \$($1)" mfs-show 2>/dev/null; }
+# compiles VARIABLE FOLDER HEADER: does a file of FOLDER that includes HEADER pass the preprocessor?
+compiles() {
+	local flags
+	flags=$(flags_of "$1_CPPFLAGS")
+	[ -n "$flags" ] || die "no target $1"
+	# shellcheck disable=SC2086 # a list of flags
+	(cd "$B" && printf '#include "%s"\n' "$3" |
+		gcc -E $flags -x c - >/dev/null 2>&1)
+}
+may() { compiles "$@" || complain "a file of $2/ cannot include $3, which it may"; }
+must_not() { ! compiles "$@" || complain "a file of $2/ can include $3, which it must not"; }
+
+may libmfscommon_a common error.h
+must_not libmfscommon_a common mfs_verify.h
+must_not libmfscommon_a common engine.h
+may libmfsverify_a verifier error.h
+must_not libmfsverify_a verifier engine.h
+must_not libmfsverify_a verifier fs/engine.h
+must_not libmfsverify_a verifier signer.h
+may modelpub publisher mfs_verify.h
+must_not modelpub publisher engine.h
+must_not modelpub publisher fs/engine.h
+may libmfsfs_a fs mfs_verify.h
+must_not libmfsfs_a fs signer.h
+must_not libmfsfs_a fs publisher/signer.h
+
+# Includes by a path that climbs out of the folder would get round the flags.
+grep -rnE '#include "(\.\./|(common|verifier|fs|publisher|fetcher)/)' "$top"/common "$top"/verifier "$top"/fs \
+	"$top"/publisher "$top"/fetcher --include='*.[ch]' && complain "an include by path"
+
+lib=$B/libmfsverify.a
+[ -f "$lib" ] || make -s -C "$B" libmfsverify.a >/dev/null
+tmp=$(mktemp)
+# Undefined symbols of the verifier that neither it nor an allowed library defines.
+nm --defined-only "$lib" | awk 'NF == 3 {print $3}' | sort -u >"$tmp"
+trap 'rm -f "$tmp" "$tmp.u"' EXIT
+nm -u "$lib" | awk '$1 == "U" {print $2}' | sort -u | comm -23 - "$tmp" >"$tmp.u"
+allowed='^(EVP_|OSSL_|OPENSSL_|CRYPTO_|ERR_|BIO_|BN_|EC_|ECDSA_|X509_|i2d_|d2i_|PEM_|HMAC|RAND_bytes$|json_|XXH|_GLOBAL_OFFSET_TABLE_$|__stack_chk_fail$|__(mem|str|sn?printf|vsn?printf|stp)[a-z_]*_chk$'
+allowed+='|mem(cpy|cmp|set|move|chr|rchr)$|explicit_bzero$|str[a-z0-9]+$|(malloc|calloc|realloc|reallocarray|free|qsort|bsearch|abort)$|(v?snprintf)$|__errno_location$|__assert_fail$|__ctype_|__isoc'
+allowed+='|mfs_(fail|fail_sys|err_context|err_hint|escape|code_[a-z_]+|class_name)$|__(asan|ubsan|tsan|sanitizer|msan)_|gcov_|__gcov|__gcc_)'
+if grep -vE "$allowed" "$tmp.u"; then complain "the verifier calls what it must not (above): no files, sockets, clock, logging"; fi
+size -A "$lib" | awk '$1 ~ /^\.(data|bss|tdata|tbss)(\.[^r].*)?$/ && $2 > 0 {n += $2; print} END {exit n > 0}' ||
+	complain "the verifier keeps variables (above): no globals"
+[ "$bad" = 0 ] && echo "layers hold"
+exit "$bad"
