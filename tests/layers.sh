@@ -51,7 +51,7 @@ trap 'rm -f "$tmp" "$tmp.u"' EXIT
 nm -u "$lib" | awk '$1 == "U" {print $2}' | sort -u | comm -23 - "$tmp" >"$tmp.u"
 allowed='^(EVP_|OSSL_|OPENSSL_|CRYPTO_|ERR_|BIO_|BN_|EC_|ECDSA_|X509_|i2d_|d2i_|PEM_|HMAC|RAND_bytes$|json_|XXH|_GLOBAL_OFFSET_TABLE_$|__stack_chk_fail$|__(mem|str|sn?printf|vsn?printf|stp)[a-z_]*_chk$'
 allowed+='|mem(cpy|cmp|set|move|chr|rchr)$|explicit_bzero$|str[a-z0-9]+$|(malloc|calloc|realloc|reallocarray|free|qsort|bsearch|abort)$|(v?snprintf)$|__errno_location$|__assert_fail$|__ctype_|__isoc'
-allowed+='|mfs_(fail|fail_sys|err_context|err_hint|escape|code_[a-z_]+|class_name)$|__(asan|ubsan|tsan|sanitizer|msan)_|gcov_|__gcov|__gcc_)'
+allowed+='|mfs_(fail|fail_sys|err_context|err_hint|escape|code_[a-z_]+|class_name)$|__[a-z]+[sdt]i[0-9]$|__(asan|ubsan|tsan|sanitizer|msan)_|gcov_|__gcov|__gcc_)'
 if grep -vE "$allowed" "$tmp.u"; then complain "the verifier calls what it must not (above): no files, sockets, clock, logging"; fi
 size -A "$lib" | awk '$1 ~ /^\.(data|bss|tdata|tbss)(\.[^r].*)?$/ && $2 > 0 {n += $2; print} END {exit n > 0}' ||
 	complain "the verifier keeps variables (above): no globals"
