@@ -18,6 +18,7 @@ enum mfs_kverb {
 	MFS_K_PONG,
 	MFS_K_TOUCH,      /* model: make inotify fire on its `generation` */
 	MFS_K_STATUS,     /* text: one line for systemd */
+	MFS_K_FAILED,     /* result, text: why this serve cannot come up; it exits next */
 	/* serve -> keeper, answered by MFS_K_REPLY with the same seq */
 	MFS_K_RESIDENT_CREATE,   /* slot, size; reply carries a descriptor to fill */
 	MFS_K_RESIDENT_COMPLETE, /* slot; reply: backing id in `value`, also stored in shm */
@@ -39,21 +40,49 @@ struct mfs_kmsg {
 	int64_t value;
 	uint64_t size;
 	uint32_t result; /* enum mfs_code in a reply */
-	char text[132];  /* NUL-terminated */
+	char text[512];  /* NUL-terminated; as long as a message of struct mfs_err */
 };
 
-/* One frame; *fd -1 without a descriptor. 1 a frame, 0 end of file, -1 errno (EPROTO: malformed). */
+/*
+ * Send one frame; m->version is filled in. fd -1: no descriptor (the caller keeps its own).
+ *
+ * returns 0, or -1 with errno; EAGAIN when the peer does not read (keeper's end does not block)
+ */
 int mfs_kmsg_send(int sock, const struct mfs_kmsg *m, int fd);
+
+/*
+ * Receive one frame. *fd is the descriptor that came with it (close-on-exec), or -1.
+ *
+ * returns 1 a frame, 0 end of file, -1 errno. EPROTO: malformed (size, version, verb, text without
+ *         its end, more than one descriptor); every descriptor that came is closed then
+ */
 int mfs_kmsg_recv(int sock, struct mfs_kmsg *m, int *fd);
 
-/* serve's end: a thread of its own receives; calls wait for their reply (never from a FUSE request). */
+/*
+ * serve's end: a thread of its own receives and answers pings; calls wait for their reply.
+ *
+ * sock     taken over: closed by mfs_klink_stop
+ * on_stop  called once, from that thread: gone false on MFS_K_STOP, true when keeper died or sent
+ *          a malformed frame (then every waiting call has failed with IO)
+ */
 struct mfs_klink;
-enum mfs_code mfs_klink_start(int sock, void (*on_stop)(void *user), void *user, struct mfs_klink **out,
+enum mfs_code mfs_klink_start(int sock, void (*on_stop)(void *user, bool gone), void *user, struct mfs_klink **out,
 	struct mfs_err *err);
 void mfs_klink_stop(struct mfs_klink *k);
+
+/* Verbs without a reply; text may be NULL and is cut. Threads any. errors IO. */
 enum mfs_code mfs_klink_notify(struct mfs_klink *k, enum mfs_kverb verb, uint32_t model, const char *text,
 	struct mfs_err *err);
-/* fd may be NULL; value may be NULL. errors: what keeper answered; IO when it is gone; waits at most 30 s. */
+
+/* MFS_K_FAILED: report before exiting. Usable before mfs_klink_start, on the bare socket. */
+void mfs_klink_failed(int sock, const struct mfs_err *why);
+
+/*
+ * Verbs with a reply. Threads any, but never from a FUSE request: keeper may be slow.
+ *
+ * fd, value  may be NULL; *fd is the caller's, -1 when none came
+ * errors     what keeper answered, with its text; IO when it is gone or silent for 30 s
+ */
 enum mfs_code mfs_klink_call(struct mfs_klink *k, enum mfs_kverb verb, uint32_t slot, uint64_t size, int *fd,
 	int64_t *value, struct mfs_err *err);
 

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* klink.c - frames between keeper and serve, and serve's end of the link. */
+#include "klink.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#define KLINK_CALL_S 30
+
+static bool
+verb_known(uint16_t verb)
+{
+	return (verb >= MFS_K_HELLO && verb <= MFS_K_UNMOUNT) || (verb >= MFS_K_PING && verb <= MFS_K_REPLY);
+}
+
+int
+mfs_kmsg_send(int sock, const struct mfs_kmsg *m, int fd)
+{
+	struct mfs_kmsg out = *m;
+	struct iovec iov = { &out, sizeof(out) };
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
+
+	out.version = MFS_KLINK_VERSION;
+	if (fd >= 0) {
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control.space);
+		control.h.cmsg_level = SOL_SOCKET;
+		control.h.cmsg_type = SCM_RIGHTS;
+		control.h.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.h), &fd, sizeof(fd));
+	}
+	do
+		n = sendmsg(sock, &msg, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -1 : 0;
+}
+
+/* Take the first descriptor; close the others and say that there were some. */
+static bool
+rights_take(struct msghdr *msg, int *fd)
+{
+	bool surplus = false;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
+		size_t n;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < n; i++) {
+			int got;
+
+			memcpy(&got, CMSG_DATA(c) + i * sizeof(int), sizeof(got));
+			if (*fd < 0 && !surplus) {
+				*fd = got;
+			} else {
+				surplus = true;
+				(void)close(got);
+			}
+		}
+	}
+	return surplus;
+}
+
+int
+mfs_kmsg_recv(int sock, struct mfs_kmsg *m, int *fd)
+{
+	struct iovec iov = { m, sizeof(*m) };
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(4 * sizeof(int))];
+	} control;
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+		.msg_controllen = sizeof(control.space) };
+	bool surplus;
+	ssize_t n;
+
+	*fd = -1;
+	*m = (struct mfs_kmsg){ 0 };
+	do
+		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -1;
+	surplus = rights_take(&msg, fd);
+	if (n == 0 && *fd < 0 && !surplus)
+		return 0;
+	if (surplus || n != (ssize_t)sizeof(*m) || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ||
+	    m->version != MFS_KLINK_VERSION || !verb_known(m->verb) ||
+	    memchr(m->text, '\0', sizeof(m->text)) == NULL) {
+		if (*fd >= 0)
+			(void)close(*fd);
+		*fd = -1;
+		errno = EPROTO;
+		return -1;
+	}
+	return 1;
+}
+
+/* ---- serve's end ------------------------------------------------------------------------------ */
+
+struct call { /* on the stack of the waiting thread; listed under the lock */
+	struct call *next;
+	uint32_t seq;
+	bool done;
+	int fd;
+	struct mfs_kmsg reply;
+};
+
+struct mfs_klink {
+	int sock;
+	void (*on_stop)(void *user, bool gone);
+	void *user;
+	pthread_t thread;
+	pthread_mutex_t lock; /* below */
+	pthread_cond_t cond;  /* a call is done, or the link is gone */
+	struct call *calls;
+	uint32_t seq;
+	bool gone;
+};
+
+static void
+reply_deliver(struct mfs_klink *k, const struct mfs_kmsg *m, int fd)
+{
+	struct call *c;
+
+	pthread_mutex_lock(&k->lock);
+	for (c = k->calls; c != NULL && c->seq != m->seq; c = c->next)
+		;
+	if (c != NULL && !c->done) {
+		c->reply = *m;
+		c->fd = fd;
+		c->done = true;
+		fd = -1;
+		pthread_cond_broadcast(&k->cond);
+	}
+	pthread_mutex_unlock(&k->lock);
+	if (fd >= 0) /* nobody waits any longer */
+		(void)close(fd);
+}
+
+static void *
+klink_run(void *arg)
+{
+	struct mfs_klink *k = arg;
+	bool stopped = false;
+	struct mfs_kmsg m;
+	int fd;
+
+	while (mfs_kmsg_recv(k->sock, &m, &fd) > 0) {
+		struct mfs_kmsg pong = { .verb = MFS_K_PONG, .seq = m.seq };
+
+		if (m.verb == MFS_K_REPLY) {
+			reply_deliver(k, &m, fd);
+			continue;
+		}
+		if (fd >= 0)
+			(void)close(fd);
+		if (m.verb == MFS_K_PING) {
+			if (mfs_kmsg_send(k->sock, &pong, -1) != 0)
+				break;
+		} else if (m.verb == MFS_K_STOP) {
+			if (!stopped)
+				k->on_stop(k->user, false);
+			stopped = true;
+		} else {
+			break; /* a verb of the other direction */
+		}
+	}
+	pthread_mutex_lock(&k->lock);
+	k->gone = true;
+	pthread_cond_broadcast(&k->cond);
+	pthread_mutex_unlock(&k->lock);
+	if (!stopped)
+		k->on_stop(k->user, true);
+	return NULL;
+}
+
+enum mfs_code
+mfs_klink_start(int sock, void (*on_stop)(void *user, bool gone), void *user, struct mfs_klink **out,
+	struct mfs_err *err)
+{
+	struct mfs_kmsg hello = { .verb = MFS_K_HELLO };
+	struct mfs_klink *k = calloc(1, sizeof(*k));
+	pthread_condattr_t attr;
+	int e;
+
+	*out = NULL;
+	if (k == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "link to keeper");
+	k->sock = sock;
+	k->on_stop = on_stop;
+	k->user = user;
+	pthread_mutex_init(&k->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&k->cond, &attr);
+	pthread_condattr_destroy(&attr);
+	if (mfs_kmsg_send(sock, &hello, -1) != 0) {
+		(void)mfs_fail_sys(err, MFS_IO, "link to keeper");
+		free(k);
+		return err != NULL ? err->code : MFS_IO;
+	}
+	e = pthread_create(&k->thread, NULL, klink_run, k);
+	if (e != 0) {
+		free(k);
+		errno = e;
+		return mfs_fail_sys(err, MFS_IO, "link to keeper: thread");
+	}
+	*out = k;
+	return MFS_OK;
+}
+
+void
+mfs_klink_stop(struct mfs_klink *k)
+{
+	if (k == NULL)
+		return;
+	(void)shutdown(k->sock, SHUT_RDWR);
+	pthread_join(k->thread, NULL);
+	(void)close(k->sock);
+	pthread_cond_destroy(&k->cond);
+	pthread_mutex_destroy(&k->lock);
+	free(k);
+}
+
+enum mfs_code
+mfs_klink_notify(struct mfs_klink *k, enum mfs_kverb verb, uint32_t model, const char *text, struct mfs_err *err)
+{
+	struct mfs_kmsg m = { .verb = (uint16_t)verb, .model = model };
+
+	if (text != NULL)
+		(void)snprintf(m.text, sizeof(m.text), "%s", text);
+	if (mfs_kmsg_send(k->sock, &m, -1) != 0)
+		return mfs_fail_sys(err, MFS_IO, "link to keeper");
+	return MFS_OK;
+}
+
+void
+mfs_klink_failed(int sock, const struct mfs_err *why)
+{
+	struct mfs_kmsg m = { .verb = MFS_K_FAILED, .result = (uint32_t)why->code };
+
+	(void)snprintf(m.text, sizeof(m.text), "%s", why->msg);
+	(void)mfs_kmsg_send(sock, &m, -1);
+}
+
+static void
+call_forget(struct mfs_klink *k, const struct call *c)
+{
+	for (struct call **p = &k->calls; *p != NULL; p = &(*p)->next)
+		if (*p == c) {
+			*p = c->next;
+			return;
+		}
+}
+
+enum mfs_code
+mfs_klink_call(struct mfs_klink *k, enum mfs_kverb verb, uint32_t slot, uint64_t size, int *fd, int64_t *value,
+	struct mfs_err *err)
+{
+	struct mfs_kmsg m = { .verb = (uint16_t)verb, .slot = slot, .size = size };
+	struct call c = { .fd = -1 };
+	struct timespec until;
+	bool done;
+
+	if (fd != NULL)
+		*fd = -1;
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += KLINK_CALL_S;
+
+	pthread_mutex_lock(&k->lock);
+	m.seq = c.seq = ++k->seq;
+	c.next = k->calls;
+	k->calls = &c;
+	pthread_mutex_unlock(&k->lock);
+
+	done = mfs_kmsg_send(k->sock, &m, -1) == 0;
+	pthread_mutex_lock(&k->lock);
+	while (done && !c.done && !k->gone)
+		if (pthread_cond_timedwait(&k->cond, &k->lock, &until) == ETIMEDOUT)
+			break;
+	done = c.done;
+	call_forget(k, &c);
+	pthread_mutex_unlock(&k->lock);
+
+	if (!done)
+		return mfs_fail(err, MFS_IO, "keeper did not answer");
+	if (fd != NULL)
+		*fd = c.fd;
+	else if (c.fd >= 0)
+		(void)close(c.fd);
+	if (value != NULL)
+		*value = c.reply.value;
+	if (c.reply.result != MFS_OK)
+		return mfs_fail(err, (enum mfs_code)c.reply.result, "%s", c.reply.text);
+	return MFS_OK;
+}
