@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "progress.h"
+
+enum mfs_code
+mfs_args_add(struct mfs_args *a, const char *arg, struct mfs_err *err)
+{
+	const char **v = reallocarray(a->v, a->n + 2, sizeof(*v));
+
+	if (v == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "arguments");
+	a->v = v;
+	a->v[a->n++] = arg;
+	a->v[a->n] = NULL;
+	return MFS_OK;
+}
+
+void
+mfs_args_free(struct mfs_args *a)
+{
+	free(a->v);
+	*a = (struct mfs_args){ 0 };
+}
+
+int
+mfs_usage(const char *name, const char *fmt, ...)
+{
+	va_list ap;
+
+	(void)fprintf(stderr, "modelpub %s: ", name);
+	va_start(ap, fmt);
+	(void)vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	(void)fprintf(stderr, "; see 'modelpub %s --help'\n", name);
+	return MFS_EXIT_USAGE;
+}
+
+int
+mfs_report(const char *name, const char *what, const struct mfs_err *err)
+{
+	if (what != NULL)
+		(void)fprintf(stderr, "modelpub %s: %s: %s: %s\n", name, MFS_ESC(what), mfs_code_name(err->code), err->msg);
+	else
+		(void)fprintf(stderr, "modelpub %s: %s: %s\n", name, mfs_code_name(err->code), err->msg);
+	return (int)mfs_code_exit(err->code);
+}
+
+bool
+mfs_parse_int(const char *s, int64_t min, int64_t max, int64_t *out)
+{
+	long long v;
+	char *end;
+
+	if (s[0] < '0' || s[0] > '9')
+		return false;
+	errno = 0;
+	v = strtoll(s, &end, 10);
+	if (errno != 0 || *end != '\0' || v < min || v > max)
+		return false;
+	*out = v;
+	return true;
+}
+
+int
+mfs_finish(const char *name)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return MFS_EXIT_DONE;
+	(void)fprintf(stderr, "modelpub %s: io: standard output: cannot be written\n", name);
+	return MFS_EXIT_FAILED;
+}
+
+void
+mfs_print_summary(const struct mfs_manifest *m, const char *prefix, const char *suffix)
+{
+	(void)printf("%s%s %s (%s), release %lld: %zu file%s, %s, %s, manifest %s%s\n", prefix, m->model_id, m->version,
+		m->variant, (long long)m->release, m->n_files, m->n_files == 1 ? "" : "s", MFS_SIZE(m->total_size),
+		m->cipher == MFS_CIPHER_NONE ? "not encrypted" : mfs_cipher_name(m->cipher), MFS_HEX(&m->id), suffix);
+}

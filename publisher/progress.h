@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * progress.h - what a long command shows on stderr: one moving line on a terminal (share, rate,
+ * time left), nothing but the caller's own lines elsewhere.
+ */
+#ifndef MFS_PUB_PROGRESS_H
+#define MFS_PUB_PROGRESS_H
+
+#include <stdint.h>
+
+struct mfs_progress;
+
+/*
+ * total   bytes of work
+ * out     NULL when stderr is no terminal, the user asked for quiet, or memory is short: every
+ *         function takes NULL
+ */
+struct mfs_progress *mfs_progress_new(const char *verb, uint64_t total, int quiet);
+
+/* Any thread. done: bytes of work since the last call. Draws at most five times a second. */
+void mfs_progress_add(struct mfs_progress *p, uint64_t done);
+
+/* Erase the line and free. */
+void mfs_progress_end(struct mfs_progress *p);
+
+/* "1.5 GiB": out holds 32 bytes. Returns out. */
+const char *mfs_size_text(char out[32], uint64_t bytes);
+#define MFS_SIZE(n) mfs_size_text((char[32]){ 0 }, (n))
+
+#endif
