@@ -1,8 +1,90 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "error.h"
+/* modelpub: makes, signs, checks and shows bundles. See modelpub(1). */
+#include <openssl/crypto.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd.h"
+#include "lanes.h"
+
+static const struct command {
+	const char *name;
+	char *title; /* for getopt's messages */
+	int (*run)(int argc, char **argv);
+	const char *what;
+} commands[] = {
+	{ "key", (char[]){ "modelpub key" }, mfs_cmd_key, "make a signing key or a model key" },
+	{ "pack", (char[]){ "modelpub pack" }, mfs_cmd_pack, "files and folders into a signed bundle" },
+	{ "verify", (char[]){ "modelpub verify" }, mfs_cmd_verify, "check every byte of a bundle, with public keys alone" },
+	{ "inspect", (char[]){ "modelpub inspect" }, mfs_cmd_inspect, "show what a bundle says of itself" },
+};
+
+#define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void
+help(FILE *f)
+{
+	(void)fprintf(f, "usage: modelpub COMMAND [options]\n\nPack, sign and check model bundles for modelfs.\n\n");
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		(void)fprintf(f, "  %-8s  %s\n", commands[i].name, commands[i].what);
+	(void)fprintf(f, "\n'modelpub COMMAND --help' lists its options; modelpub(1) has examples.\n");
+}
+
+static int
+version(void)
+{
+	(void)printf("modelpub %s (%s)\n", PACKAGE_VERSION, OpenSSL_version(OPENSSL_VERSION));
+	return mfs_finish("version");
+}
+
+/* Long work stops at the next batch and removes what it has written; then the signal is obeyed. */
+static void
+signals_setup(void)
+{
+	struct sigaction sa = { .sa_handler = mfs_interrupt };
+
+	(void)sigaction(SIGINT, &sa, NULL);
+	(void)sigaction(SIGTERM, &sa, NULL);
+	(void)sigaction(SIGHUP, &sa, NULL);
+	(void)signal(SIGPIPE, SIG_IGN);
+}
+
+static int
+run(const struct command *c, int argc, char **argv)
+{
+	int exit_code, signal_number;
+
+	signals_setup();
+	argv[0] = c->title;
+	exit_code = c->run(argc, argv);
+	if (exit_code != MFS_EXIT_DONE && (signal_number = mfs_interrupted()) != 0) {
+		(void)signal(signal_number, SIG_DFL);
+		(void)raise(signal_number);
+	}
+	return exit_code;
+}
 
 int
-main(void)
+main(int argc, char **argv)
 {
+	if (argc < 2) {
+		help(stderr);
+		return MFS_EXIT_USAGE;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+		help(stdout);
+		return mfs_finish("help");
+	}
+	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
+		return version();
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		if (strcmp(argv[1], commands[i].name) == 0) {
+			/* Alone it is ours; with a value it is the version of the model to pack. */
+			if (argc == 3 && strcmp(argv[2], "--version") == 0)
+				return version();
+			return run(&commands[i], argc - 1, argv + 1);
+		}
+	(void)fprintf(stderr, "modelpub: unknown command '%s'; see 'modelpub --help'\n", MFS_ESC(argv[1]));
 	return MFS_EXIT_USAGE;
 }
