@@ -8,6 +8,7 @@ mounts=no
 ( need_fuse ) >/dev/null 2>&1 && mounts=yes
 gen raw 300K 7 "$W/other.bin"
 pack 0.9.0 1 "$W/b1x" "$W/other.bin"
+pack 0.9.1 2 "$W/b2x" "$W/other.bin"
 cp -a "$W/state" "$W/state.1"
 install_ "$W/b2" || fail "install of release 2: exit $?"
 cp -a "$W/state" "$W/state.2"
@@ -17,10 +18,10 @@ ls "$W/state" >>"$W/log"
 # After the damage: release 1 must not get in, by no command, and what is mounted is release 2 or nothing.
 never_lower() { # WHAT
 	local rc=0 v
-	for b in b1 b1x; do
+	for b in b1x b2x; do
 		rc=0
 		timeout 60 "$modelfs" install -c "$CFG" "$W/$b" >"$W/expect.out" 2>&1 || rc=$?
-		if [ "$rc" = 0 ] || [ "$rc" = 2 ]; then fail "$1: $b (release 1) was installed: exit $rc"; fi
+		if [ "$rc" = 0 ] || [ "$rc" = 2 ]; then fail "$1: $b (not above release 2) was installed: exit $rc"; fi
 		grep -qE 'state_replayed|malformed|signature_invalid|rollback_attempt|counter_unavailable|io:' "$W/expect.out" ||
 			fail "$1: no outcome named: $(cat "$W/expect.out")"
 	done
