@@ -67,7 +67,7 @@ mfs_cleanup_closedir(DIR **d)
 
 /* Define mfs_cleanup_NAME(TYPE **) that calls fn(*p); use as MFS_CLEANUP(mfs_cleanup_NAME). */
 #define MFS_DEFINE_CLEANUP(name, type, fn)                                                   \
-	static inline void mfs_cleanup_##name(type **p)                                      \
+	__attribute__((unused)) static inline void mfs_cleanup_##name(type **p)             \
 	{                                                                                    \
 		int saved_errno = errno;                                                     \
 		if (*p != NULL)                                                              \

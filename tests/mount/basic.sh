@@ -17,8 +17,8 @@ gen safetensors 300K 1 "$W/src/sub/deep er/größe.safetensors"
 printf 'cat\ndog\n' >"$W/src/labels.txt"
 cp -r "$W/src" "$W/src2"
 gen onnx 3M 2 "$W/src2/model.onnx"
-(cd "$W/src" && pack 1.0.0 1 "$W/b1" ./*)
-(cd "$W/src2" && pack 1.1.0 2 "$W/b2" ./*)
+pack 1.0.0 1 "$W/b1" "$W/src"
+pack 1.1.0 2 "$W/b2" "$W/src2"
 id=plain
 (cd "$W/src" && pack_plain 0.1.0 7 "$W/b3" model.onnx)
 id=det

@@ -15,7 +15,7 @@ gen raw 131072 3 "$W/src/a b/c/ü/d/模型.bin"
 printf x >"$W/src/a b/-leading dash"
 printf y >"$W/src/a b/c/$(printf 'n%.0s' {1..255})"
 printf z >"$W/src/a b/quote'\"\$(x)"
-(cd "$W/src" && pack 1.0.0 1 "$W/b1" ./*)
+pack 1.0.0 1 "$W/b1" "$W/src"
 expect 0 . "$modelpub" verify --pub "$W/release.pub.pem" "$W/b1"
 install_ "$W/b1" || fail "install: exit $?"
 tiers="paged"
