@@ -2,9 +2,10 @@
 /*
  * engine.h - what is installed and active: state, store and decisions, without FUSE.
  *
- * serve runs one engine for the mount; an offline command runs one under state/lock. Every
- * function takes the engine's lock; observers are called with it held and must be quick.
- * Threads any.
+ * serve runs one engine for the mount; an offline command runs one under state/lock. Changes are
+ * serialised by the engine's lock; observers are called with it held and must be quick.
+ * mfs_engine_model_get never waits for a change or for the disk. Every change and refusal is
+ * also an event (source "install", "control", "mount", "gc", "recover"). Threads any.
  */
 #ifndef MFS_ENGINE_H
 #define MFS_ENGINE_H
@@ -75,7 +76,10 @@ enum mfs_code mfs_engine_decide(struct mfs_engine *e, size_t i, const struct mfs
 enum mfs_code mfs_engine_activate(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, bool *same,
 	char *from, char *to, struct mfs_err *err);
 
-/* Back to `previous`; holds the model until _unpin. */
+/*
+ * Back to `previous`; holds the model until _unpin: while it is held, activation of another version
+ * is refused (HELD). errors NOT_SELECTED (nothing to go back to), IO (its blobs are gone), as above
+ */
 enum mfs_code mfs_engine_rollback(struct mfs_engine *e, size_t i, char *from, char *to, struct mfs_err *err);
 enum mfs_code mfs_engine_unpin(struct mfs_engine *e, size_t i, bool *was_held, struct mfs_err *err);
 
@@ -96,7 +100,17 @@ enum mfs_code mfs_engine_verify(struct mfs_engine *e, size_t i, _Atomic int *can
  */
 enum mfs_code mfs_engine_exposures(struct mfs_engine *e, size_t i, unsigned n, uint64_t *first, struct mfs_err *err);
 
-const char *mfs_engine_protection(struct mfs_engine *e);
+const char *mfs_engine_protection(struct mfs_engine *e); /* valid as long as the engine; takes no lock */
+
+/*
+ * `modelfs recover`: replace lost, damaged or replayed state. Offline, as root, under state/lock.
+ * The new floor of each configured model is the highest of the readable copies of the anchor
+ * (whatever their generation) and of all manifests in state and store whose signatures verify
+ * now; that highest manifest is active if its blobs stand in the store, else nothing is. What was
+ * found is an event. args->cache is not used. A readable state keeps its minima, revocations and
+ * bad versions. The file counter is set above every generation seen.
+ */
+enum mfs_code mfs_engine_recover(const struct mfs_engine_args *args, struct mfs_err *err);
 
 /* ---- installation of a bundle into a store (install.c); no engine needed --------------------- */
 

@@ -24,6 +24,30 @@ mfs_signed_free(struct mfs_signed *s)
 	*s = (struct mfs_signed){ 0 };
 }
 
+static bool
+bytes_equal(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
+{
+	return (a != NULL) == (b != NULL) && a_len == b_len && (a_len == 0 || memcmp(a, b, a_len) == 0);
+}
+
+bool
+mfs_signed_equal(const struct mfs_signed *a, const struct mfs_signed *b)
+{
+	if (!bytes_equal(a->manifest, a->manifest_len, b->manifest, b->manifest_len) ||
+		!bytes_equal(a->sig, a->sig_len, b->sig, b->sig_len) || a->n_extra != b->n_extra)
+		return false;
+	for (size_t i = 0; i < a->n_extra; i++) {
+		bool found = false;
+
+		for (size_t k = 0; k < b->n_extra; k++)
+			found = found || (mfs_sha256_equal(&a->extra[i].key_id, &b->extra[k].key_id) &&
+				bytes_equal(a->extra[i].bytes, a->extra[i].len, b->extra[k].bytes, b->extra[k].len));
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
 static void
 signed_path(char out[SIGNED_PATH], const struct mfs_sha256 *id)
 {

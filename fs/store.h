@@ -70,6 +70,8 @@ struct mfs_signed { /* a manifest and its signatures as received; malloc'd */
 };
 void mfs_signed_free(struct mfs_signed *s); /* the contents; s itself is the caller's */
 
+bool mfs_signed_equal(const struct mfs_signed *a, const struct mfs_signed *b); /* the same bytes and keys */
+
 /* Both copies (state and store) of what was signed, by folder descriptor: `manifests/<hash>/` below it. */
 enum mfs_code mfs_signed_put(int dirfd, const struct mfs_sha256 *id, const struct mfs_signed *s, struct mfs_err *err);
 enum mfs_code mfs_signed_get(int dirfd, const struct mfs_sha256 *id, struct mfs_signed *out, struct mfs_err *err);

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Changes of what is active: decide, activate, rollback, unpin. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine_io.h"
+#include "io.h"
+
+static enum mfs_code
+held_fail(const struct mfs_engine *e, size_t i, struct mfs_err *err)
+{
+	const char *id = e->args.config->models[i].id;
+
+	return mfs_fail(err, MFS_HELD, "model %s: held since a rollback or pin: 'modelfs unpin %s' releases it", id, id);
+}
+
+static void
+version_copy(char *out, const struct mfs_vref *v)
+{
+	if (out != NULL)
+		(void)snprintf(out, MFS_VERSION_MAX + 1, "%s", v->version);
+}
+
+static enum mfs_code
+decide_locked(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, enum mfs_install *how, struct mfs_err *err)
+{
+	const struct mfs_config_model *cfg = &e->args.config->models[i];
+	const struct mfs_cycle_model *cm = mfs_engine_cycle(e, i);
+	enum mfs_code code = mfs_decide_install(mfs_engine_record(e, i), cfg->model_id, m, &cfg->minimum, how, err);
+
+	if (code == MFS_OK && *how == MFS_INSTALL_NEW && cm != NULL && cm->held)
+		return held_fail(e, i, err);
+	return code;
+}
+
+enum mfs_code
+mfs_engine_decide(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, enum mfs_install *how,
+	char now[MFS_VERSION_MAX + 1], struct mfs_err *err)
+{
+	const struct mfs_anchor_model *st;
+	enum mfs_code code;
+
+	now[0] = '\0';
+	*how = MFS_INSTALL_NEW;
+	if (i >= e->args.config->n_models)
+		return mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
+	(void)pthread_mutex_lock(&e->lock);
+	if ((st = mfs_engine_record(e, i)) != NULL)
+		version_copy(now, &st->active);
+	code = decide_locked(e, i, m, how, err);
+	(void)pthread_mutex_unlock(&e->lock);
+	return code;
+}
+
+/* ---- the cycle's side of a swap --------------------------------------------------------------------- */
+
+static bool
+in_anchor(const struct mfs_anchor_model *st, const struct mfs_sha256 *id)
+{
+	if (mfs_sha256_equal(&st->active.manifest, id))
+		return true;
+	for (size_t k = 0; k < st->n_retained; k++)
+		if (mfs_sha256_equal(&st->retained[k].manifest, id))
+			return true;
+	return false;
+}
+
+/*
+ * Later than every earlier activation of this model, and later than its build time, also when the
+ * clock stands still or went back: servers compare these times.
+ */
+static int64_t
+activation_time(const struct mfs_cycle_model *cm, const struct mfs_manifest *m)
+{
+	struct timespec ts = { 0 };
+	int64_t ns;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	ns = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+	if (ns <= cm->last_activation_ns)
+		ns = cm->last_activation_ns + 1;
+	if (ns <= m->build_time * INT64_C(1000000000))
+		ns = m->build_time * INT64_C(1000000000) + 1;
+	return ns;
+}
+
+static void
+cycle_activated(struct mfs_engine *e, size_t i, const struct mfs_manifest *m)
+{
+	const struct mfs_anchor_model *st = mfs_engine_record(e, i);
+	struct mfs_cycle_model *cm = mfs_engine_cycle(e, i);
+	struct mfs_cycle_activation *list;
+	size_t kept = 0;
+
+	if (cm == NULL || st == NULL)
+		return;
+	cm->generation++;
+	cm->active_since = mfs_clock_wall();
+	cm->last_activation_ns = activation_time(cm, m);
+	for (size_t k = 0; k < cm->n_activations; k++)
+		if (in_anchor(st, &cm->activations[k].manifest) &&
+			!mfs_sha256_equal(&cm->activations[k].manifest, &m->id))
+			cm->activations[kept++] = cm->activations[k];
+	cm->n_activations = kept;
+	if ((list = reallocarray(cm->activations, kept + 1, sizeof(*list))) == NULL)
+		return;
+	cm->activations = list;
+	list[cm->n_activations++] = (struct mfs_cycle_activation){ m->id, cm->last_activation_ns };
+}
+
+/* The anchor stands: from here nothing may fail the operation. */
+static void
+swap_finish(struct mfs_engine *e, size_t i, struct mfs_version *v, const char *source, const char *from,
+	const char *to, const char *detail)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+
+	cycle_activated(e, i, v->m);
+	mfs_engine_outcome(e, i, source, from, to, MFS_OK, detail);
+	if (mfs_trusted_cycle_save(e->trusted, &err) != MFS_OK)
+		mfs_log_err("state: cycle", &err);
+	if (mfs_engine_reload(e, i, v, &err) != MFS_OK)
+		mfs_log_err(e->args.config->models[i].id, &err);
+	mfs_engine_notify(e, i);
+}
+
+/* A refusal is an event and the model's last outcome; the caller gets the message itself. */
+static enum mfs_code
+refused(struct mfs_engine *e, size_t i, const char *source, const char *from, const char *to, const struct mfs_err *err)
+{
+	struct mfs_err save = MFS_ERR_INIT;
+
+	mfs_engine_outcome(e, i, source, from, to, err->code, err->msg);
+	if ((e->args.flags & MFS_TRUSTED_READ) == 0 && mfs_trusted_cycle_save(e->trusted, &save) != MFS_OK)
+		mfs_log_err("state: cycle", &save);
+	return err->code;
+}
+
+/* ---- activation ----------------------------------------------------------------------------------------- */
+
+static bool
+shown(const struct mfs_engine *e, size_t i, const struct mfs_sha256 *id)
+{
+	const struct mfs_engine_model *view = &e->view[i];
+
+	return view->n > 0 && view->versions[0].active && mfs_sha256_equal(&view->versions[0].v->m->id, id);
+}
+
+static enum mfs_code
+anchor_activate(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, struct mfs_err *err)
+{
+	const struct mfs_config_model *cfg = &e->args.config->models[i];
+	MFS_CLEANUP(mfs_cleanup_anchor) struct mfs_anchor *a = NULL;
+	struct mfs_anchor_model *st;
+	enum mfs_code code;
+
+	if ((code = mfs_anchor_copy(mfs_trusted_anchor(e->trusted), &a, err)) != MFS_OK)
+		return code;
+	st = mfs_anchor_find(a, cfg->id);
+	if (st == NULL && (code = mfs_anchor_add(a, cfg->id, cfg->model_id, &st, err)) != MFS_OK)
+		return code;
+	if ((code = mfs_anchor_activate(st, m, e->args.config->retain, true, err)) != MFS_OK ||
+		(code = mfs_trusted_commit(e->trusted, a, err)) != MFS_OK)
+		return code;
+	(void)mfs_steal(&a); /* the trusted state owns it now */
+	return MFS_OK;
+}
+
+static enum mfs_code
+activate_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, bool *same, char *to, struct mfs_err *err)
+{
+	const struct mfs_anchor_model *st = mfs_engine_record(e, i);
+	struct mfs_version *v;
+	enum mfs_install how;
+	char from[MFS_VERSION_MAX + 1] = "";
+	enum mfs_code code;
+
+	if (st != NULL)
+		version_copy(from, &st->active);
+	if ((code = mfs_engine_candidate(e, i, id, &v, err)) != MFS_OK)
+		return code;
+	(void)snprintf(to, MFS_VERSION_MAX + 1, "%s", v->m->version);
+	if ((code = decide_locked(e, i, v->m, &how, err)) == MFS_OK && how == MFS_INSTALL_NEW)
+		code = mfs_decide_depends(v->m, mfs_trusted_anchor(e->trusted), err);
+	/* Both copies of what was signed stand before the anchor names it. */
+	if (code == MFS_OK &&
+		(code = mfs_signed_put(e->args.state_dirfd, id, &v->signed_bytes, err)) == MFS_OK)
+		code = mfs_signed_put(mfs_store_dirfd(e->args.store), id, &v->signed_bytes, err);
+	if (code == MFS_OK && how == MFS_INSTALL_SAME && shown(e, i, id)) {
+		*same = true;
+		mfs_version_unref(v);
+		return MFS_OK;
+	}
+	if (code == MFS_OK && how == MFS_INSTALL_NEW)
+		code = anchor_activate(e, i, v->m, err);
+	if (code == MFS_OK)
+		swap_finish(e, i, v, "install", from[0] != '\0' ? from : NULL, to,
+			how == MFS_INSTALL_SAME ? "shown again" : "activated");
+	mfs_version_unref(v);
+	return code;
+}
+
+enum mfs_code
+mfs_engine_activate(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, bool *same, char *from, char *to,
+	struct mfs_err *err)
+{
+	const struct mfs_anchor_model *st;
+	char target[MFS_VERSION_MAX + 1] = "";
+	struct mfs_err own = MFS_ERR_INIT;
+	enum mfs_code code;
+
+	*same = false;
+	if (from != NULL)
+		from[0] = '\0';
+	if (i >= e->args.config->n_models)
+		return mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
+	(void)pthread_mutex_lock(&e->lock);
+	if ((st = mfs_engine_record(e, i)) != NULL)
+		version_copy(from, &st->active);
+	if ((code = activate_locked(e, i, id, same, target, &own)) != MFS_OK) {
+		code = refused(e, i, "install", NULL, target[0] != '\0' ? target : NULL, &own);
+		if (err != NULL)
+			*err = own;
+	}
+	if (to != NULL)
+		memcpy(to, target, sizeof(target));
+	(void)pthread_mutex_unlock(&e->lock);
+	return code;
+}
+
+/* ---- rollback ---------------------------------------------------------------------------------------------- */
+
+static enum mfs_code
+rollback_locked(struct mfs_engine *e, size_t i, const char *from, char *to, struct mfs_err *err)
+{
+	const struct mfs_config_model *cfg = &e->args.config->models[i];
+	MFS_CLEANUP(mfs_cleanup_anchor) struct mfs_anchor *a = NULL;
+	struct mfs_cycle_model *cm = mfs_engine_cycle(e, i);
+	struct mfs_anchor_model *st;
+	struct mfs_version *v;
+	enum mfs_code code;
+
+	if (cm == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "model %s", cfg->id);
+	if ((code = mfs_anchor_copy(mfs_trusted_anchor(e->trusted), &a, err)) != MFS_OK)
+		return code;
+	if ((st = mfs_anchor_find(a, cfg->id)) == NULL)
+		return mfs_fail(err, MFS_NOT_SELECTED, "model %s: nothing is installed: nothing to go back to", cfg->id);
+	if ((code = mfs_anchor_rollback(st, &cfg->minimum, err)) != MFS_OK)
+		return code;
+	version_copy(to, &st->active);
+	/* Checked before the anchor changes: a rollback never leads to nothing. */
+	if ((code = mfs_engine_candidate(e, i, &st->active.manifest, &v, err)) != MFS_OK)
+		return mfs_err_context(err, "rollback to %s: ", to);
+	if ((code = mfs_trusted_commit(e->trusted, a, err)) == MFS_OK) {
+		(void)mfs_steal(&a);
+		cm->held = true;
+		swap_finish(e, i, v, "control", from, to, "rolled back, held until 'modelfs unpin'");
+	}
+	mfs_version_unref(v);
+	return code;
+}
+
+enum mfs_code
+mfs_engine_rollback(struct mfs_engine *e, size_t i, char *from, char *to, struct mfs_err *err)
+{
+	char old[MFS_VERSION_MAX + 1] = "", target[MFS_VERSION_MAX + 1] = "";
+	const struct mfs_anchor_model *st;
+	struct mfs_err own = MFS_ERR_INIT;
+	enum mfs_code code;
+
+	if (i >= e->args.config->n_models)
+		return mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
+	(void)pthread_mutex_lock(&e->lock);
+	if ((st = mfs_engine_record(e, i)) != NULL)
+		version_copy(old, &st->active);
+	if ((code = rollback_locked(e, i, old, target, &own)) != MFS_OK) {
+		code = refused(e, i, "control", NULL, target[0] != '\0' ? target : NULL, &own);
+		if (err != NULL)
+			*err = own;
+	}
+	(void)pthread_mutex_unlock(&e->lock);
+	if (from != NULL)
+		memcpy(from, old, sizeof(old));
+	if (to != NULL)
+		memcpy(to, target, sizeof(target));
+	return code;
+}
+
+enum mfs_code
+mfs_engine_unpin(struct mfs_engine *e, size_t i, bool *was_held, struct mfs_err *err)
+{
+	struct mfs_cycle_model *cm;
+	enum mfs_code code = MFS_OK;
+
+	*was_held = false;
+	if (i >= e->args.config->n_models)
+		return mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
+	(void)pthread_mutex_lock(&e->lock);
+	if ((cm = mfs_engine_cycle(e, i)) == NULL) {
+		code = mfs_fail(err, MFS_NO_MEMORY, "model %zu", i);
+	} else if (cm->held) {
+		cm->held = false;
+		if ((code = mfs_trusted_cycle_save(e->trusted, err)) != MFS_OK) {
+			cm->held = true;
+		} else {
+			*was_held = true;
+			mfs_engine_outcome(e, i, "control", NULL, NULL, MFS_OK, "released by unpin");
+			mfs_engine_notify(e, i);
+		}
+	}
+	(void)pthread_mutex_unlock(&e->lock);
+	return code;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine_io.h - shared by engine*.c, version.c and install*.c only. */
+#ifndef MFS_ENGINE_IO_H
+#define MFS_ENGINE_IO_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "engine.h"
+#include "log.h"
+
+#define MFS_OBSERVERS_MAX 8
+
+struct mfs_engine {
+	pthread_mutex_t lock; /* state changes: held across disk I/O */
+	pthread_mutex_t view_lock; /* view[] only, never held across I/O; taken after lock */
+	struct mfs_engine_args args;
+	struct mfs_counter *counter;
+	struct mfs_trusted *trusted;
+	struct mfs_engine_model *view; /* config->n_models */
+	uint64_t *exposure_at;         /* config->n_models: next unused; below it may have been shown */
+	bool reserved;                 /* the first block of exposures of this run is on disk */
+	struct {
+		mfs_engine_changed_fn *fn;
+		void *user;
+	} observers[MFS_OBSERVERS_MAX];
+	size_t n_observers;
+};
+
+/* ---- version.c ---- */
+
+/* mfs_version_load, and with repair a missing or damaged copy is written again from the other. */
+enum mfs_code mfs_version_load_repair(int state_dirfd, struct mfs_store *s, struct mfs_cache *cache,
+	const struct mfs_config *c, const struct mfs_keys *keys, size_t model, const struct mfs_sha256 *id, bool repair,
+	struct mfs_version **out, struct mfs_err *err);
+enum mfs_code mfs_signed_verify(const struct mfs_signed *s, const struct mfs_trust *trust, unsigned threshold,
+	struct mfs_manifest **m, struct mfs_sha256 *key_id, struct mfs_err *err);
+
+/* ---- engine.c: with the engine's lock held ---- */
+
+/* errors IO (names the missing or short blob and its file), for every payload and table of m */
+enum mfs_code mfs_engine_blobs_check(struct mfs_store *s, const struct mfs_manifest *m, struct mfs_err *err);
+enum mfs_code mfs_engine_compat_check(const struct mfs_config *c, size_t i, const struct mfs_manifest *m,
+	struct mfs_err *err);
+/* Signed, trusted, compatible, its key at hand, complete in the store: fit to be shown as model i's active version. */
+enum mfs_code mfs_engine_candidate(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, struct mfs_version **out,
+	struct mfs_err *err);
+/* The cycle's record of model i; made on first use with counters that were never used. NULL without memory. */
+struct mfs_cycle_model *mfs_engine_cycle(struct mfs_engine *e, size_t i);
+/* Rebuild view[i] from the anchor; `loaded` (may be NULL) is used instead of loading that version again. */
+enum mfs_code mfs_engine_reload(struct mfs_engine *e, size_t i, struct mfs_version *loaded, struct mfs_err *err);
+void mfs_engine_notify(struct mfs_engine *e, size_t i);
+void mfs_engine_outcome(struct mfs_engine *e, size_t i, const char *source, const char *from, const char *to,
+	enum mfs_code code, const char *detail);
+const struct mfs_anchor_model *mfs_engine_record(const struct mfs_engine *e, size_t i);
+
+#endif
