@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* status_serve.c - the facts of a running serve: memory only, no disk, no network. */
+#include <string.h>
+#include <unistd.h>
+
+#include "io.h"
+#include "serve.h"
+#include "status.h"
+#include "status_facts.h"
+
+/* The tier of what is shown: exposure numbers only rise, so the newest live one of the version. */
+static enum mfs_tier
+tier_shown(const struct mfs_shm *shm, const char *id, const struct mfs_sha256 *manifest)
+{
+	enum mfs_tier tier = MFS_TIER_PAGED;
+	uint64_t newest = 0;
+
+	for (size_t i = 0; i < MFS_EXPOSURES; i++) {
+		const struct mfs_shm_exposure *x = &shm->exposures[i];
+
+		if (atomic_load(&x->state) != MFS_EXPOSURE_LIVE || x->exposure < newest ||
+			!mfs_sha256_equal(&x->manifest, manifest) || strcmp(x->model, id) != 0)
+			continue;
+		newest = x->exposure;
+		tier = x->tier == MFS_TIER_RESIDENT ? MFS_TIER_RESIDENT : MFS_TIER_PAGED;
+	}
+	return tier;
+}
+
+static void
+host_gather(struct mfs_serve *s, struct mfs_facts_host *h)
+{
+	struct mfs_shm *shm = s->shm;
+
+	*h = (struct mfs_facts_host){
+		.config = s->config, .protection = mfs_engine_protection(s->engine), .kind = s->config->counter,
+		.mounted = true, .mounted_at = shm->mounted_at, .now = mfs_clock_wall(), .serve_pid = (int)getpid(),
+		.keeper_pid = (int)getppid(), .restarts = atomic_load(&shm->serve_restarts),
+		.taken_over = atomic_load(&shm->taken_over), .chunk_failures = atomic_load(&shm->chunk_failures),
+		.passthrough = shm->passthrough != 0, .noswap = shm->noswap != 0, .resend = shm->kernel_resend != 0,
+		.rootless = shm->rootless != 0, .read_ahead_kb = shm->read_ahead_kb, .sandbox = s->sandbox,
+	};
+	for (size_t i = 0; i < MFS_RESIDENTS; i++)
+		if (atomic_load(&shm->residents[i].state) != MFS_RESIDENT_FREE)
+			h->resident_bytes += shm->residents[i].size;
+	h->has_store_bytes = s->control != NULL && mfs_control_store_bytes(s->control, &h->store_bytes);
+}
+
+static enum mfs_code
+model_gather(struct mfs_serve *s, size_t i, struct mfs_facts_model *out, struct mfs_err *err)
+{
+	const struct mfs_engine_version *a;
+
+	*out = (struct mfs_facts_model){ .conf = &s->config->models[i] };
+	if (mfs_engine_model_get(s->engine, i, &out->m, err) != MFS_OK)
+		return err->code;
+	if ((a = mfs_facts_active(out)) != NULL)
+		out->tier = tier_shown(s->shm, out->conf->id, &a->v->m->id);
+	if (s->residency != NULL) {
+		mfs_residency_facts(s->residency, i, &out->residency);
+		out->has_residency = true;
+	}
+	return MFS_OK;
+}
+
+static enum mfs_code
+metrics_render(struct mfs_serve *s, const struct mfs_facts_host *h, const struct mfs_facts_model *m, size_t n,
+	char **out, size_t *len, struct mfs_err *err)
+{
+	char *text = NULL;
+	FILE *f = open_memstream(&text, len);
+
+	if (f == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "metrics: no memory");
+	mfs_metrics_models(f, m, n);
+	mfs_metrics_outcomes(f, s->events);
+	mfs_metrics_host(f, h);
+	if (fclose(f) != 0) {
+		free(text);
+		return mfs_fail(err, MFS_NO_MEMORY, "metrics: no memory");
+	}
+	*out = text;
+	return MFS_OK;
+}
+
+static enum mfs_code
+facts_render(struct mfs_serve *s, enum mfs_status_kind kind, size_t model, char **out, size_t *len, struct mfs_err *err)
+{
+	bool one = kind == MFS_STATUS_MODEL_TEXT || kind == MFS_STATUS_MODEL_JSON;
+	bool json = kind == MFS_STATUS_MODEL_JSON || kind == MFS_STATUS_ALL_JSON;
+	size_t first = one ? model : 0, last = one ? model + 1 : s->config->n_models, n = 0;
+	mfs_autofree struct mfs_facts_model *m = calloc(last - first + 1, sizeof(*m));
+	struct mfs_facts_host h;
+	enum mfs_code code = MFS_OK;
+
+	if (m == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "status: no memory");
+	host_gather(s, &h);
+	for (size_t i = first; i < last && code == MFS_OK; i++) {
+		code = model_gather(s, i, &m[n], err);
+		n += code == MFS_OK;
+	}
+	if (code == MFS_OK && kind == MFS_STATUS_METRICS)
+		code = metrics_render(s, &h, m, n, out, len, err);
+	else if (code == MFS_OK)
+		code = mfs_facts_document(&h, m, n, one, json, MFS_SNAP_BYTES, out, len, err);
+	for (size_t i = 0; i < n; i++)
+		mfs_engine_model_free(&m[i].m);
+	return code;
+}
+
+static enum mfs_code
+line_copy(const char *line, size_t n, char **out, size_t *len, struct mfs_err *err)
+{
+	if ((*out = malloc(n + 1)) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "status: no memory");
+	memcpy(*out, line, n);
+	(*out)[n] = '\0';
+	*len = n;
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_status_render(struct mfs_serve *s, enum mfs_status_kind kind, size_t model, char **out, size_t *len,
+	struct mfs_err *err)
+{
+	char line[512];
+
+	*out = NULL;
+	*len = 0;
+	switch (kind) {
+	case MFS_STATUS_MODEL_EVENTS:
+		return mfs_events_render(s->events, s->config->models[model].id, MFS_SNAP_BYTES, out, len, err);
+	case MFS_STATUS_MODEL_GENERATION:
+		return line_copy(line, mfs_tree_generation(s->tree, model, line, sizeof(line)), out, len, err);
+	case MFS_STATUS_VERSION:
+		return line_copy("modelfs " PACKAGE_VERSION "\n", sizeof("modelfs " PACKAGE_VERSION "\n") - 1, out, len, err);
+	case MFS_STATUS_CONFIG:
+		return mfs_config_show(s->config, out, len, err);
+	default:
+		return facts_render(s, kind, model, out, len, err);
+	}
+}
