@@ -46,6 +46,8 @@ request_send(int fd, const struct mfs_ctl_request *r, struct mfs_err *err)
 	while (done < len) {
 		ssize_t n = send(fd, line + done, len - done, MSG_NOSIGNAL);
 
+		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
+			break; /* turned away: the reply says why */
 		if (n < 0 && errno != EINTR)
 			return mfs_fail_sys(err, MFS_IO, "control socket: send");
 		done += n > 0 ? (size_t)n : 0;

@@ -73,6 +73,7 @@ struct mfs_config {
 	char *selinux_context;   /* NULL without */
 	unsigned read_ahead_kb;  /* default 1024 */
 	char *control_group;     /* may send commands beside root; NULL */
+	gid_t control_gid;       /* its number; only with control_group */
 	struct mfs_config_model *models; size_t n_models; /* sorted by id, bytewise */
 	char **notes; size_t n_notes; /* "FILE:LINE:COLUMN: key: ..." for `config check`: accepted, but without effect here */
 };

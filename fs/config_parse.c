@@ -398,6 +398,15 @@ read_group(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const 
 }
 
 static enum mfs_code
+read_control_group(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const struct mfs_field *f, void *dst)
+{
+	struct mfs_config *c = dst;
+	enum mfs_code code = mfs_read_text(w, y, key, f, &c->control_group);
+
+	return code != MFS_OK ? code : read_principal(w, y, key, "group", &c->control_gid);
+}
+
+static enum mfs_code
 read_mode(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const struct mfs_field *f, void *dst)
 {
 	struct mfs_config_model *m = dst;
@@ -537,7 +546,7 @@ static const struct mfs_field top_fields[] = {
 	{ "exec", mfs_read_bool, AT(mfs_config, exec), NULL },
 	{ "selinux_context", mfs_read_text, AT(mfs_config, selinux_context), NULL },
 	{ "read_ahead_kb", mfs_read_unsigned, AT(mfs_config, read_ahead_kb), range_read_ahead },
-	{ "control_group", mfs_read_text, AT(mfs_config, control_group), NULL },
+	{ "control_group", read_control_group, 0, NULL },
 	{ "repository", mfs_read_text, MFS_INERT, NULL },
 	{ "repositories", read_named, MFS_INERT, repository_fields },
 	{ "telemetry", mfs_read_mapping, MFS_INERT, telemetry_fields },

@@ -15,9 +15,9 @@ struct mfs_serve;
 struct mfs_control;
 
 /*
- * serve's end: accepts on listen_fd (borrowed, non-blocking), a bounded number of connections, each with a
- * deadline; threads of its own. After the sandbox; control_group was resolved by the configuration's snapshot
- * or is asked from the host's database, if that can still be read.
+ * serve's end: accepts on listen_fd (borrowed, non-blocking), a bounded number of connections, each
+ * with a deadline. Threads of its own, so after the sandbox.
+ *
  * errors  NO_MEMORY, IO
  */
 enum mfs_code mfs_control_start(struct mfs_serve *s, int listen_fd, struct mfs_control **out, struct mfs_err *err);
@@ -28,6 +28,6 @@ void mfs_control_stop(struct mfs_control *c);
  * Bytes that blobs take in the store, as counted at start and after the last change: the count
  * reads folders, so status documents take it from here. False until it was counted. Threads any.
  */
-bool mfs_control_store_bytes(const struct mfs_control *c, uint64_t *bytes);
+bool mfs_control_store_bytes(struct mfs_control *c, uint64_t *bytes);
 
 #endif

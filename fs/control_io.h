@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * control_io.h - shared by control.c (connections, one thread that never waits for anything but
+ * poll) and control_run.c (what the commands do; changes and checks run in a worker each).
+ */
+#ifndef MFS_CONTROL_IO_H
+#define MFS_CONTROL_IO_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "ctlmsg.h"
+#include "serve.h"
+
+#define CONTROL_CONNS      32   /* connections; one more is refused politely */
+#define CONTROL_CONNS_ROOT 8    /* of them only for those who may change things */
+#define CONTROL_JOBS       16   /* waiting for a worker */
+#define CONTROL_REQUEST_MS 10000 /* to send a request, and to take a reply */
+#define CONTROL_TICK_MS    250  /* followers, waiters, progress */
+#define CONTROL_OUT_MAX    (MFS_CTL_REPLY_MAX + (64u << 10)) /* bytes that wait for a slow reader */
+
+enum conn_state { CONN_FREE, CONN_READING, CONN_WORKING, CONN_FOLLOWING, CONN_WAITING };
+
+struct conn { /* of the poll thread alone */
+	enum conn_state state;
+	int fd;
+	bool may_change;
+	bool closing;     /* once everything is written */
+	bool eof;         /* the peer sends no more, but may read */
+	uint64_t serial;  /* never reused: a job's result finds its connection, or none */
+	int64_t deadline; /* CLOCK_MONOTONIC, ms: to send a request, or to take bytes that wait; 0 none */
+	char *in;         /* MFS_CTL_REQUEST_MAX */
+	size_t in_len;
+	char *out;
+	size_t out_len, out_at;
+	struct mfs_ctl_request req;
+	size_t model;     /* index; n_models: all */
+	uint64_t after;   /* events sent up to this one */
+	int64_t wait_until; /* ms; -1 for ever */
+	uint64_t progress; /* last sent */
+};
+
+struct job {
+	struct mfs_ctl_request req;
+	size_t model;
+	uint64_t serial; /* of the connection; 0 when there is no job */
+	struct mfs_err err; /* the result: code and, when it is not OK, the message */
+	int exit_code;
+	char detail[512];
+	json_t *body;
+};
+
+struct worker {
+	struct mfs_control *c;
+	pthread_t thread;
+	bool started;
+	struct job queue[CONTROL_JOBS]; size_t n; /* under lock */
+	struct job running;   /* under lock but for the worker's own use */
+	_Atomic int cancel;
+	_Atomic uint64_t done, total;
+};
+
+enum { WORKER_CHANGE, WORKER_VERIFY, WORKERS };
+
+struct mfs_control {
+	struct mfs_serve *s;
+	int listen_fd, wake;  /* eventfd */
+	pthread_t thread;
+	bool started;
+	_Atomic bool stop; /* workers */
+	_Atomic bool quit; /* the poll thread, after them */
+	struct conn conns[CONTROL_CONNS];
+	uint64_t serial;
+	int64_t accept_after; /* ms: no descriptors were left */
+	pthread_mutex_t lock; /* queues and results */
+	pthread_cond_t added;
+	struct worker workers[WORKERS];
+	struct job results[CONTROL_JOBS * 2]; size_t n_results;
+	_Atomic uint64_t store_bytes; /* + 1; 0 not counted */
+};
+
+/* control_run.c. In a worker: run a job and fill its result. */
+void mfs_control_run(struct worker *w, struct job *j);
+/* Count the store's bytes (reads folders). In a worker. */
+void mfs_control_count(struct mfs_control *c);
+/* Answer at once, from memory: the reply lines of status (malloc'd), NULL without memory. */
+char *mfs_control_status(struct mfs_control *c, const struct conn *k, size_t *len);
+/* Event lines after k->after (which moves); NULL when there is none. */
+char *mfs_control_events(struct mfs_control *c, struct conn *k, size_t *len);
+/* Has the model the version that a `wait` asks for? version receives the active one. */
+bool mfs_control_reached(struct mfs_control *c, const struct conn *k, char version[MFS_VERSION_MAX + 1]);
+
+#endif
