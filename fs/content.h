@@ -18,7 +18,17 @@ struct mfs_cache; /* plaintext chunks in memory that is never swapped and not du
  *             as far as RLIMIT_MEMLOCK allows
  */
 enum mfs_code mfs_cache_new(size_t bytes, int scratch_fd, struct mfs_cache **out, struct mfs_err *err);
-void mfs_cache_free(struct mfs_cache *c);
+void mfs_cache_free(struct mfs_cache *c); /* after the last content */
+
+struct mfs_cache_stats {
+	uint64_t opened;  /* chunks verified and decrypted */
+	uint64_t hits;    /* chunks served from the cache */
+	uint64_t waits;   /* readers that waited for another reader's chunk */
+	uint64_t evicted;
+	uint64_t failed;  /* chunks that did not verify or could not be read */
+	size_t bytes, locked; /* budget, and how much of it is locked in memory or on noswap tmpfs */
+};
+void mfs_cache_stats(struct mfs_cache *c, struct mfs_cache_stats *out);
 
 struct mfs_content; /* one file; refcounted; immutable but for lazily loaded table and descriptors */
 
@@ -36,7 +46,8 @@ void mfs_content_free(struct mfs_content *c);
 /*
  * Read plaintext. Clamped to the file's size; *got 0 at its end.
  *
- * buf     4096-aligned is fastest (whole chunks are decrypted straight into it)
+ * buf     memory that nobody else writes meanwhile: whole chunks are read into it, verified and
+ *         decrypted in place; 4096-aligned is fastest
  * errors  HASH_MISMATCH, DECRYPT_FAILED, IO, KEY_UNAVAILABLE, NO_MEMORY. Nothing of buf may be
  *         used then.
  * threads any number at a time on one content
@@ -57,7 +68,10 @@ enum mfs_code mfs_content_fill(struct mfs_content *c, int fd, unsigned threads, 
 enum mfs_code mfs_content_check(struct mfs_content *c, unsigned threads, const _Atomic int *cancel,
 	_Atomic uint64_t *done, struct mfs_err *err);
 
-/* Called once per failed chunk read (from a reader's thread, no lock held). */
+/*
+ * Called once per failed chunk read (from a reader's thread, no lock held). chunk UINT64_MAX: the
+ * file could not be opened at all (blob or chunk table absent or wrong).
+ */
 typedef void mfs_content_failed_fn(void *user, const struct mfs_content *c, uint64_t chunk, const struct mfs_err *err);
 void mfs_cache_on_failure(struct mfs_cache *c, mfs_content_failed_fn *fn, void *user);
 
