@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_args.c - usage, options, errors and output of the commands. */
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmd_common.h"
+#include "io.h"
 
 static const struct mfs_cmd *current; /* set once by main, before the command runs */
 
@@ -127,4 +130,49 @@ mfs_cmd_print(FILE *out, const char *text, size_t len)
 
 		(void)putc(c == '\n' || c == '\t' || (c >= 0x20 && c != 0x7f) ? c : '?', out);
 	}
+}
+
+void
+mfs_cmd_printable(char *out, size_t cap, const char *text)
+{
+	size_t n = 0;
+
+	for (; text[n] != '\0' && n + 1 < cap; n++)
+		out[n] = text[n] >= 0x20 && text[n] <= 0x7e ? text[n] : '?';
+	out[n] = '\0';
+}
+
+#define PROGRESS_BAR_MS  100
+#define PROGRESS_LINE_MS 10000
+
+void
+mfs_progress_show(struct mfs_progress *p, uint64_t done, uint64_t total)
+{
+	static const char bar[] = "##############################";
+	bool terminal = isatty(STDERR_FILENO) == 1;
+	int64_t now = mfs_clock_mono_ms();
+	unsigned percent;
+	uint64_t rate;
+
+	if (p->started_ms == 0)
+		p->started_ms = p->last_ms = now;
+	if (total == 0 || (now - p->last_ms < (terminal ? PROGRESS_BAR_MS : PROGRESS_LINE_MS) && done < total))
+		return;
+	p->last_ms = now;
+	percent = done >= total ? 100 : (unsigned)(done * 100 / total);
+	rate = now > p->started_ms ? done * 1000 / (uint64_t)(now - p->started_ms) / (1u << 20) : 0;
+	if (terminal) {
+		fprintf(stderr, "\r%s [%-30.*s] %3u %%  %" PRIu64 " MiB/s ", p->what, (int)(percent * 30 / 100), bar, percent, rate);
+		p->shown = true;
+	} else if (done < total) {
+		fprintf(stderr, "%s: %u %%\n", p->what, percent);
+	}
+}
+
+void
+mfs_progress_end(struct mfs_progress *p)
+{
+	if (p->shown)
+		fprintf(stderr, "\r\033[K");
+	p->shown = false;
 }

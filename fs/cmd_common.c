@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_common.c - configuration, folders and keys of a command, and its confined child. */
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cmd_common.h"
+#include "io.h"
+#include "log.h"
+
+#define SIDE_WAIT_MS 10000
 
 enum mfs_code
 mfs_cmd_env_config(struct mfs_cmd_env *env, const char *path, struct mfs_err *err)
@@ -23,6 +29,16 @@ mfs_cmd_env_open(struct mfs_cmd_env *env, bool create, struct mfs_err *err)
 	if (mfs_key_fds_open(env->config, env->folders.state, &env->keys, err) != MFS_OK)
 		return err->code;
 	env->has_keys = true;
+	if ((env->seeds = calloc(env->config->n_seed + 1, sizeof(*env->seeds))) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "no memory");
+	for (size_t i = 0; i < env->config->n_seed; i++) {
+		int fd = open(env->config->seed[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		if (fd >= 0)
+			env->seeds[env->n_seeds++] = fd;
+		else if (errno != ENOENT)
+			return mfs_fail_sys(err, MFS_IO, "seed: %s", MFS_ESC(env->config->seed[i]));
+	}
 	return MFS_OK;
 }
 
@@ -32,6 +48,12 @@ mfs_cmd_env_close(struct mfs_cmd_env *env)
 	if (env->has_keys)
 		mfs_key_fds_close(env->config, &env->keys);
 	env->has_keys = false;
+	for (size_t i = 0; i < env->n_seeds; i++)
+		(void)close(env->seeds[i]);
+	free(env->seeds);
+	env->seeds = NULL;
+	env->n_seeds = 0;
+	mfs_cleanup_close(&env->lock);
 	mfs_folders_close(&env->folders);
 	mfs_config_free(env->config);
 	mfs_config_snapshot_free(env->snapshot);
@@ -62,17 +84,24 @@ static void
 confined_main(const char *command, struct mfs_cmd_env *env, int extra_fd, mfs_confined_fn *fn, int link, void *arg,
 	pid_t parent)
 {
-	struct mfs_sandbox_dir dirs[3] = {
-		{ env->folders.state, true }, { env->folders.store, true }, { extra_fd, false },
-	};
+	mfs_autofree struct mfs_sandbox_dir *dirs = calloc(env->n_seeds + 3, sizeof(*dirs));
 	struct mfs_sandbox sandbox = {
 		.profile = MFS_SANDBOX_INSTALL, .uid = (uid_t)-1, .gid = (gid_t)-1, .dirs = dirs,
-		.n_dirs = extra_fd >= 0 ? 3 : 2, .optional = env->config->sandbox_optional, .parent = parent,
+		.optional = env->config->sandbox_optional, .parent = parent,
 	};
 	struct mfs_sandbox_report report;
 	struct mfs_err err = MFS_ERR_INIT;
 	int status;
 
+	if (dirs == NULL)
+		_exit(MFS_EXIT_FAILED);
+	dirs[sandbox.n_dirs++] = (struct mfs_sandbox_dir){ env->folders.state, true };
+	dirs[sandbox.n_dirs++] = (struct mfs_sandbox_dir){ env->folders.store, true };
+	for (size_t i = 0; i < env->n_seeds; i++)
+		dirs[sandbox.n_dirs++] = (struct mfs_sandbox_dir){ env->seeds[i], false };
+	if (extra_fd >= 0)
+		dirs[sandbox.n_dirs++] = (struct mfs_sandbox_dir){ extra_fd, false };
+	(void)mfs_secret_memory(); /* locked memory for keys: before the sandbox */
 	if (geteuid() == 0) {
 		sandbox.uid = env->folders.uid;
 		sandbox.gid = env->folders.gid;
@@ -127,4 +156,124 @@ mfs_cmd_reap(pid_t pid, const char *what, struct mfs_err *err)
 	(void)mfs_fail(err, MFS_INTERNAL, "%s: its process was ended by signal %d (%s)", what, WTERMSIG(status),
 		strsignal(WTERMSIG(status)));
 	return -1;
+}
+
+/* ---- mounted or not --------------------------------------------------------------------------------- */
+
+enum mfs_code
+mfs_cmd_side(struct mfs_cmd_env *env, bool *mounted, struct mfs_err *err)
+{
+	int64_t until = mfs_clock_mono_ms() + SIDE_WAIT_MS;
+
+	for (;;) {
+		mfs_autoclose int fd = -1;
+		enum mfs_code code = mfs_client_connect(env->config, &fd, err);
+
+		*mounted = code == MFS_OK;
+		if (code != MFS_CONDITION_UNMET)
+			return code;
+		code = mfs_lock_take(env->folders.state, MFS_STATE_LOCK, false, &env->lock, err);
+		if (code != MFS_CONDITION_UNMET)
+			return code;
+		if (mfs_clock_mono_ms() >= until)
+			return mfs_fail(err, MFS_CONDITION_UNMET,
+				"%s: another modelfs holds the state but does not answer on %s/control; try again, or see "
+				"'modelfs doctor'",
+				MFS_ESC(env->config->state), MFS_ESC(env->config->run));
+		(void)nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+	}
+}
+
+enum mfs_code
+mfs_offline_open(struct mfs_cmd_env *env, unsigned flags, struct mfs_offline *out, struct mfs_err *err)
+{
+	struct mfs_engine_args args = { .config = env->config, .state_dirfd = env->folders.state, .flags = flags };
+
+	*out = (struct mfs_offline){ 0 };
+	mfs_log_open("command", (enum mfs_level)0); /* the command itself says what happened */
+	if (mfs_keys_load(env->config, &env->keys, &out->keys, err) != MFS_OK ||
+		mfs_store_open(env->folders.store, env->seeds, env->n_seeds, &out->store, err) != MFS_OK ||
+		mfs_events_open(env->folders.state, (flags & MFS_TRUSTED_READ) != 0, &out->events, err) != MFS_OK) {
+		mfs_offline_close(out);
+		return err->code;
+	}
+	args.keys = out->keys;
+	args.store = out->store;
+	args.events = out->events;
+	if (mfs_engine_open(&args, &out->engine, err) != MFS_OK) {
+		mfs_offline_close(out);
+		return err->code;
+	}
+	return MFS_OK;
+}
+
+void
+mfs_offline_close(struct mfs_offline *o)
+{
+	mfs_engine_close(o->engine);
+	mfs_events_close(o->events);
+	mfs_store_close(o->store);
+	mfs_keys_free(o->keys);
+	*o = (struct mfs_offline){ 0 };
+}
+
+struct change {
+	const char *command;
+	mfs_offline_fn *fn;
+	size_t model;
+};
+
+static int
+change_confined(struct mfs_cmd_env *env, int link, void *arg)
+{
+	struct change *ch = arg;
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_offline o;
+	int status;
+
+	(void)link;
+	if (mfs_offline_open(env, 0, &o, &err) != MFS_OK)
+		return mfs_cmd_fail(ch->command, &err);
+	status = ch->fn(&o, env->config, ch->model);
+	mfs_offline_close(&o);
+	return status;
+}
+
+int
+mfs_cmd_change(const char *command, const struct mfs_args *args, const struct mfs_ctl_request *req, int idle_ms,
+	bool (*line)(void *user, const json_t *body), mfs_offline_fn *offline)
+{
+	MFS_CLEANUP(mfs_cmd_env_close) struct mfs_cmd_env env = MFS_CMD_ENV_INIT;
+	struct change ch = { command, offline, 0 };
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_ctl_reply reply;
+	bool mounted;
+	ssize_t i;
+	pid_t pid;
+	int status;
+
+	if (mfs_cmd_env_config(&env, args->config, &err) != MFS_OK)
+		return mfs_cmd_fail(command, &err);
+	ch.model = env.config->n_models;
+	if (req->model[0] != '\0') {
+		if ((i = mfs_cmd_model(env.config, req->model, &err)) < 0)
+			return mfs_cmd_fail(command, &err);
+		ch.model = (size_t)i;
+	}
+	if (mfs_client_ask(env.config, req, idle_ms, line, NULL, &reply, &err) == MFS_OK)
+		return mfs_client_finish(command, &reply);
+	/* ENOENT, ECONNREFUSED: nobody listens. Anything else is an answer that went wrong. */
+	if (err.code != MFS_CONDITION_UNMET || err.sys_errno == 0)
+		return mfs_cmd_fail(command, &err);
+	if (mfs_cmd_env_open(&env, false, &err) != MFS_OK || mfs_cmd_side(&env, &mounted, &err) != MFS_OK)
+		return mfs_cmd_fail(command, &err);
+	if (mounted) {
+		if (mfs_client_ask(env.config, req, idle_ms, line, NULL, &reply, &err) == MFS_OK)
+			return mfs_client_finish(command, &reply);
+		return mfs_cmd_fail(command, &err);
+	}
+	if (mfs_cmd_confined(command, &env, -1, change_confined, &ch, NULL, &pid, &err) != MFS_OK ||
+		(status = mfs_cmd_reap(pid, command, &err)) < 0)
+		return mfs_cmd_fail(command, &err);
+	return status;
 }

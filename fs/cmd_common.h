@@ -9,6 +9,8 @@
 #include <stdio.h>
 
 #include "cmd.h"
+#include "client.h"
+#include "engine.h"
 #include "keys.h"
 #include "sandbox.h"
 
@@ -47,8 +49,10 @@ struct mfs_cmd_env {
 	struct mfs_folders folders;
 	struct mfs_key_fds keys;
 	bool has_keys;
+	int *seeds; size_t n_seeds; /* read-only folders that exist */
+	int lock;                   /* state/lock, when this command works without a mount */
 };
-#define MFS_CMD_ENV_INIT { .folders = MFS_FOLDERS_INIT }
+#define MFS_CMD_ENV_INIT { .folders = MFS_FOLDERS_INIT, .lock = -1 }
 
 /* Read and parse the configuration. */
 enum mfs_code mfs_cmd_env_config(struct mfs_cmd_env *env, const char *path, struct mfs_err *err);
@@ -59,6 +63,46 @@ enum mfs_code mfs_cmd_env_config(struct mfs_cmd_env *env, const char *path, stru
  */
 enum mfs_code mfs_cmd_env_open(struct mfs_cmd_env *env, bool create, struct mfs_err *err);
 void mfs_cmd_env_close(struct mfs_cmd_env *env);
+
+/*
+ * Is this instance mounted? Waits up to 10 s while somebody holds the state but answers nowhere
+ * (a mount that is starting, another command).
+ *
+ * mounted  set: ask serve; not set: env->lock holds state/lock until the environment is closed
+ * errors   CONDITION_UNMET, IO
+ */
+enum mfs_code mfs_cmd_side(struct mfs_cmd_env *env, bool *mounted, struct mfs_err *err);
+
+/* What a command without a mount works on, in its confined child. */
+struct mfs_offline {
+	struct mfs_keys *keys;
+	struct mfs_store *store;
+	struct mfs_events *events;
+	struct mfs_engine *engine;
+};
+/* flags: enum mfs_trusted_flags. errors as the parts' own */
+enum mfs_code mfs_offline_open(struct mfs_cmd_env *env, unsigned flags, struct mfs_offline *out, struct mfs_err *err);
+void mfs_offline_close(struct mfs_offline *o);
+
+/*
+ * Run a command that serve does when mounted, and a confined child when not.
+ *
+ * req      sent to serve; its model is checked against the configuration first
+ * idle_ms  longest silence of serve
+ * offline  called in the child with index (n_models: all) of the model; prints and returns the exit code
+ */
+typedef int mfs_offline_fn(struct mfs_offline *o, const struct mfs_config *c, size_t model);
+int mfs_cmd_change(const char *command, const struct mfs_args *args, const struct mfs_ctl_request *req, int idle_ms,
+	bool (*line)(void *user, const json_t *body), mfs_offline_fn *offline);
+
+/* A bar on a terminal, a calm line now and then elsewhere (stderr). Zero to start; total 0 is fine. */
+struct mfs_progress {
+	const char *what;
+	int64_t started_ms, last_ms;
+	bool shown;
+};
+void mfs_progress_show(struct mfs_progress *p, uint64_t done, uint64_t total);
+void mfs_progress_end(struct mfs_progress *p);
 
 /* Index of model `id` in the configuration; -1 with *err naming those that exist. */
 ssize_t mfs_cmd_model(const struct mfs_config *c, const char *id, struct mfs_err *err);
@@ -80,5 +124,7 @@ int mfs_cmd_reap(pid_t pid, const char *what, struct mfs_err *err);
 
 /* Write text of serve to a terminal or file: control bytes but newline and tab become '?'. */
 void mfs_cmd_print(FILE *out, const char *text, size_t len);
+/* The same for one line, into out; cut at cap. */
+void mfs_cmd_printable(char *out, size_t cap, const char *text);
 
 #endif

@@ -138,6 +138,21 @@ run_decide(struct mfs_serve *s, struct job *j)
 }
 
 static enum mfs_code
+run_note(struct mfs_serve *s, struct job *j)
+{
+	bool one = j->model < s->config->n_models;
+
+	if (one)
+		mfs_engine_refused(s->engine, j->model, j->req.version[0] != '\0' ? j->req.version : NULL, j->req.outcome,
+			j->req.detail);
+	else
+		mfs_event(s->events, &(struct mfs_event){ .code = j->req.outcome, .source = "install",
+			.detail = j->req.detail });
+	say(j, MFS_EXIT_DONE, "%s", "");
+	return MFS_OK;
+}
+
+static enum mfs_code
 run_activate(struct mfs_serve *s, struct job *j)
 {
 	char from[MFS_VERSION_MAX + 1] = "", to[MFS_VERSION_MAX + 1] = "";
@@ -249,6 +264,7 @@ mfs_control_run(struct worker *w, struct job *j)
 	case MFS_CTL_GC: code = run_gc(s, j); break;
 	case MFS_CTL_VERIFY: code = run_verify(w, s, j); break;
 	case MFS_CTL_RELOAD: code = run_reload(s, j); break;
+	case MFS_CTL_NOTE: code = run_note(s, j); break;
 	default: code = mfs_fail(&j->err, MFS_INTERNAL, "control: not a command for a worker");
 	}
 	if (code != MFS_OK) {

@@ -9,6 +9,7 @@ static const char *const names[MFS_CTL_COMMANDS] = {
 	[MFS_CTL_STATUS] = "status", [MFS_CTL_EVENTS] = "events", [MFS_CTL_WAIT] = "wait",
 	[MFS_CTL_DECIDE] = "decide", [MFS_CTL_ACTIVATE] = "activate", [MFS_CTL_ROLLBACK] = "rollback",
 	[MFS_CTL_UNPIN] = "unpin", [MFS_CTL_VERIFY] = "verify", [MFS_CTL_GC] = "gc", [MFS_CTL_RELOAD] = "reload",
+	[MFS_CTL_NOTE] = "note",
 };
 
 const char *
@@ -117,8 +118,15 @@ fields_get(const json_t *o, struct mfs_ctl_request *r, struct mfs_err *err)
 	enum mfs_ctl_command c = r->command;
 	bool decide = c == MFS_CTL_DECIDE;
 	bool model = decide || c == MFS_CTL_ACTIVATE || c == MFS_CTL_ROLLBACK || c == MFS_CTL_UNPIN || c == MFS_CTL_WAIT;
+	bool note = c == MFS_CTL_NOTE;
+	char outcome[MFS_CTL_FIELD_MAX];
 	int64_t after;
 
+	if (text_get(o, "outcome", note, NULL, outcome, sizeof(outcome), err) != MFS_OK ||
+		text_get(o, "detail", note, NULL, r->detail, sizeof(r->detail), err) != MFS_OK)
+		return err->code;
+	if (note && (!mfs_code_from_name(outcome, &r->outcome) || r->outcome == MFS_OK))
+		return mfs_fail(err, MFS_MALFORMED, "request: outcome: '%s' is no failure", MFS_ESC(outcome));
 	if (text_get(o, "model", model, mfs_model_id_ok, r->model, sizeof(r->model), err) != MFS_OK ||
 		text_get(o, "model_id", decide, mfs_model_id_ok, r->model_id, sizeof(r->model_id), err) != MFS_OK ||
 		text_get(o, "version", decide, mfs_version_ok, r->version, sizeof(r->version), err) != MFS_OK ||
@@ -194,6 +202,10 @@ mfs_ctl_request_line(const struct mfs_ctl_request *r, char **out, size_t *len, s
 		bad |= json_object_set_new(o, "after", json_integer((json_int_t)r->after));
 	if (r->timeout_ms >= 0)
 		bad |= json_object_set_new(o, "timeout_ms", json_integer(r->timeout_ms));
+	if (r->outcome != MFS_OK) {
+		bad |= json_object_set_new(o, "outcome", json_string(mfs_code_name(r->outcome)));
+		bad |= json_object_set_new(o, "detail", json_string(r->detail));
+	}
 	if (r->json)
 		bad |= json_object_set_new(o, "json", json_true());
 	if (r->follow)

@@ -26,6 +26,7 @@ enum mfs_ctl_command {
 	MFS_CTL_VERIFY,
 	MFS_CTL_GC,
 	MFS_CTL_RELOAD,
+	MFS_CTL_NOTE, /* an installation failed before serve was asked to activate it */
 	MFS_CTL_COMMANDS,
 };
 
@@ -47,6 +48,8 @@ struct mfs_ctl_request {
 	char variant[MFS_VARIANT_MAX + 1];    /* decide */
 	char model_id[MFS_ID_MAX + 1];        /* decide */
 	int64_t release, key_epoch;           /* decide */
+	enum mfs_code outcome;                /* note; a model is optional */
+	char detail[MFS_CTL_FIELD_MAX];       /* note */
 };
 
 /*

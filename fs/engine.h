@@ -77,6 +77,12 @@ enum mfs_code mfs_engine_activate(struct mfs_engine *e, size_t i, const struct m
 	char *from, char *to, struct mfs_err *err);
 
 /*
+ * An installation for model i failed before activation was asked for: an event and the model's
+ * last outcome. version may be NULL.
+ */
+void mfs_engine_refused(struct mfs_engine *e, size_t i, const char *version, enum mfs_code code, const char *detail);
+
+/*
  * Back to `previous`; holds the model until _unpin: while it is held, activation of another version
  * is refused (HELD). errors NOT_SELECTED (nothing to go back to), IO (its blobs are gone), as above
  */

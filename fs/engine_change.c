@@ -137,6 +137,19 @@ refused(struct mfs_engine *e, size_t i, const char *source, const char *from, co
 	return err->code;
 }
 
+void
+mfs_engine_refused(struct mfs_engine *e, size_t i, const char *version, enum mfs_code code, const char *detail)
+{
+	struct mfs_err err = { .code = code };
+
+	if (i >= e->args.config->n_models)
+		return;
+	(void)snprintf(err.msg, sizeof(err.msg), "%s", detail);
+	(void)pthread_mutex_lock(&e->lock);
+	(void)refused(e, i, "install", NULL, version, &err);
+	(void)pthread_mutex_unlock(&e->lock);
+}
+
 /* ---- activation ----------------------------------------------------------------------------------------- */
 
 static bool

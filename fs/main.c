@@ -6,6 +6,9 @@
 #include "cmd.h"
 
 static const struct mfs_cmd commands[] = {
+	{ "status", "[-c FILE] [ID] [--json]", "What is served, since when, and what happened last.", mfs_cmd_status, false },
+	{ "install", "[-c FILE] BUNDLE", "Verify a bundle, copy it into the store and make it active.", mfs_cmd_install,
+		false },
 	{ NULL, NULL, NULL, NULL, false },
 };
 
