@@ -35,7 +35,7 @@ struct mfs_bundle_docs { /* the small files on the top level */
 	size_t n_sigs;
 };
 
-struct mfs_bundle_caps { /* the caller's limits (verifier/limits.h) */
+struct mfs_bundle_caps { /* the caller's limits (verifier/mfs_limits.h) */
 	size_t manifest_bytes;
 	size_t signature_bytes;
 	size_t signatures;

@@ -17,7 +17,7 @@
 
 #include "cleanup.h"
 #include "error.h"
-#include "limits.h"
+#include "mfs_limits.h"
 #include "span.h"
 
 #define MFS_SHA256_LEN 32

@@ -49,7 +49,7 @@ pem_block(const char *what, struct mfs_span pem, uint8_t **der, size_t *der_len,
 		code = mfs_fail(err, MFS_CONFIG_INVALID, "%s: not a PEM public key (-----BEGIN PUBLIC KEY-----)", what);
 	} else if (strstr(name, "PRIVATE KEY") != NULL) {
 		code = mfs_fail(err, MFS_CONFIG_INVALID, "%s: a private key: give the public one (.pub.pem)", what);
-	} else if (strcmp(name, "PUBLIC KEY") != 0) {
+	} else if (strcmp(name, "PUBLIC KEY") != 0 || header[0] != '\0') {
 		code = mfs_fail(err, MFS_CONFIG_INVALID, "%s: PEM block '%s' is not a PUBLIC KEY", what, MFS_ESC(name));
 	} else if ((*der = malloc((size_t)len + 1)) == NULL) {
 		code = mfs_fail(err, MFS_NO_MEMORY, "%s", what);

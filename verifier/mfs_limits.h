@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* limits.h - every cap on untrusted input: value, unit, reason. See modelfs-bundle(5), LIMITS. */
+/* mfs_limits.h - every cap on untrusted input: value, unit, reason. See modelfs-bundle(5), LIMITS. */
 #ifndef MFS_LIMITS_H
 #define MFS_LIMITS_H
 
