@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "verify_help.h"
+
+#define A64 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define B64 "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+#define VREF(h, v, r) "{\"key_epoch\":1,\"manifest\":\"" h "\",\"release\":" r ",\"variant\":\"default\",\"version\":\"" v "\"}"
+
+static const char full[] =
+	"{\"format\":\"modelfs-anchor/1.3\",\"later\":{\"x\":[1,2]},\"models\":{"
+	"\"det\":{\"active\":" VREF(A64, "1.1.0", "2") ",\"bad\":[{\"manifest\":\"" B64 "\",\"why\":\"health_check_failed\"}],"
+	"\"floor\":{\"key_epoch\":1,\"manifest\":\"" A64 "\",\"release\":2},\"known\":[" VREF(A64, "1.1.0", "2") ","
+	VREF(B64, "1.0.0", "1") "],\"min_key_epoch\":0,\"min_release\":1,\"model_id\":\"det\",\"policy\":{\"sequence\":7},"
+	"\"previous\":" VREF(B64, "1.0.0", "1") ",\"retained\":[" VREF(B64, "1.0.0", "1") "],\"revoked\":[\"" B64 "\"],"
+	"\"soon\":true},"
+	"\"det-beta\":{\"bad\":[],\"known\":[],\"min_key_epoch\":0,\"min_release\":0,\"model_id\":\"det\",\"retained\":[],"
+	"\"revoked\":[]}}}";
+
+Test(anchor, every_field_survives_a_round_trip)
+{
+	struct mfs_anchor *a, *b;
+	const struct mfs_anchor_model *m;
+	char *out;
+	size_t len;
+
+	expect(MFS_OK, mfs_anchor_parse(TEXT(full), &a, err));
+	expect(MFS_OK, mfs_anchor_copy(a, &b, err));
+	mfs_anchor_free(a);
+	expect(MFS_OK, mfs_anchor_json(b, &out, &len, err));
+	cr_assert_str_eq(out, full);
+	cr_assert_eq(len, strlen(full));
+	m = mfs_anchor_find(b, "det");
+	cr_assert_not_null(m);
+	cr_assert_str_eq(m->active.version, "1.1.0");
+	cr_assert_eq(m->floor_release, 2);
+	cr_assert_eq(m->n_known, 2);
+	cr_assert_eq(m->bad[0].why, MFS_HEALTH_CHECK_FAILED);
+	cr_assert_eq(m->n_revoked, 1);
+	cr_assert_str_eq(m->policy_json, "{\"sequence\":7}");
+	cr_assert_str_eq(m->extra_json, "{\"soon\":true}");
+	cr_assert_str_eq(b->extra_json, "{\"later\":{\"x\":[1,2]}}");
+	cr_assert_null(mfs_anchor_find(b, "none"));
+	free(out);
+	mfs_anchor_free(b);
+}
+
+/* full with one part replaced */
+static enum mfs_code
+with(const char *from, const char *to, struct mfs_err *err)
+{
+	const char *at = strstr(full, from);
+	char text[4096];
+	struct mfs_anchor *a;
+	enum mfs_code code;
+
+	cr_assert_not_null(at, "%s", from);
+	snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - full), full, to, at + strlen(from));
+	code = mfs_anchor_parse(TEXT(text), &a, err);
+	cr_assert((code == MFS_OK) == (a != NULL));
+	mfs_anchor_free(a);
+	return code;
+}
+
+Test(anchor, refusals)
+{
+	expect_says(MFS_MALFORMED, "another major version", with("anchor/1.3", "anchor/2.0", err));
+	expect(MFS_MALFORMED, with("anchor/1.3", "anchor/1.", err));
+	expect(MFS_MALFORMED, with("anchor/1.3", "anchor/1.03", err));
+	expect(MFS_MALFORMED, with("anchor/1.3", "anchor/1.3x", err));
+	expect_says(MFS_MALFORMED, "models.det.min_release: missing", with("\"min_release\":1,", "", err));
+	expect_says(MFS_MALFORMED, "models.det.active.release", with("\"release\":2", "\"release\":0", err));
+	expect_says(MFS_MALFORMED, "models.det.floor.key_epoch", with("\"floor\":{\"key_epoch\":1", "\"floor\":{\"key_epoch\":-1", err));
+	expect_says(MFS_MALFORMED, "models.det.bad[0].why: missing", with(",\"why\":\"health_check_failed\"", "", err));
+	expect_says(MFS_MALFORMED, "models.det.known[1].manifest: the same", with(VREF(B64, "1.0.0", "1") "],\"min", VREF(A64, "1.0.0", "1") "],\"min", err));
+	expect_says(MFS_MALFORMED, "models.det.model_id", with("\"model_id\":\"det\"", "\"model_id\":\"../x\"", err));
+	expect_says(MFS_MALFORMED, "not a model's name", with("\"det-beta\"", "\"det/beta\"", err));
+	expect_says(MFS_MALFORMED, "not canonical", with("{\"format\"", "{ \"format\"", err));
+	expect_says(MFS_MALFORMED, "models: not an object", with("\"models\":{", "\"models\":1,\"models2\":{", err));
+	expect(MFS_OK, with("health_check_failed", "an_outcome_of_the_future", err));
+}
+
+Test(anchor, truncated_anywhere)
+{
+	for (size_t n = 0; n < strlen(full); n++) {
+		struct mfs_anchor *a;
+
+		expect(MFS_MALFORMED, mfs_anchor_parse(MFS_SPAN(full, n), &a, err));
+		cr_assert_null(a);
+	}
+}
+
+Test(anchor, add_keeps_the_order)
+{
+	static const char *const ids[] = { "m", "a", "z", "b", "M" };
+	struct mfs_anchor_model *m;
+	struct mfs_anchor *a;
+
+	expect(MFS_OK, mfs_anchor_parse(TEXT("{\"format\":\"modelfs-anchor/1.0\",\"models\":{}}"), &a, err));
+	for (size_t i = 0; i < 5; i++) {
+		expect(MFS_OK, mfs_anchor_add(a, ids[i], "det", &m, err));
+		cr_assert_str_eq(m->id, ids[i]);
+	}
+	for (size_t i = 1; i < a->n_models; i++)
+		cr_assert_lt(strcmp(a->models[i - 1].id, a->models[i].id), 0);
+	expect(MFS_INTERNAL, mfs_anchor_add(a, "m", "det", &m, err));
+	expect(MFS_INTERNAL, mfs_anchor_add(a, "../m", "det", &m, err));
+	cr_assert_eq(a->n_models, 5);
+	mfs_anchor_free(a);
+}
