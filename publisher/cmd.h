@@ -15,6 +15,7 @@
 int mfs_cmd_key(int argc, char **argv);
 int mfs_cmd_pack(int argc, char **argv);
 int mfs_cmd_sign(int argc, char **argv);
+int mfs_cmd_sign(int argc, char **argv);
 int mfs_cmd_verify(int argc, char **argv);
 int mfs_cmd_inspect(int argc, char **argv);
 

@@ -16,6 +16,7 @@ static const struct command {
 } commands[] = {
 	{ "key", (char[]){ "modelpub key" }, mfs_cmd_key, "make a signing key or a model key" },
 	{ "pack", (char[]){ "modelpub pack" }, mfs_cmd_pack, "files and folders into a signed bundle" },
+	{ "sign", (char[]){ "modelpub sign" }, mfs_cmd_sign, "add a signature, also one made elsewhere" },
 	{ "verify", (char[]){ "modelpub verify" }, mfs_cmd_verify, "check every byte of a bundle, with public keys alone" },
 	{ "inspect", (char[]){ "modelpub inspect" }, mfs_cmd_inspect, "show what a bundle says of itself" },
 };

@@ -385,6 +385,37 @@ mfs_signature_check(struct mfs_span manifest, const struct mfs_signer *key, stru
 	return mfs_bundle_verify(manifest, &s, 1, trust, 1, &verified, NULL, err);
 }
 
+enum mfs_code
+mfs_manifest_rekey(struct mfs_span manifest, const struct mfs_sha256 *const *key_ids, size_t n, int64_t epoch,
+	char **bytes, size_t *len, struct mfs_manifest **m, struct mfs_err *err)
+{
+	mfs_autojson json_t *root = NULL;
+	mfs_autofree char *text = NULL;
+	json_t *keys = json_array();
+	enum mfs_code code;
+	int bad = 0;
+
+	*bytes = NULL;
+	*m = NULL;
+	code = mfs_json_parse_canonical("manifest.json", manifest, MFS_MANIFEST_BYTES_MAX, &root, err);
+	if (code != MFS_OK) {
+		json_decref(keys);
+		return code;
+	}
+	bad = json_object_set_new(root, "key_ids", keys);
+	for (size_t i = 0; i < n && bad == 0; i++)
+		bad = json_array_append_new(keys, hex_json(key_ids[i]->b, MFS_SHA256_LEN));
+	if (epoch != 0)
+		bad |= json_object_set_new(root, "key_epoch", json_integer(epoch));
+	if (bad != 0)
+		return mfs_fail(err, MFS_NO_MEMORY, "manifest");
+	if ((code = mfs_json_canonical(root, &text, len, err)) != MFS_OK ||
+		(code = manifest_check(text, *len, m, err)) != MFS_OK)
+		return code;
+	*bytes = mfs_steal(&text);
+	return MFS_OK;
+}
+
 static enum mfs_code
 signatures_write(const struct mfs_pack *p, const struct mfs_manifest *m, struct mfs_span manifest,
 	struct mfs_outdir *out, struct mfs_err *err)

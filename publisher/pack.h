@@ -52,4 +52,13 @@ enum mfs_code mfs_signature_name(const struct mfs_manifest *m, const struct mfs_
 enum mfs_code mfs_signature_check(struct mfs_span manifest, const struct mfs_signer *key, struct mfs_span sig,
 	struct mfs_err *err);
 
+/*
+ * The manifest with other signers: key_ids, and key_epoch unless epoch is 0. Its identity changes.
+ *
+ * bytes   malloc'd canonical bytes; m the parsed result; both the caller's on MFS_OK
+ * errors  those of mfs_manifest_parse()
+ */
+enum mfs_code mfs_manifest_rekey(struct mfs_span manifest, const struct mfs_sha256 *const *key_ids, size_t n,
+	int64_t epoch, char **bytes, size_t *len, struct mfs_manifest **m, struct mfs_err *err);
+
 #endif

@@ -26,6 +26,7 @@ struct pass {
 	const struct mfs_seal_job *job;
 	struct mfs_file *f;
 	int in, payload, table; /* table -1 for a file of one chunk */
+	bool sparse;            /* the input has holes, which need not be read */
 	const uint8_t *zero_entry; /* table entry of a plain chunk of zeros, NULL when encrypted */
 };
 
@@ -88,12 +89,14 @@ sealer_prepare(struct mfs_sealer *s, unsigned n, enum mfs_cipher cipher, const s
 static enum mfs_code
 input_read(const struct pass *p, uint8_t *buf, size_t n, uint64_t off, struct mfs_err *err)
 {
-	off_t data = lseek(p->in, (off_t)off, SEEK_DATA);
+	if (p->sparse) {
+		off_t data = lseek(p->in, (off_t)off, SEEK_DATA);
 
-	/* ENXIO: only a hole follows. Other errors: a filesystem that cannot tell. */
-	if ((data < 0 && errno == ENXIO) || (data >= 0 && (uint64_t)data >= off + n)) {
-		memset(buf, 0, n);
-		return MFS_OK;
+		/* ENXIO: only a hole follows. Other errors: a filesystem that cannot tell. */
+		if ((data < 0 && errno == ENXIO) || (data >= 0 && (uint64_t)data >= off + n)) {
+			memset(buf, 0, n);
+			return MFS_OK;
+		}
 	}
 	if (mfs_pread_full(p->in, buf, n, (off_t)off) != 0)
 		return mfs_fail_sys(err, MFS_IO, "%s: read at offset %llu", MFS_ESC(p->job->path),
@@ -354,6 +357,8 @@ mfs_seal_file(struct mfs_sealer *s, const struct mfs_seal_job *job, struct mfs_f
 	if ((code = input_open(job, &in, &before, err)) != MFS_OK || (code = hashes_restart(s, err)) != MFS_OK)
 		return code;
 	p.in = in;
+	/* Filesystems have shown data that was not yet on disk as a hole: on disk first, then ask. */
+	p.sparse = (uint64_t)before.st_blocks * 512 < f.size && fdatasync(in) == 0;
 	workers = mfs_lanes_workers((f.size + MFS_LANE_BATCH - 1) / MFS_LANE_BATCH);
 	if ((code = sealer_prepare(s, workers, MFS_CIPHER_NONE, NULL, err)) != MFS_OK)
 		return code;

@@ -35,6 +35,7 @@ MFS_DEFINE_CLEANUP(pkey_ctx, EVP_PKEY_CTX, EVP_PKEY_CTX_free)
 MFS_DEFINE_CLEANUP(md_ctx, EVP_MD_CTX, EVP_MD_CTX_free)
 MFS_DEFINE_CLEANUP(bio, BIO, BIO_free_all)
 MFS_DEFINE_CLEANUP(ui_method, UI_METHOD, UI_destroy_method)
+MFS_DEFINE_CLEANUP(ecdsa, ECDSA_SIG, ECDSA_SIG_free)
 MFS_DEFINE_CLEANUP(store, OSSL_STORE_CTX, OSSL_STORE_close)
 
 /* The reason of OpenSSL's last error, which also empties its queue. */
@@ -316,6 +317,26 @@ mfs_signer_private_pem(const struct mfs_signer *s, const char *pass, char **out,
 		    pass != NULL ? (int)strlen(pass) : 0, NULL, NULL) != 1 ||
 		(*out = bio_copy(b, len)) == NULL)
 		return mfs_fail(err, MFS_INTERNAL, "key: %s", openssl_reason());
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_ecdsa_raw_to_der(const uint8_t raw[64], uint8_t *der, size_t *len, struct mfs_err *err)
+{
+	MFS_CLEANUP(mfs_cleanup_ecdsa) ECDSA_SIG *sig = ECDSA_SIG_new();
+	BIGNUM *r = BN_bin2bn(raw, 32, NULL), *s = BN_bin2bn(raw + 32, 32, NULL);
+	int n;
+
+	*len = 0;
+	if (sig == NULL || r == NULL || s == NULL || ECDSA_SIG_set0(sig, r, s) != 1) {
+		BN_free(r);
+		BN_free(s);
+		return mfs_fail(err, MFS_NO_MEMORY, "signature");
+	}
+	n = i2d_ECDSA_SIG(sig, NULL);
+	if (n <= 0 || n > MFS_SIGNATURE_ROOM || i2d_ECDSA_SIG(sig, &der) != n)
+		return mfs_fail(err, MFS_SIGNATURE_INVALID, "not an ECDSA signature");
+	*len = (size_t)n;
 	return MFS_OK;
 }
 

@@ -52,6 +52,12 @@ void mfs_secret_free(char *p, size_t len);
 /* The pass phrase that "file:PATH" or "env:NAME" means; out holds cap bytes. CONFIG_INVALID */
 enum mfs_code mfs_passin_read(const char *passin, char *out, size_t cap, struct mfs_err *err);
 
+/*
+ * ECDSA as tokens and some KMS give it (64 bytes r, s) to DER; der holds MFS_SIGNATURE_ROOM bytes.
+ * errors SIGNATURE_INVALID, NO_MEMORY
+ */
+enum mfs_code mfs_ecdsa_raw_to_der(const uint8_t raw[64], uint8_t *der, size_t *len, struct mfs_err *err);
+
 /* Create path with exactly this content, never overwriting. errors IO (EEXIST says so) */
 enum mfs_code mfs_file_create(const char *path, const void *buf, size_t len, mode_t mode, struct mfs_err *err);
 
