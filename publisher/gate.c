@@ -8,6 +8,7 @@
 #include "io.h"
 #include "lanes.h"
 #include "progress.h"
+#include "sparse.h"
 
 static const struct mfs_bundle_caps caps = { MFS_MANIFEST_BYTES_MAX, MFS_SIGNATURE_BYTES_MAX, MFS_KEY_IDS_MAX + 1 };
 
@@ -15,6 +16,7 @@ struct check {
 	const struct mfs_file *f;
 	const struct mfs_table *table;
 	int fd;
+	bool sparse;
 	uint8_t *buf[MFS_LANES_MAX]; /* MFS_LANE_BATCH each, made when first used */
 	struct mfs_opener *opener[MFS_LANES_MAX];
 	struct mfs_hash *hash; /* whoever has the turn */
@@ -56,7 +58,7 @@ batch_check(void *arg, struct mfs_lanes *l, unsigned worker, uint64_t batch, str
 	const size_t n = c->f->size - start < MFS_LANE_BATCH ? (size_t)(c->f->size - start) : MFS_LANE_BATCH;
 	enum mfs_code code;
 
-	if (mfs_pread_full(c->fd, c->buf[worker], n, (off_t)start) != 0)
+	if (mfs_sparse_pread(c->fd, c->sparse, c->buf[worker], n, start) != 0)
 		return mfs_fail_sys(err, MFS_IO, "payload/%s: read at offset %llu", MFS_ESC(c->f->name),
 			(unsigned long long)start);
 	for (size_t at = 0, i = 0; at < n; at += c->f->chunk_size, i++) {
@@ -116,6 +118,7 @@ file_check(int dirfd, const struct mfs_file *f, struct check *c, struct mfs_err 
 	c->f = f;
 	c->table = table;
 	c->fd = fd;
+	c->sparse = mfs_sparse_begin(fd);
 	if ((code = mfs_lanes_run(workers, batches, batch_check, c, err)) != MFS_OK ||
 		(code = mfs_hash_final(c->hash, &whole, err)) != MFS_OK)
 		return code;

@@ -10,6 +10,7 @@
 
 #include "io.h"
 #include "lanes.h"
+#include "sparse.h"
 
 #define BATCH_CHUNKS_MAX (MFS_LANE_BATCH / MFS_CHUNK_MIN)
 
@@ -85,20 +86,10 @@ sealer_prepare(struct mfs_sealer *s, unsigned n, enum mfs_cipher cipher, const s
 	return MFS_OK;
 }
 
-/* Read n bytes at off, not asking the disk for what is a hole. */
 static enum mfs_code
 input_read(const struct pass *p, uint8_t *buf, size_t n, uint64_t off, struct mfs_err *err)
 {
-	if (p->sparse) {
-		off_t data = lseek(p->in, (off_t)off, SEEK_DATA);
-
-		/* ENXIO: only a hole follows. Other errors: a filesystem that cannot tell. */
-		if ((data < 0 && errno == ENXIO) || (data >= 0 && (uint64_t)data >= off + n)) {
-			memset(buf, 0, n);
-			return MFS_OK;
-		}
-	}
-	if (mfs_pread_full(p->in, buf, n, (off_t)off) != 0)
+	if (mfs_sparse_pread(p->in, p->sparse, buf, n, off) != 0)
 		return mfs_fail_sys(err, MFS_IO, "%s: read at offset %llu", MFS_ESC(p->job->path),
 			(unsigned long long)off);
 	return MFS_OK;
@@ -357,8 +348,7 @@ mfs_seal_file(struct mfs_sealer *s, const struct mfs_seal_job *job, struct mfs_f
 	if ((code = input_open(job, &in, &before, err)) != MFS_OK || (code = hashes_restart(s, err)) != MFS_OK)
 		return code;
 	p.in = in;
-	/* Filesystems have shown data that was not yet on disk as a hole: on disk first, then ask. */
-	p.sparse = (uint64_t)before.st_blocks * 512 < f.size && fdatasync(in) == 0;
+	p.sparse = mfs_sparse_begin(in);
 	workers = mfs_lanes_workers((f.size + MFS_LANE_BATCH - 1) / MFS_LANE_BATCH);
 	if ((code = sealer_prepare(s, workers, MFS_CIPHER_NONE, NULL, err)) != MFS_OK)
 		return code;
