@@ -125,8 +125,11 @@ run_job(struct mfs_content *c, int fd, bool hash_only, unsigned threads, const _
 		.cancel = cancel, .done = done };
 	pthread_t tid[WORKERS_MAX];
 	unsigned started = 0;
+	struct mfs_err local = MFS_ERR_INIT;
 	enum mfs_code code;
 
+	if (err == NULL)
+		err = &local;
 	if (c->file->size == 0)
 		return MFS_OK;
 	if ((code = mfs_content_open(c, &j.o, err)) != MFS_OK)
@@ -147,8 +150,7 @@ run_job(struct mfs_content *c, int fd, bool hash_only, unsigned threads, const _
 	mfs_content_close(c, j.o);
 	if (j.code == MFS_OK)
 		return MFS_OK;
-	if (err != NULL)
-		*err = j.err;
+	*err = j.err;
 	return mfs_err_context(err, "%s %s: %s: ", c->m->model_id, c->m->version, MFS_ESC(c->file->name));
 }
 

@@ -240,8 +240,10 @@ load_trust(const struct mfs_config *c, const struct mfs_key_fds *fds, struct mfs
 		if (code == MFS_OK)
 			code = mfs_trust_add_pem(t, key->file, MFS_SPAN(pem, len), key->epoch,
 				(const char *const *)key->models, err);
-		if (code != MFS_OK)
-			return mfs_err_context(err, "%s:%u: trust.keys: ", MFS_ESC(key->source), key->line);
+		if (code != MFS_OK) {
+			(void)mfs_err_context(err, "%s:%u: trust.keys: ", MFS_ESC(key->source), key->line);
+			return code;
+		}
 	}
 	return MFS_OK;
 }
@@ -284,10 +286,10 @@ mfs_keys_load(const struct mfs_config *c, const struct mfs_key_fds *fds, struct 
 	if ((code = mfs_trust_new(&k->trust, err)) != MFS_OK || (code = load_trust(c, fds, k->trust, err)) != MFS_OK)
 		return code;
 	if (fds->state >= 0) {
-		if ((code = read_secret(fds->state, "state key", &k->secret[0], err)) != MFS_OK) {
-			err->code = MFS_KEY_UNAVAILABLE;
-			return err->code;
-		}
+		struct mfs_err why = MFS_ERR_INIT;
+
+		if (read_secret(fds->state, "state key", &k->secret[0], &why) != MFS_OK)
+			return mfs_fail(err, MFS_KEY_UNAVAILABLE, "%s", why.msg);
 		k->has_state = true;
 	}
 	for (size_t i = 0; i < c->n_models; i++)
