@@ -44,7 +44,7 @@ struct mfs_shm_handle {
 	uint32_t snap;     /* index + 1, or 0 */
 };
 
-enum mfs_exposure_state { MFS_EXPOSURE_FREE, MFS_EXPOSURE_LIVE };
+enum mfs_exposure_state { MFS_EXPOSURE_FREE, MFS_EXPOSURE_LIVE, MFS_EXPOSURE_CLAIMED /* being filled in */ };
 
 /* One exposure of one version: the node ids of its files follow from it. */
 struct mfs_shm_exposure {
