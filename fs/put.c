@@ -12,7 +12,7 @@
 #include "io.h"
 #include "store_io.h"
 
-#define HOLE_BLOCK  4096u        /* bytes; aligned blocks of zeros are not written */
+#define HOLE_BLOCK  4096u        /* bytes; blocks of zeros are not written */
 #define FLUSH_EVERY (16u << 20)  /* bytes; writeback starts early, so that the last fsync is short */
 
 struct mfs_put {
@@ -74,7 +74,7 @@ run_length(const uint8_t *p, size_t n, uint64_t at, bool *zero)
 
 		if (step > n - len)
 			step = n - len;
-		z = step == HOLE_BLOCK && all_zero(p + len, step);
+		z = all_zero(p + len, step); /* a new file reads as zeros where nothing was written */
 		if (len > 0 && z != *zero)
 			break;
 		*zero = z;

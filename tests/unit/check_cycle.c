@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The cycle document: round trips, strictness, and what its loss costs. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "log.h"
+#include "scratch.h"
+#include "trusted.h"
+
+#define HEX64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define MODEL                                                                                  \
+	"{\"activations\":[{\"manifest\":\"" HEX64 "\",\"time_ns\":\"1700000000000000001\"}]," \
+	"\"active_since\":1,\"exposure_next\":7,\"generation\":3,\"held\":true,\"id\":\"det\",\"last_activation_ns\":\"1700000000000000001\"," \
+	"\"last_detail\":\"x\",\"last_outcome\":\"held\",\"last_outcome_time\":5}"
+#define DOC(models) "{\"event_seq\":9,\"format\":\"modelfs-cycle/1.0\",\"models\":[" models "],\"time_floor\":4}"
+
+static enum mfs_code
+parse(const char *text, struct mfs_cycle **c)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	enum mfs_code code = mfs_cycle_parse(MFS_SPAN(text, strlen(text)), c, &err);
+
+	cr_assert(code == MFS_OK || (*c == NULL && err.msg[0] != '\0'), "%s", text);
+	return code;
+}
+
+Test(cycle, what_is_written_is_read_back)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_cycle *c, *d;
+	struct mfs_cycle_model *m;
+	char *text;
+	size_t len;
+
+	cr_assert_eq(parse(DOC(MODEL), &c), MFS_OK);
+	m = mfs_cycle_find(c, "det");
+	cr_assert_not_null(m);
+	cr_assert_eq(m->exposure_next, 7);
+	cr_assert_eq(m->generation, 3);
+	cr_assert(m->held);
+	cr_assert_eq(m->last_activation_ns, INT64_C(1700000000000000001));
+	cr_assert_eq(m->n_activations, 1);
+	cr_assert_eq(m->activations[0].time_ns, INT64_C(1700000000000000001));
+	cr_assert_eq(m->last_outcome, MFS_HELD);
+	cr_assert_eq(c->event_seq, 9);
+	cr_assert_eq(c->time_floor, 4);
+	cr_assert_eq(mfs_cycle_json(c, &text, &len, &err), MFS_OK, "%s", err.msg);
+	cr_assert_str_eq(text, DOC(MODEL));
+	cr_assert_eq(mfs_cycle_parse(MFS_SPAN(text, len), &d, &err), MFS_OK, "%s", err.msg);
+	cr_assert_null(mfs_cycle_find(d, "other"));
+	free(text);
+	mfs_cycle_free(c);
+	mfs_cycle_free(d);
+}
+
+Test(cycle, fields_of_a_newer_minor_version_are_kept)
+{
+	static const char text[] = "{\"event_seq\":0,\"format\":\"modelfs-cycle/1.7\",\"models\":[{\"active_since\":0,"
+		"\"activations\":[],\"deadline\":[1,2],\"exposure_next\":0,\"generation\":0,\"held\":false,\"id\":\"a\","
+		"\"last_activation_ns\":\"0\",\"last_detail\":\"\",\"last_outcome\":\"ok\",\"last_outcome_time\":0}],"
+		"\"queue\":{\"at\":3},\"time_floor\":0}";
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_cycle *c;
+	char *out;
+	size_t len;
+
+	cr_assert_eq(parse(text, &c), MFS_OK);
+	cr_assert_eq(mfs_cycle_json(c, &out, &len, &err), MFS_OK);
+	cr_assert_not_null(strstr(out, "\"deadline\":[1,2]"), "%s", out);
+	cr_assert_not_null(strstr(out, "\"queue\":{\"at\":3}"), "%s", out);
+	free(out);
+	mfs_cycle_free(c);
+}
+
+Test(cycle, models_are_sorted_and_unique)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_cycle *c;
+	struct mfs_cycle_model *m;
+
+	cr_assert_eq(parse(DOC(""), &c), MFS_OK);
+	cr_assert_eq(mfs_cycle_add(c, "b", &m, &err), MFS_OK);
+	cr_assert_eq(mfs_cycle_add(c, "c", &m, &err), MFS_OK);
+	cr_assert_eq(mfs_cycle_add(c, "a", &m, &err), MFS_OK);
+	cr_assert_eq(mfs_cycle_add(c, "b", &m, &err), MFS_MALFORMED);
+	cr_assert_eq(mfs_cycle_add(c, "../x", &m, &err), MFS_MALFORMED);
+	cr_assert_eq(c->n_models, 3);
+	for (size_t i = 0; i < 3; i++)
+		cr_assert_eq(c->models[i].id[0], "abc"[i]);
+	mfs_cycle_free(c);
+}
+
+Test(cycle, whatever_is_wrong_is_refused)
+{
+	static const char *const bad[] = {
+		"", "{}", "[]", "null", "{\"format\":\"modelfs-cycle/1.0\"}",
+		"{\"event_seq\":9,\"format\":\"modelfs-cycle/2.0\",\"models\":[],\"time_floor\":4}",
+		"{\"event_seq\":9,\"format\":\"modelfs-cycle/1.\",\"models\":[],\"time_floor\":4}",
+		"{\"event_seq\":9,\"format\":\"modelfs-cycle/1.0x\",\"models\":[],\"time_floor\":4}",
+		"{\"event_seq\":-1,\"format\":\"modelfs-cycle/1.0\",\"models\":[],\"time_floor\":4}",
+		"{\"event_seq\":1.5,\"format\":\"modelfs-cycle/1.0\",\"models\":[],\"time_floor\":4}",
+		"{\"event_seq\":9,\"format\":\"modelfs-cycle/1.0\",\"models\":{},\"time_floor\":4}",
+		"{\"event_seq\":9,\"event_seq\":9,\"format\":\"modelfs-cycle/1.0\",\"models\":[],\"time_floor\":4}",
+		DOC("1"), DOC("{}"), DOC("null"), DOC(MODEL "," MODEL), DOC(MODEL) "x",
+		"{\"event_seq\":99999999999999999999,\"format\":\"modelfs-cycle/1.0\",\"models\":[],\"time_floor\":4}",
+	};
+	static const struct {
+		const char *from, *to;
+	} swaps[] = {
+		{ "\"held\":true", "\"held\":1" },
+		{ "\"1700000000000000001\"}]", "1700}]" },
+		{ "\"1700000000000000001\"}]", "\"01\"}]" },
+		{ "\"1700000000000000001\"}]", "\"-1\"}]" },
+		{ "\"1700000000000000001\"}]", "\"9223372036854775808\"}]" },
+		{ HEX64, "0123" },
+		{ "\"id\":\"det\"", "\"id\":\"../det\"" },
+		{ "\"id\":\"det\"", "\"id\":\"\"" },
+		{ "\"exposure_next\":7", "\"exposure_next\":-7" },
+		{ "\"generation\":3", "\"generation\":\"3\"" },
+		{ "\"last_detail\":\"x\"", "\"last_detail\":7" },
+		{ "\"last_outcome\":\"held\"", "\"last_outcome\":7" },
+	};
+	struct mfs_cycle *c;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		cr_assert_neq(parse(bad[i], &c), MFS_OK, "%s", bad[i]);
+	for (size_t i = 0; i < sizeof(swaps) / sizeof(swaps[0]); i++) {
+		char text[1024];
+		const char *doc = DOC(MODEL), *at = strstr(doc, swaps[i].from);
+
+		cr_assert_not_null(at, "%s", swaps[i].from);
+		(void)snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - doc), doc, swaps[i].to,
+			at + strlen(swaps[i].from));
+		cr_assert_neq(parse(text, &c), MFS_OK, "%s", text);
+	}
+}
+
+/* ---- on disk ------------------------------------------------------------------------------------------- */
+
+struct device {
+	char root[256];
+	int state;
+	struct mfs_counter *counter;
+	struct mfs_trusted *t;
+};
+
+static const struct mfs_key key = { { 1 } };
+
+static void
+device_open(struct device *d)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+
+	cr_assert_eq(mfs_counter_open("file", d->state, &d->counter, &err), MFS_OK);
+	cr_assert_eq(mfs_trusted_open(d->state, -1, &key, d->counter, 0, &d->t, &err), MFS_OK, "%s", err.msg);
+}
+
+static void
+device_close(struct device *d)
+{
+	mfs_trusted_close(d->t);
+	mfs_counter_free(d->counter);
+}
+
+static void
+device_make(struct device *d)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_cycle_model *m;
+	struct mfs_anchor_model *am;
+	struct mfs_anchor *a;
+
+	mfs_log_open("check", MFS_LOG_ERR);
+	d->state = scratch_make(d->root, "check-cycle");
+	device_open(d);
+	cr_assert(!mfs_trusted_cycle_lost(d->t));
+	cr_assert_eq(mfs_anchor_copy(mfs_trusted_anchor(d->t), &a, &err), MFS_OK);
+	cr_assert_eq(mfs_anchor_add(a, "det", "det", &am, &err), MFS_OK);
+	cr_assert_eq(mfs_trusted_commit(d->t, a, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(mfs_cycle_add(mfs_trusted_cycle(d->t), "det", &m, &err), MFS_OK);
+	for (m->generation = 1; m->generation <= 3; m->generation++)
+		cr_assert_eq(mfs_trusted_cycle_save(d->t, &err), MFS_OK, "%s", err.msg);
+	device_close(d);
+}
+
+static uint64_t
+generation(struct device *d)
+{
+	const struct mfs_cycle_model *m = mfs_cycle_find(mfs_trusted_cycle(d->t), "det");
+
+	return m != NULL ? m->generation : 0;
+}
+
+Test(cycle, the_newest_copy_counts_and_a_damaged_one_does_not)
+{
+	struct device d;
+
+	device_make(&d);
+	device_open(&d);
+	cr_assert_eq(generation(&d), 3);
+	device_close(&d);
+	/* Three saves: copies 0, 1, 0. The newest damaged: the one before it counts. */
+	scratch_write(d.state, "cycle.0", "torn", 4);
+	device_open(&d);
+	cr_assert_eq(generation(&d), 2);
+	cr_assert(!mfs_trusted_cycle_lost(d.t));
+	device_close(&d);
+	(void)close(d.state);
+	scratch_remove(d.root);
+}
+
+Test(cycle, a_lost_cycle_is_said_and_takes_nothing_away)
+{
+	struct device d;
+
+	device_make(&d);
+	scratch_write(d.state, "cycle.0", "torn", 4);
+	scratch_write(d.state, "cycle.1", "torn", 4);
+	device_open(&d);
+	cr_assert(mfs_trusted_cycle_lost(d.t));
+	cr_assert_eq(mfs_trusted_cycle(d.t)->n_models, 0);
+	cr_assert_not_null(mfs_anchor_find(mfs_trusted_anchor(d.t), "det"));
+	device_close(&d);
+	cr_assert_eq(unlinkat(d.state, "cycle.0", 0), 0);
+	cr_assert_eq(unlinkat(d.state, "cycle.1", 0), 0);
+	device_open(&d);
+	cr_assert(mfs_trusted_cycle_lost(d.t), "deleted beside an anchor");
+	device_close(&d);
+	(void)close(d.state);
+	scratch_remove(d.root);
+}
