@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The manifest's compat object: modelfs-bundle(5), COMPATIBILITY. */
+/* The manifest's compat object: modelfs-bundle(5), COMPAT. */
 #include "internal.h"
 
 #define TEXT_MAX 255 /* bytes of a label, a value, an application's or a runtime's name */
