@@ -6,9 +6,19 @@
 #include "cmd.h"
 
 static const struct mfs_cmd commands[] = {
-	{ "status", "[-c FILE] [ID] [--json]", "What is served, since when, and what happened last.", mfs_cmd_status, false },
-	{ "install", "[-c FILE] BUNDLE", "Verify a bundle, copy it into the store and make it active.", mfs_cmd_install,
+	{ "status", "[-c FILE] [ID] [--json]", "what is served, since when, and what happened last", mfs_cmd_status, false },
+	{ "install", "[-c FILE] BUNDLE", "verify a bundle, copy it into the store, make it active", mfs_cmd_install, false },
+	{ "rollback", "[-c FILE] ID", "back to the previous version; holds the model", mfs_cmd_rollback, false },
+	{ "unpin", "[-c FILE] ID", "let a held model go on", mfs_cmd_unpin, false },
+	{ "verify", "[-c FILE] [ID]", "check every stored byte against what was signed", mfs_cmd_verify, false },
+	{ "events", "[-c FILE] [-f] [ID] [--json]", "what happened, and with -f what happens", mfs_cmd_events, false },
+	{ "wait", "[-c FILE] ID [--version V] [--timeout T]", "until a version is active", mfs_cmd_wait, false },
+	{ "exec", "[-c FILE] ID -- CMD...", "run a command that sees one version in MODELFS_DIR", mfs_cmd_exec, false },
+	{ "gc", "[-c FILE]", "remove what no version needs any more", mfs_cmd_gc, false },
+	{ "keys", "[-c FILE] init|show|retrust [--json]", "make the state key; list keys; load them anew", mfs_cmd_keys,
 		false },
+	{ "config", "[-c FILE] check|show", "check the configuration, or show what is in effect", mfs_cmd_config, false },
+	{ "recover", "[-c FILE]", "a new trusted state after the old one was lost or damaged", mfs_cmd_recover, false },
 	{ NULL, NULL, NULL, NULL, false },
 };
 
@@ -19,7 +29,7 @@ help(FILE *out)
 		     "A filesystem that shows only verified models.\n\n");
 	for (const struct mfs_cmd *c = commands; c->name != NULL; c++)
 		if (!c->internal)
-			fprintf(out, "  %-10s %-28s %s\n", c->name, c->args, c->help);
+			fprintf(out, "  %-9s %-42s %s\n", c->name, c->args, c->help);
 	fprintf(out, "\nSee modelfs(8).\n");
 }
 
