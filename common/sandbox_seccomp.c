@@ -128,11 +128,11 @@ rule_add_self(scmp_filter_ctx f)
 {
 	static const int options[] = { PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_SET_TIMERSLACK, PR_GET_NO_NEW_PRIVS,
 		PR_GET_SECCOMP, 0x53564d41 /* PR_SET_VMA: names of anonymous memory */ };
-	struct scmp_arg_cmp limit[] = { SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A2(SCMP_CMP_EQ, 0) };
+	struct scmp_arg_cmp limit[] = { SCMP_A0(SCMP_CMP_EQ, 0, 0), SCMP_A2(SCMP_CMP_EQ, 0, 0) };
 	int e;
 
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
-		struct scmp_arg_cmp option = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)options[i]);
+		struct scmp_arg_cmp option = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)options[i], 0);
 
 		e = seccomp_rule_add_array(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, &option);
 		if (e != 0)
@@ -170,7 +170,7 @@ rule_add_ioctl(scmp_filter_ctx f)
 static int
 rule_add_family(scmp_filter_ctx f, int family)
 {
-	struct scmp_arg_cmp domain = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)family);
+	struct scmp_arg_cmp domain = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)family, 0);
 
 	return seccomp_rule_add_array(f, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, &domain);
 }
