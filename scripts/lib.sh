@@ -42,7 +42,7 @@ pids_below() {
 	local p
 	for p in /proc/[0-9]*; do
 		[ "${p#/proc/}" != "$$" ] || continue
-		if tr '\0' ' ' <"$p/cmdline" 2>/dev/null | grep -qF -- "$1/"; then echo "${p#/proc/}"; fi
+		if tr "\0" " " 2>/dev/null <"$p/cmdline" | grep -qF -- "$1/"; then echo "${p#/proc/}"; fi
 	done
 }
 
