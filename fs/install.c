@@ -102,25 +102,43 @@ surplus_check(int dirfd, const struct mfs_manifest *m, struct mfs_err *err)
 	return mfs_bundledir_surplus(dirfd, "index", all, m->n_files, err);
 }
 
+/* What the store lacked of each file before this installation. */
+struct lacking {
+	bool payload, table;
+};
+
 /* Bytes that the store does not have yet. A blob that turns out bad is replaced file by file. */
 static uint64_t
-bytes_missing(struct mfs_store *s, const struct mfs_manifest *m)
+bytes_missing(struct mfs_store *s, const struct mfs_manifest *m, struct lacking *lacking)
 {
 	uint64_t need = 0;
 
 	for (size_t i = 0; i < m->n_files; i++) {
 		const struct mfs_file *f = &m->files[i];
 
-		if (!mfs_store_blob_has(s, &f->sha256, f->size))
-			need += f->size;
-		if (f->chunks > 1 && !mfs_store_blob_has(s, &f->chunks_sha256, mfs_table_length(f->chunks)))
-			need += mfs_table_length(f->chunks);
+		lacking[i].payload = !mfs_store_blob_has(s, &f->sha256, f->size);
+		lacking[i].table = f->chunks > 1 &&
+			!mfs_store_blob_has(s, &f->chunks_sha256, mfs_table_length(f->chunks));
+		need += lacking[i].payload ? f->size : 0;
+		need += lacking[i].table ? mfs_table_length(f->chunks) : 0;
 	}
 	return need;
 }
 
+/* A refused bundle leaves nothing: its good files would fill a small disk until the next gc. */
+static void
+blobs_drop(struct mfs_store *s, const struct mfs_manifest *m, const struct lacking *lacking)
+{
+	for (size_t i = 0; i < m->n_files; i++) {
+		if (lacking[i].payload)
+			mfs_store_blob_drop(s, &m->files[i].sha256);
+		if (lacking[i].table)
+			mfs_store_blob_drop(s, &m->files[i].chunks_sha256);
+	}
+}
+
 static enum mfs_code
-copy_all(struct mfs_install_args *args, const struct mfs_manifest *m, struct mfs_err *err)
+copy_all(struct mfs_install_args *args, const struct mfs_manifest *m, struct lacking *lacking, struct mfs_err *err)
 {
 	struct mfs_install_run r = { .args = args, .m = m, .total = m->total_size };
 	struct mfs_key key = { { 0 } };
@@ -133,7 +151,8 @@ copy_all(struct mfs_install_args *args, const struct mfs_manifest *m, struct mfs
 		r.content_key = &key;
 	}
 	if ((code = surplus_check(args->bundle_fd, m, err)) != MFS_OK ||
-		(code = mfs_store_room(args->store, bytes_missing(args->store, m), args->config->min_free, err)) != MFS_OK)
+		(code = mfs_store_room(args->store, bytes_missing(args->store, m, lacking), args->config->min_free,
+			 err)) != MFS_OK)
 		goto out;
 	for (size_t k = 0; k < m->n_files && code == MFS_OK; k++)
 		code = mfs_install_file(&r, k, err);
@@ -147,6 +166,7 @@ install(struct mfs_install_args *args, struct mfs_bundle_docs *docs, struct mfs_
 {
 	MFS_CLEANUP(mfs_cleanup_manifest) struct mfs_manifest *m = NULL;
 	struct mfs_signature sigs[MFS_KEY_IDS_MAX + 1];
+	mfs_autofree struct lacking *lacking = NULL;
 	struct mfs_signed signed_bytes;
 	size_t n;
 	enum mfs_code code;
@@ -158,14 +178,19 @@ install(struct mfs_install_args *args, struct mfs_bundle_docs *docs, struct mfs_
 		return code;
 	if (args->decide != NULL && (code = args->decide(args->user, (size_t)args->model, m, err)) != MFS_OK)
 		return code;
-	if ((code = mfs_engine_compat_check(args->config, (size_t)args->model, m, err)) != MFS_OK ||
-		(code = copy_all(args, m, err)) != MFS_OK ||
-		(code = signed_take(docs, &signed_bytes, err)) != MFS_OK)
+	if ((code = mfs_engine_compat_check(args->config, (size_t)args->model, m, err)) != MFS_OK)
 		return code;
-	/* Last, so that a manifest in the store means: its blobs arrived. */
-	if ((code = mfs_signed_put(mfs_store_dirfd(args->store), &m->id, &signed_bytes, err)) == MFS_OK)
-		*id = m->id;
-	mfs_signed_free(&signed_bytes);
+	if ((lacking = calloc(m->n_files + 1, sizeof(*lacking))) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "%zu files", m->n_files);
+	if ((code = copy_all(args, m, lacking, err)) == MFS_OK &&
+		(code = signed_take(docs, &signed_bytes, err)) == MFS_OK) {
+		/* Last, so that a manifest in the store means: its blobs arrived. */
+		if ((code = mfs_signed_put(mfs_store_dirfd(args->store), &m->id, &signed_bytes, err)) == MFS_OK)
+			*id = m->id;
+		mfs_signed_free(&signed_bytes);
+	}
+	if (code != MFS_OK)
+		blobs_drop(args->store, m, lacking);
 	return code;
 }
 

@@ -103,6 +103,15 @@ mfs_store_blob_open(struct mfs_store *s, const struct mfs_sha256 *hash, int flag
 	return fd;
 }
 
+void
+mfs_store_blob_drop(struct mfs_store *s, const struct mfs_sha256 *hash)
+{
+	char path[MFS_BLOB_PATH];
+
+	mfs_blob_path(path, hash);
+	(void)unlinkat(s->dirfd, path, 0);
+}
+
 static bool
 blob_has_at(int dirfd, const char *path, uint64_t size)
 {

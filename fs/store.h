@@ -48,6 +48,9 @@ enum mfs_code mfs_store_clean(struct mfs_store *s, struct mfs_err *err);
 int mfs_store_blob_open(struct mfs_store *s, const struct mfs_sha256 *hash, int flags);
 bool mfs_store_blob_has(struct mfs_store *s, const struct mfs_sha256 *hash, uint64_t size);
 
+/* Take a blob away again that an installation brought and then failed; absent is fine. Holder of install.lock. */
+void mfs_store_blob_drop(struct mfs_store *s, const struct mfs_sha256 *hash);
+
 /*
  * Add a blob. Bytes are written to a temporary in staging/, hashed as they come; commit compares
  * the whole hash and size, fsyncs, renames into place and fsyncs the folder. A put that is not
