@@ -7,6 +7,7 @@ keys
 config 'det: {serve: paged, model_key: "file:mk.bin"}'
 mkdir -p "$W/store" "$W/src1" "$W/src2"
 mount -t tmpfs -o size=6m,mode=0755 modelfs-test "$W/store" 2>/dev/null || skip "cannot mount a tmpfs here"
+at_exit "umount $W/store"
 gen raw 1M 1 "$W/src1/weights.bin"
 gen raw 12M 2 "$W/src2/weights.bin"
 gen raw 100K 2 "$W/src2/a-first.bin"
@@ -39,12 +40,22 @@ if ( need_fuse ) >/dev/null 2>&1; then
 	same "$W/src2/weights.bin" "$MNT/det/active/weights.bin"
 	unmount_
 fi
+step "no inode left while it is written, although the room was enough"
+mount -o remount,nr_inodes=$(($(find "$W/store" | wc -l) + 3)) "$W/store"
+before=$(find "$W/store" -type f | sort)
+gen raw 200K 5 "$W/src2/a-first.bin"
+gen raw 200K 6 "$W/src2/weights.bin"
+(cd "$W/src2" && pack 2.5.0 3 "$W/b25" a-first.bin weights.bin)
+expect 5 insufficient_storage "$modelfs" install -c "$CFG" "$W/b25"
+[ "$before" = "$(find "$W/store" -type f | sort)" ] || fail "left in the store: $(diff <(echo "$before") <(find "$W/store" -type f | sort))"
+mount -o remount,nr_inodes=10000 "$W/store"
 step "a full disk under the state"
 cp -a "$W/state" "$W/state.copy"
 mount -t tmpfs -o size=256k,mode=0700 modelfs-test "$W/state" 2>/dev/null || skip "cannot mount a tmpfs here"
+at_exit "umount $W/state"
 cp -a "$W/state.copy/." "$W/state/"
 gen raw 50K 4 "$W/small.bin"
-pack 3.0.0 3 "$W/b3" "$W/small.bin"
+pack 3.0.0 4 "$W/b3" "$W/small.bin"
 cat /dev/zero >"$W/state/filler" 2>/dev/null || true
 rc=0
 timeout 60 "$modelfs" install -c "$CFG" "$W/b3" >"$W/expect.out" 2>&1 || rc=$?

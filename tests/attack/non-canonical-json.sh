@@ -23,5 +23,8 @@ step "a byte order mark"; { printf '\xef\xbb\xbf'; cat "$m"; } >"$W/m"; bad
 step "a second document"; { cat "$m"; printf '{}'; } >"$W/m"; bad
 step "a NUL at the end"; { cat "$m"; printf '\0'; } >"$W/m"; bad
 step "an array"; { printf '['; cat "$m"; printf ']'; } >"$W/m"; bad
-step "nothing"; : >"$W/m"; bad
+step "nothing"
+copy_bundle "$W/b2" "$W/bad"
+: >"$W/bad/manifest.json"
+refused "$W/bad" malformed signature_invalid
 still_good
