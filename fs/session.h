@@ -14,12 +14,25 @@ struct mfs_session;
 
 /*
  * Make a libfuse session on the connection, replay the saved INIT and compare its (swallowed)
- * reply with keeper's. errors INTERNAL (they differ), NO_MEMORY
+ * reply with keeper's. One session per process: libfuse gives its hooks only `user`.
+ *
+ * dev   closed by mfs_session_free on success
+ * ops   copied; its init is not used: what is asked of the kernel is keeper's answer, nothing else
+ * errors INTERNAL (the replies differ, or the memory is of another layout), NO_MEMORY
  */
 enum mfs_code mfs_session_new(int dev, struct mfs_shm *shm, const struct fuse_lowlevel_ops *ops, void *user,
 	struct mfs_session **out, struct mfs_err *err);
 
-/* Answer the full slots a dead predecessor left, RESEND where it exists, then run `threads` threads. */
+/*
+ * Called once, from a thread of the session, when the kernel has ended the connection (unmounted
+ * or aborted): nothing will be received any more. Set before mfs_session_start.
+ */
+void mfs_session_on_end(struct mfs_session *s, void (*fn)(void *user), void *user);
+
+/*
+ * Run `threads` threads: they answer the full slots a dead predecessor left, ask for the rest
+ * (RESEND, where it exists), then receive. At least 2. errors IO, NO_MEMORY
+ */
 enum mfs_code mfs_session_start(struct mfs_session *s, unsigned threads, struct mfs_err *err);
 
 /* Stop receiving, finish what is in flight, join. The connection stays with keeper. */

@@ -16,7 +16,7 @@
 
 #define MFS_SHM_MAGIC   0x4d465348u /* "MFSH" */
 #define MFS_SHM_LAYOUT  1u
-#define MFS_SLOTS       128u      /* requests in flight; more wait in the kernel */
+#define MFS_SLOTS       256u      /* requests in flight; more wait in the kernel */
 #define MFS_SLOT_BYTES  8192u     /* FUSE_MIN_READ_BUFFER; max_write is 4096 */
 #define MFS_HANDLES     32768u    /* open files; beyond: ENFILE */
 #define MFS_EXPOSURES   4096u     /* live (version, exposure, tier) */
