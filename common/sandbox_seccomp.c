@@ -51,7 +51,7 @@ static const char *const allowed[] = {
 	/* waiting, and sockets that were inherited */
 	"poll", "ppoll", "ppoll_time64", "select", "_newselect", "pselect6", "pselect6_time64", "epoll_create1",
 	"epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2", "timerfd_create", "timerfd_settime",
-	"timerfd_settime64", "timerfd_gettime", "signalfd4", "accept", "accept4", "recv", "recvfrom", "recvmsg", "send",
+	"timerfd_settime64", "timerfd_gettime", "alarm", "setitimer", "signalfd4", "accept", "accept4", "recv", "recvfrom", "recvmsg", "send",
 	"sendto", "sendmsg", "shutdown", "getsockopt", "setsockopt", "getsockname", "getpeername", "pidfd_open",
 #ifdef MFS_SANITIZERS
 	/* The sanitizers' runtimes map and inspect the process; leak checking forks and ptraces itself and stays off. */

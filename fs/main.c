@@ -6,6 +6,9 @@
 #include "cmd.h"
 
 static const struct mfs_cmd commands[] = {
+	{ "mount", "[-c FILE] [-f] [MOUNTPOINT]", "show verified models; returns when they are served", mfs_cmd_mount, false },
+	{ "unmount", "[-c FILE] [--lazy|--force]", "end it; returns when nothing is left mounted", mfs_cmd_unmount, false },
+	{ "serve", "", "internal", mfs_cmd_serve, true },
 	{ "status", "[-c FILE] [ID] [--json]", "what is served, since when, and what happened last", mfs_cmd_status, false },
 	{ "install", "[-c FILE] BUNDLE", "verify a bundle, copy it into the store, make it active", mfs_cmd_install, false },
 	{ "rollback", "[-c FILE] ID", "back to the previous version; holds the model", mfs_cmd_rollback, false },

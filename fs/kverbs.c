@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kverbs.c - what serve may ask of keeper: fixed verbs, indexes checked, nothing else believed. */
+#include <fcntl.h>
+#include <string.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io.h"
+#include "keeper.h"
+#include "log.h"
+
+#define TOUCH_MS 5000
+
+static void
+reply(struct mfs_keeper *k, const struct mfs_kmsg *m, const struct mfs_err *err, int64_t value, int fd)
+{
+	struct mfs_kmsg r = { .verb = MFS_K_REPLY, .seq = m->seq, .slot = m->slot, .value = value,
+		.result = (uint32_t)err->code };
+
+	if (err->code != MFS_OK)
+		(void)snprintf(r.text, sizeof(r.text), "%s", err->msg);
+	/* One that does not read its replies misses its pings too. */
+	if (mfs_kmsg_send(k->serve.sock, &r, fd) != 0)
+		mfs_log(MFS_LOG_WARN, "a reply to serve was lost: %s", strerror(errno));
+}
+
+static void
+verb_resident(struct mfs_keeper *k, const struct mfs_kmsg *m)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	mfs_autoclose int fd = -1;
+	int32_t id = 0;
+
+	switch (m->verb) {
+	case MFS_K_RESIDENT_CREATE:
+		(void)mfs_kresident_create(&k->resident, m->slot, m->size, &fd, &err);
+		break;
+	case MFS_K_RESIDENT_COMPLETE:
+		if (mfs_kresident_complete(&k->resident, k->mount.dev, m->slot, &id, &err) == MFS_OK)
+			k->shm->residents[m->slot].backing_id = id;
+		break;
+	default:
+		(void)mfs_kresident_drop(&k->resident, k->mount.dev, m->slot, &err);
+		break;
+	}
+	if (err.code != MFS_OK)
+		mfs_log_err("resident", &err);
+	reply(k, m, &err, id, fd);
+}
+
+bool
+mfs_keeper_verb(struct mfs_keeper *k, const struct mfs_kmsg *m)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	char text[560];
+
+	switch (m->verb) {
+	case MFS_K_HELLO:
+		return true;
+	case MFS_K_READY:
+		mfs_keeper_ready(k);
+		return true;
+	case MFS_K_PONG:
+		k->serve.last_pong = mfs_clock_mono_ms();
+		return true;
+	case MFS_K_TOUCH:
+		if (m->model >= k->config->n_models)
+			return false;
+		if (k->touch != NULL)
+			k->touch[m->model] = true;
+		return true;
+	case MFS_K_STATUS:
+		mfs_notify("STATUS=%s", mfs_escape(text, sizeof(text), m->text, strlen(m->text)));
+		return true;
+	case MFS_K_FAILED:
+		k->failed = (struct mfs_err){ .code = (enum mfs_code)m->result };
+		(void)mfs_escape(k->failed.msg, sizeof(k->failed.msg), m->text, strlen(m->text));
+		if (k->failed.code == MFS_OK)
+			k->failed.code = MFS_INTERNAL;
+		return true;
+	case MFS_K_RESIDENT_CREATE:
+	case MFS_K_RESIDENT_COMPLETE:
+	case MFS_K_RESIDENT_DROP:
+		verb_resident(k, m);
+		return true;
+	case MFS_K_RELOAD:
+		mfs_keeper_reload_start(k, &err);
+		reply(k, m, &err, 0, -1);
+		return true;
+	case MFS_K_UNMOUNT:
+		reply(k, m, &err, 0, -1);
+		mfs_keeper_end(k, "asked by a command");
+		return true;
+	default:
+		return false; /* a verb of the other direction */
+	}
+}
+
+/* ---- the byte that makes inotify fire --------------------------------------------------------- */
+
+/* In the child: through the private clone, never the public mount. */
+static int
+touch_run(struct mfs_keeper *k, const char *id)
+{
+	char path[MFS_ID_MAX + 16];
+	int fd;
+
+	atomic_store(&k->shm->toucher, (uint32_t)getpid());
+	(void)snprintf(path, sizeof(path), "%s/generation", id);
+	fd = openat(k->mount.private_fd, path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "x", 1) != 1 || futimens(fd, NULL) != 0)
+		return 1;
+	return close(fd) == 0 ? 0 : 1; /* MODIFY, ATTRIB, CLOSE_WRITE */
+}
+
+void
+mfs_keeper_touch_next(struct mfs_keeper *k, int64_t now)
+{
+	if (k->toucher != 0) {
+		if (now < k->touch_by)
+			return;
+		(void)kill(k->toucher, SIGKILL);
+		k->toucher = 0; /* reaped whenever it can die */
+		atomic_store(&k->shm->toucher, 0);
+	}
+	if (k->state != MFS_KEEPER_RUNNING || k->mount.private_fd < 0 || k->touch == NULL || !k->serve.ready)
+		return;
+	for (size_t i = 0; i < k->config->n_models; i++) {
+		if (!k->touch[i])
+			continue;
+		k->touch[i] = false;
+		k->toucher = mfs_keeper_fork(k);
+		if (k->toucher == 0)
+			_exit(touch_run(k, k->config->models[i].id));
+		if (k->toucher < 0)
+			k->toucher = 0;
+		k->touch_by = now + TOUCH_MS;
+		return;
+	}
+}
+
+void
+mfs_keeper_touch_done(struct mfs_keeper *k)
+{
+	k->toucher = 0;
+	atomic_store(&k->shm->toucher, 0);
+}
