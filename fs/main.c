@@ -22,6 +22,7 @@ static const struct mfs_cmd commands[] = {
 		false },
 	{ "config", "[-c FILE] check|show", "check the configuration, or show what is in effect", mfs_cmd_config, false },
 	{ "recover", "[-c FILE]", "a new trusted state after the old one was lost or damaged", mfs_cmd_recover, false },
+	{ "doctor", "[-c FILE] [--json]", "what this host lacks, what it costs, how to fix it", mfs_cmd_doctor, false },
 	{ NULL, NULL, NULL, NULL, false },
 };
 

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* doctor_modelfs.c - this instance: user, folders, keys, rollback protection, socket, mount. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include "doctor.h"
+
+#define FUSE_SUPER     0x65735546
+
+static void
+user(struct mfs_doctor *d, const struct mfs_config *c)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	uid_t uid;
+	gid_t gid;
+
+	if (mfs_config_user(c, &uid, &gid, &err) != MFS_OK)
+		mfs_doctor_say(d, MFS_BROKEN, "user", "create it, or correct 'user' in the configuration", "%s", err.msg);
+	else if (getpwuid(uid) == NULL)
+		mfs_doctor_say(d, MFS_WEAK, "user", "run 'useradd --system --no-create-home --shell /usr/sbin/nologin modelfs' before the first start",
+			"serve runs as uid %u, which has no name: nothing else may ever get this number", (unsigned)uid);
+	else
+		mfs_doctor_say(d, MFS_FINE, "user", NULL, "serve runs as uid %u", (unsigned)uid);
+}
+
+/* What kind of filesystem holds a folder, or its nearest parent that exists. */
+static bool
+filesystem(const char *path, struct statfs *out)
+{
+	mfs_autofree char *p = strdup(path);
+	char *slash;
+
+	while (p != NULL && statfs(p, out) != 0) {
+		if (errno != ENOENT || (slash = strrchr(p, '/')) == NULL)
+			return false;
+		if (slash == p)
+			return statfs("/", out) == 0;
+		*slash = '\0';
+	}
+	return p != NULL;
+}
+
+static void
+folders(struct mfs_doctor *d, const struct mfs_config *c)
+{
+	struct statfs s;
+	uint64_t free_bytes, want;
+
+	if (!filesystem(c->state, &s))
+		mfs_doctor_say(d, MFS_BROKEN, "state", "make its parent folder reachable", "%s: %s", c->state, strerror(errno));
+	else if (s.f_type == TMPFS_MAGIC || s.f_type == RAMFS_MAGIC)
+		mfs_doctor_say(d, MFS_BROKEN, "state", "move 'state' to a disk that survives a restart",
+			"%s lies in memory: with it goes what protects against old models at every restart", c->state);
+	else if (s.f_type == OVERLAYFS_SUPER_MAGIC)
+		mfs_doctor_say(d, MFS_WEAK, "state", "move 'state' to a disk of its own",
+			"%s lies on an overlay, which is often thrown away: then protection against old models goes with it",
+			c->state);
+	else
+		mfs_doctor_say(d, MFS_FINE, "state", NULL, "%s", c->state);
+	if (!filesystem(c->store, &s)) {
+		mfs_doctor_say(d, MFS_BROKEN, "store", "make its parent folder reachable", "%s: %s", c->store, strerror(errno));
+		return;
+	}
+	free_bytes = (uint64_t)s.f_bavail * (uint64_t)s.f_frsize;
+	want = c->min_free <= 100 ? (uint64_t)s.f_blocks * (uint64_t)s.f_frsize / 100 * c->min_free : c->min_free;
+	if (s.f_type == OVERLAYFS_SUPER_MAGIC)
+		mfs_doctor_say(d, MFS_WEAK, "store", "move 'store' to a disk of its own",
+			"%s lies on an overlay: slower cold reads, and models that vanish with the container", c->store);
+	else if (s.f_type == NFS_SUPER_MAGIC || s.f_type == FUSE_SUPER || s.f_type == SMB_SUPER_MAGIC)
+		mfs_doctor_say(d, MFS_WEAK, "store", "move 'store' to a local disk",
+			"%s lies on a network or FUSE filesystem: a read waits for it", c->store);
+	else if (s.f_type == TMPFS_MAGIC || s.f_type == RAMFS_MAGIC)
+		mfs_doctor_say(d, MFS_WEAK, "store", "move 'store' to a disk",
+			"%s lies in memory: models must be installed again after every restart", c->store);
+	else
+		mfs_doctor_say(d, MFS_FINE, "store", NULL, "%s", c->store);
+	if (free_bytes < want)
+		mfs_doctor_say(d, MFS_WEAK, "space", "run 'modelfs gc', or free space", "%llu MiB are free, %llu MiB are to stay free: nothing can be installed",
+			(unsigned long long)free_bytes >> 20, (unsigned long long)want >> 20);
+	else
+		mfs_doctor_say(d, MFS_FINE, "space", NULL, "%llu MiB for models", (unsigned long long)(free_bytes - want) >> 20);
+}
+
+static void
+keys(struct mfs_doctor *d, struct mfs_cmd_env *env)
+{
+	const struct mfs_config *c = env->config;
+	struct mfs_err err = MFS_ERR_INIT;
+	bool fine = true;
+
+	for (size_t i = 0; i < c->n_keys; i++) {
+		struct stat st;
+
+		if (stat(c->keys[i].file, &st) == 0 && ((st.st_mode & 022) != 0 || st.st_uid != 0)) {
+			fine = false;
+			mfs_doctor_say(d, MFS_WEAK, "trust key", "run 'chown root FILE; chmod 0644 FILE'",
+				"%s can be replaced by others than root, and with it what this host trusts", c->keys[i].file);
+		}
+	}
+	if (!d->root)
+		return;
+	if (mfs_key_fds_open(c, -1, &env->keys, &err) != MFS_OK) {
+		mfs_doctor_say(d, MFS_BROKEN, "trust keys", "put the file there, or correct trust.keys", "%s", err.msg);
+		return;
+	}
+	env->has_keys = true;
+	for (size_t i = 0; i < c->n_models; i++)
+		if (env->keys.reason[i] != NULL) {
+			fine = false;
+			mfs_doctor_say(d, MFS_BROKEN, "model key", "provide it with mode 0600, then 'modelfs keys retrust'", "%s: %s",
+				c->models[i].id, env->keys.reason[i]);
+		}
+	if (fine)
+		mfs_doctor_say(d, MFS_FINE, "keys", NULL, "%zu trust keys, and every model key that is configured", c->n_keys);
+}
+
+static bool
+status_bool(const struct mfs_doctor *d, const char *group, const char *name)
+{
+	const json_t *o = group != NULL ? json_object_get(d->status, group) : d->status;
+
+	return json_is_true(json_object_get(o, name));
+}
+
+/* What the running serve says of itself. */
+static void
+served(struct mfs_doctor *d, const struct mfs_config *c)
+{
+	json_int_t ahead = json_integer_value(json_object_get(d->status, "read_ahead_kb"));
+	json_int_t failures = json_integer_value(json_object_get(d->status, "chunk_failures"));
+	json_int_t restarts = json_integer_value(json_object_get(d->status, "restarts"));
+
+	if (ahead == (json_int_t)c->read_ahead_kb)
+		mfs_doctor_say(d, MFS_FINE, "read ahead", NULL, "%lld KiB", (long long)ahead);
+	else
+		mfs_doctor_say(d, MFS_WEAK, "read ahead", "mount as root, with /sys writable",
+			"is %lld KiB instead of %u: cold sequential reads are slower", (long long)ahead, c->read_ahead_kb);
+	if (status_bool(d, NULL, "passthrough"))
+		mfs_doctor_say(d, MFS_FINE, "passthrough", NULL, "in use: resident models are read at the speed of memory");
+	else
+		mfs_doctor_say(d, MFS_WEAK, "passthrough", "run Linux 6.9 or newer with CONFIG_FUSE_PASSTHROUGH, as root",
+			"not available: paged tier only");
+	if (status_bool(d, "sandbox", "uid") && status_bool(d, "sandbox", "seccomp") &&
+		status_bool(d, "sandbox", "no_new_privs"))
+		mfs_doctor_say(d, MFS_FINE, "sandbox", NULL, "uid, no_new_privs, seccomp%s",
+			status_bool(d, "sandbox", "landlock") ? ", Landlock" : "");
+	else
+		mfs_doctor_say(d, MFS_WEAK, "sandbox", "mount as root, without 'sandbox: optional'",
+			"serve is confined less than it should be");
+	if (failures != 0)
+		mfs_doctor_say(d, MFS_BROKEN, "store", "run 'modelfs verify', then install the version again",
+			"%lld chunks did not verify and were refused", (long long)failures);
+	if (restarts != 0)
+		mfs_doctor_say(d, MFS_WEAK, "serve", "look at the log of modelfs", "was restarted %lld times", (long long)restarts);
+}
+
+static void
+socket_and_mount(struct mfs_doctor *d, const struct mfs_config *c)
+{
+	struct mfs_ctl_request r = { .command = MFS_CTL_STATUS, .json = true, .timeout_ms = -1 };
+	struct mfs_ctl_reply reply = { 0 };
+	struct mfs_err err = MFS_ERR_INIT;
+	mfs_autodir DIR *dir = NULL;
+	const struct dirent *e;
+	bool empty = true;
+
+	if (mfs_client_ask(c, &r, 10000, NULL, NULL, &reply, &err) == MFS_OK) {
+		const json_t *text = json_object_get(reply.body, "text");
+
+		d->mounted = true;
+		d->status = json_loadb(json_string_value(text) != NULL ? json_string_value(text) : "", json_string_length(text),
+			0, NULL);
+		json_decref(reply.body);
+		mfs_doctor_say(d, MFS_FINE, "control socket", NULL, "%s/control answers", c->run);
+		if (d->status != NULL)
+			served(d, c);
+		return;
+	}
+	if (err.code != MFS_CONDITION_UNMET || err.sys_errno == 0) {
+		mfs_doctor_say(d, MFS_BROKEN, "control socket", "look at the log of modelfs; 'modelfs unmount' and mount again",
+			"%s", err.msg);
+		return;
+	}
+	mfs_doctor_say(d, MFS_FINE, "control socket", NULL, "nothing is mounted");
+	if ((dir = opendir(c->mount)) == NULL) {
+		mfs_doctor_say(d, errno == ENOENT ? MFS_WEAK : MFS_BROKEN, "mountpoint",
+			errno == ENOENT ? "run 'mkdir -p' for it, if mount may not" : "run 'umount -l' for it", "%s: %s", c->mount, strerror(errno));
+		return;
+	}
+	while ((e = readdir(dir)) != NULL)
+		empty = empty && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0);
+	if (empty)
+		mfs_doctor_say(d, MFS_FINE, "mountpoint", NULL, "%s", c->mount);
+	else
+		mfs_doctor_say(d, MFS_WEAK, "mountpoint", "move the files elsewhere",
+			"%s is not empty: without the mount, programs would find unverified files there", c->mount);
+}
+
+static void
+protection(struct mfs_doctor *d, const struct mfs_config *c)
+{
+	if (strncmp(c->counter, "tpm:", 4) == 0)
+		mfs_doctor_say(d, MFS_FINE, "rollback protection", NULL, "TPM counter %s", c->counter + 4);
+	else
+		mfs_doctor_say(d, MFS_WEAK, "rollback protection", "nothing on a host without a TPM; keep the disk out of foreign hands",
+			"file counter: old signed models are refused, a copy of the whole disk put back is not noticed");
+}
+
+void
+mfs_doctor_instance(struct mfs_doctor *d, struct mfs_cmd_env *env)
+{
+	user(d, env->config);
+	folders(d, env->config);
+	keys(d, env);
+	protection(d, env->config);
+	socket_and_mount(d, env->config);
+}
