@@ -140,9 +140,9 @@ take_all(struct mfs_install_run *r, struct pipeline *p, struct mfs_put *put, str
 		if ((code = chunk_wait(p, i, &s, err)) != MFS_OK)
 			break;
 		code = put != NULL ? mfs_put_write(put, s->buf, s->len, err) : mfs_hash_update(whole, s->buf, s->len, err);
-		r->done += s->len;
+		r->done += r->quiet ? 0 : s->len;
 		chunk_done(p, code != MFS_OK);
-		if (code == MFS_OK && r->args->progress != NULL)
+		if (code == MFS_OK && !r->quiet && r->args->progress != NULL)
 			r->args->progress(r->args->user, r->done, r->total);
 	}
 	if (code != MFS_OK)
@@ -245,8 +245,7 @@ payload_stands(struct mfs_install_run *r, const struct mfs_file *f, const struct
 	struct mfs_err bad = MFS_ERR_INIT;
 	mfs_autoclose int fd = -1;
 
-	if (!mfs_store_blob_has(r->args->store, &f->sha256, f->size) ||
-		(fd = mfs_store_blob_open(r->args->store, &f->sha256, 0)) < 0)
+	if ((fd = mfs_store_blob_open(r->args->store, &f->sha256, 0)) < 0)
 		return false;
 	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 	if (run(r, f, table, fd, NULL, &bad) == MFS_OK)
@@ -264,13 +263,19 @@ mfs_install_file(struct mfs_install_run *r, size_t k, struct mfs_err *err)
 	mfs_autoclose int fd = -1;
 	enum mfs_code code;
 
-	/* The bundle itself must be whole, also where the store has the bytes already. */
 	if ((code = mfs_bundledir_file(r->args->bundle_fd, "payload", f->name, f->size, &fd, err)) != MFS_OK ||
 		(code = table_install(r, f, &table, err)) != MFS_OK)
 		return code;
-	if (payload_stands(r, f, table))
-		return MFS_OK;
 	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+	r->quiet = false;
+	if (mfs_store_blob_has(r->args->store, &f->sha256, f->size)) {
+		/* The bundle itself must be whole, also where the store has the bytes already. */
+		if ((code = run(r, f, table, fd, NULL, err)) != MFS_OK)
+			return mfs_err_context(err, "payload/%s: ", MFS_ESC(f->name));
+		r->quiet = true;
+		if (payload_stands(r, f, table))
+			return MFS_OK;
+	}
 	if ((code = mfs_put_begin(r->args->store, &f->sha256, f->size, &put, err)) != MFS_OK)
 		return code;
 	if ((code = run(r, f, table, fd, put, err)) != MFS_OK)
