@@ -65,6 +65,10 @@ MFS_DEFINE_CLEANUP(hash, struct mfs_hash, mfs_hash_free)
 
 /* ---- names (formats 2) -------------------------------------------------------------------- */
 
+/*
+ * s need not end with a NUL. File names: control characters are U+0000-001F and U+007F-009F; UTF-8 is
+ * that of RFC 3629 (no overlong forms, no surrogates).
+ */
 bool mfs_model_id_ok(const char *s, size_t len);
 bool mfs_variant_ok(const char *s, size_t len);
 bool mfs_version_ok(const char *s, size_t len);   /* SemVer 2.0 without build metadata, <= 64 bytes */
@@ -73,6 +77,10 @@ int mfs_version_compare(const char *a, const char *b); /* SemVer precedence: <0,
 
 /* ---- signed JSON (formats 1) --------------------------------------------------------------- */
 
+/*
+ * jansson seeds its hash tables from /dev/urandom at the first object of a process: a process with
+ * a sandbox calls json_object_seed(0) before it.
+ */
 typedef struct json_t json_t; /* jansson */
 
 /*
@@ -80,8 +88,12 @@ typedef struct json_t json_t; /* jansson */
  * ASCII keys, no control characters, canonical form equal to the received bytes.
  *
  * what    name of the document for messages ("manifest.json")
- * out     a jansson object, release with json_decref()
- * errors  LIMIT_EXCEEDED (larger than cap), MALFORMED (says offset), NO_MEMORY
+ * cap     bytes; also bounds the number of values to 1024 + cap / 16, since a tree of tiny ones
+ *         takes a hundred times their size in memory
+ * out     a jansson object, release with json_decref(); NULL on failure
+ * errors  LIMIT_EXCEEDED (larger than cap, too many values), MALFORMED (says offset), NO_MEMORY
+ * threads any
+ * source  modelfs-bundle(5), CANONICAL JSON
  */
 enum mfs_code mfs_json_parse_canonical(const char *what, struct mfs_span in, size_t cap, json_t **out,
 	struct mfs_err *err);
@@ -166,7 +178,12 @@ struct mfs_manifest { /* immutable once parsed; may be shared between threads */
  *
  * in      untrusted bytes, borrowed
  * out     NULL on failure; release with mfs_manifest_free()
+ * fields  tag, salt and wrapped are lower-case hex; compat, encryption, preprocess, quantization,
+ *         delta_bases, health, critical, files[].media and files[].executable may be absent,
+ *         every other field is required; the order of files in the document is free
  * errors  LIMIT_EXCEEDED, MALFORMED (names the field: "files[3].size"), NO_MEMORY
+ * threads any
+ * source  modelfs-bundle(5), MANIFEST
  */
 enum mfs_code mfs_manifest_parse(struct mfs_span in, struct mfs_manifest **out, struct mfs_err *err);
 void mfs_manifest_free(struct mfs_manifest *m);
@@ -186,7 +203,8 @@ void mfs_trust_free(struct mfs_trust *t);
 MFS_DEFINE_CLEANUP(trust, struct mfs_trust, mfs_trust_free)
 
 /*
- * Add a public key (PEM SubjectPublicKeyInfo, Ed25519 or P-256).
+ * Add a public key (PEM SubjectPublicKeyInfo, Ed25519 or P-256 with a named curve and an
+ * uncompressed point: one encoding per key, so that it has one id and counts once).
  *
  * what    name of the source for messages (a path)
  * epoch   >= 1; signatures of a manifest whose key_epoch differs are KEY_UNTRUSTED
@@ -209,14 +227,17 @@ struct mfs_signature {
 
 /*
  * Verify a manifest end to end: caps, signatures over the received bytes, parse, key scope.
- * The key_ids are read from the bytes only to select keys; nothing else is used before a
- * threshold of distinct trusted keys has verified.
+ * The key_ids are read from the bytes only to select keys, by a scan that allocates nothing; no
+ * parser sees a byte before a threshold of distinct trusted keys has verified. Signatures by keys
+ * that key_ids does not list are not looked at.
  *
  * sigs       signature.sig first (key_id all zero), then signature.<key_id>.sig
  * threshold  >= 1 distinct keys of the list that must verify, in scope and epoch
  * key_id_out may be NULL: the first key that verified
  * errors     SIGNATURE_INVALID (no signature, or a trusted key's signature is wrong),
  *            KEY_UNTRUSTED (unknown key, wrong epoch or scope, threshold), MALFORMED, LIMIT_EXCEEDED
+ *            (manifest, signature, MFS_SIGNATURES_MAX), CONFIG_INVALID (threshold)
+ * source     modelfs-bundle(5), SIGNATURES
  */
 enum mfs_code mfs_bundle_verify(struct mfs_span manifest, const struct mfs_signature *sigs, size_t n_sigs,
 	const struct mfs_trust *trust, unsigned threshold, struct mfs_manifest **out,
@@ -268,7 +289,9 @@ struct mfs_table {
 
 /*
  * in      the table's bytes (empty for a file of at most one chunk)
- * errors  HASH_MISMATCH (differs from chunks_sha256), MALFORMED, NO_MEMORY
+ * errors  HASH_MISMATCH (differs from chunks_sha256, truncated included: the copy is damaged),
+ *         MALFORMED (the signed table itself is wrong; a surplus one), NO_MEMORY
+ * source  modelfs-bundle(5), CHUNK TABLE
  */
 enum mfs_code mfs_table_load(const struct mfs_file *f, struct mfs_span in, struct mfs_table **out,
 	struct mfs_err *err);
@@ -297,7 +320,8 @@ MFS_DEFINE_CLEANUP(opener, struct mfs_opener, mfs_opener_free)
  * stored     exactly mfs_chunk_length() bytes as read from disk, in memory nobody else can write
  * plaintext  room for as many bytes; may equal stored.p (in place). For a plain file the bytes
  *            are copied unless it is the same buffer. Wiped on failure.
- * errors     HASH_MISMATCH (says the chunk), DECRYPT_FAILED, INTERNAL
+ * errors     HASH_MISMATCH (says the chunk; also when stored has another length), DECRYPT_FAILED,
+ *            INTERNAL (no such chunk)
  */
 enum mfs_code mfs_chunk_open(struct mfs_opener *o, const struct mfs_table *t, uint64_t i, struct mfs_span stored,
 	uint8_t *plaintext, struct mfs_err *err);
@@ -328,7 +352,11 @@ struct mfs_device { /* what the host says of itself; strings borrowed, may be NU
 	struct mfs_sha256 input_schema, output_schema, preprocess; /* what the application expects; zero = any */
 };
 
-/* errors INCOMPATIBLE_RUNTIME, INCOMPATIBLE_SCHEMA; the message names the field, wanted and found. */
+/*
+ * errors INCOMPATIBLE_RUNTIME, INCOMPATIBLE_SCHEMA; the message names the field, wanted and found.
+ * What the device does not say (platform NULL, memory 0, a label or version that is absent or no
+ * semantic version) does not satisfy a demand. compat.depends is mfs_decide_depends()'s.
+ */
 enum mfs_code mfs_compat_check(const struct mfs_manifest *m, const struct mfs_device *d, struct mfs_err *err);
 
 /* ---- trusted state: documents (formats 8; modelfs-state(5)) --------------------------------------- */
@@ -383,13 +411,21 @@ struct mfs_anchor {
 	unsigned minor;   /* of "modelfs-anchor/1.MINOR" as read; 0 for a new one */
 };
 
+/*
+ * json    canonical JSON out of a frame that mfs_state_open() accepted
+ * errors  MALFORMED (names the field), LIMIT_EXCEEDED, NO_MEMORY
+ * source  modelfs-state(5), ANCHOR
+ */
 enum mfs_code mfs_anchor_parse(struct mfs_span json, struct mfs_anchor **out, struct mfs_err *err);
 enum mfs_code mfs_anchor_json(const struct mfs_anchor *a, char **out, size_t *len, struct mfs_err *err);
 enum mfs_code mfs_anchor_copy(const struct mfs_anchor *a, struct mfs_anchor **out, struct mfs_err *err);
 void mfs_anchor_free(struct mfs_anchor *a);
 MFS_DEFINE_CLEANUP(anchor, struct mfs_anchor, mfs_anchor_free)
 
-/* The model's record, or NULL. _add creates an empty one (id, model_id), keeping the order. */
+/*
+ * The model's record, or NULL. _add creates an empty one (id, model_id), keeping the order; it may
+ * move all records, so pointers from _find are void then. INTERNAL when the id exists or is no id.
+ */
 struct mfs_anchor_model *mfs_anchor_find(const struct mfs_anchor *a, const char *id);
 enum mfs_code mfs_anchor_add(struct mfs_anchor *a, const char *id, const char *model_id,
 	struct mfs_anchor_model **out, struct mfs_err *err);
@@ -403,12 +439,20 @@ struct mfs_minimum { /* the configuration's own minimum; 0 without */
 enum mfs_install { MFS_INSTALL_NEW, MFS_INSTALL_SAME /* already active: repair its blobs at most */ };
 
 /*
- * May this verified manifest become active by installation?
+ * May this verified manifest become active by installation? In this order: its model_id; already
+ * active (SAME); condemned; revoked; minima; a second manifest for a known (version, variant) or
+ * another release for a known version; not forward of the active version and the floor, where
+ * (key_epoch, release) equal is allowed for another variant of the same version, and a retained
+ * version newer than the active one (after a rollback) may come again; a release that is known
+ * under another version. min_release counts within min_key_epoch, in every epoch when that is 0.
  *
  * st      the model's record; NULL on first contact
+ * min     NULL without
  * errors  ROLLBACK_ATTEMPT (at or below the floor or the active version; names both and points to
- *         `modelfs rollback`), POLICY_REJECTED (second manifest for a known version, below a minimum),
- *         REVOKED, KNOWN_BAD, MALFORMED (model_id differs)
+ *         `modelfs rollback`), POLICY_REJECTED (names both manifests; below a minimum), REVOKED,
+ *         KNOWN_BAD, MALFORMED (model_id differs), CONFIG_INVALID (the state's model_id differs from
+ *         the configuration's)
+ * source  modelfs-state(5), INSTALL RULE
  */
 enum mfs_code mfs_decide_install(const struct mfs_anchor_model *st, const char *model_id,
 	const struct mfs_manifest *m, const struct mfs_minimum *min, enum mfs_install *how, struct mfs_err *err);
@@ -425,14 +469,21 @@ enum mfs_code mfs_decide_retained(const struct mfs_anchor_model *st, const struc
 
 /*
  * Record an activation in st: previous = old active, retained list and floor updated (the floor only
- * ever rises), at most `retain` previous versions kept.
+ * ever rises, and only with commit), at most `retain` previous versions kept, `previous` first of
+ * all. The active manifest again changes nothing but the floor (commit) and the trim. On failure st
+ * is as it was.
+ *
+ * errors  POLICY_REJECTED (mfs_decide_install() would have refused the name), INTERNAL, NO_MEMORY
  */
 enum mfs_code mfs_anchor_activate(struct mfs_anchor_model *st, const struct mfs_manifest *m, unsigned retain,
 	bool commit, struct mfs_err *err);
 
 /*
- * Go back to `previous`, or to the newest retained version that mfs_decide_retained allows.
- * errors  ROLLBACK_TRIGGERED never; NOT_SELECTED (nothing to go back to)
+ * Go back to `previous`, or to the newest retained version older than the active one that
+ * mfs_decide_retained allows. The old active version joins the retained ones, so that one can go
+ * forward again; `previous` becomes where the next rollback would go; the floor stays.
+ *
+ * errors  NOT_SELECTED (nothing to go back to; says why), NO_MEMORY. st is as it was then
  */
 enum mfs_code mfs_anchor_rollback(struct mfs_anchor_model *st, const struct mfs_minimum *min, struct mfs_err *err);
 
