@@ -601,6 +601,17 @@ usage_errors_exit_64() {
 	expect 0 '^usage' modelpub --help
 }
 
+every_option_is_in_the_manual_and_in_the_completion() {
+	for c in key pack sign verify inspect; do
+		modelpub $c --help | grep -oE '^  --[a-z-]+' | sort -u >options
+		[ -s options ]
+		while read -r o; do
+			grep -qE -- "Fl -${o#--}( |\$)" "$top/man/modelpub.1" || say_fail "modelpub(1): $c $o"
+			sed -n "/^	$c) options/,/;;/p" "$top/contrib/completion/modelpub" | grep -q -- "$o" || say_fail "completion: $c $o"
+		done <options
+	done
+}
+
 for p in $(declare -F | sed 's/^declare -f //'); do
 	case $p in modelpub | property | say_fail | expect | flip | resign | refused | pack | copy | peak | try | differ | absent | count) ;; *) property "$p" ;; esac
 done
