@@ -113,8 +113,10 @@ mfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		(void)fuse_reply_err(req, EROFS);
 		return;
 	}
-	if ((error = open_node(t, ino, unique, &o)) == 0 && o.how == OPEN_STATUS)
+	if ((error = open_node(t, ino, unique, &o)) == 0 && o.how == OPEN_STATUS) {
+		o.repeated = mfs_handles_repeated(t->handles, unique, ino, &old) != 0;
 		o.fh = mfs_snap_open(t->snaps, unique, ino, o.kind, o.model, &error);
+	}
 	if (error != 0) {
 		(void)fuse_reply_err(req, error);
 		return;
@@ -134,7 +136,8 @@ mfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fi->noflush = 1;
 		sent = fuse_reply_open(req, fi);
 	}
-	if (sent == -ENOENT && o.fh != 0) /* interrupted: no RELEASE will come */
+	/* Interrupted: no RELEASE will come. A repeated OPEN may have been answered by a dead serve: then one will. */
+	if (sent == -ENOENT && o.fh != 0 && !o.repeated)
 		(void)mfs_snap_release(t->snaps, o.fh, o.how == OPEN_STATUS, o.kind, o.model, &old);
 }
 

@@ -178,6 +178,7 @@ mfs_snap_open(struct mfs_snaps *s, uint64_t unique, uint64_t node, enum mfs_stat
 	if (fh == 0 && h.snap != 0)
 		atomic_store(&s->shm->snaps[h.snap - 1].used, 0);
 	if (fh != 0) {
+		*error = 0;
 		doc_of(s, kind, model)->open++;
 		remember(s, kind, model, len);
 	}
