@@ -170,14 +170,16 @@ keeper_wait(const struct mfs_folders *f, struct mfs_err *err)
 	int lock;
 
 	for (;;) {
-		enum mfs_code code = mfs_lock_take(f->state, MFS_STATE_LOCK, false, &lock, err);
+		struct mfs_err busy = MFS_ERR_INIT;
 
-		if (code == MFS_OK) {
+		if (mfs_lock_take(f->state, MFS_STATE_LOCK, false, &lock, &busy) == MFS_OK) {
 			(void)close(lock);
 			return MFS_OK;
 		}
-		if (code != MFS_CONDITION_UNMET)
-			return code;
+		if (busy.code != MFS_CONDITION_UNMET) {
+			*err = busy;
+			return busy.code;
+		}
 		if (mfs_clock_mono_ms() >= until)
 			return mfs_fail(err, MFS_CONDITION_UNMET, "unmounted, but modelfs has not ended yet; see its log");
 		(void)poll(NULL, 0, 5);
@@ -202,7 +204,7 @@ unmount_run(const struct mfs_config *c, struct mfs_folders *f, enum how how, boo
 	if (path == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "unmount");
 	if (f->state >= 0) {
-		live = mfs_lock_take(f->state, MFS_STATE_LOCK, false, &lock, err) == MFS_CONDITION_UNMET;
+		live = mfs_lock_take(f->state, MFS_STATE_LOCK, false, &lock, NULL) == MFS_CONDITION_UNMET;
 		if (!live && lock >= 0)
 			(void)close(lock);
 	}
