@@ -163,11 +163,11 @@ mfs_snap_open(struct mfs_snaps *s, uint64_t unique, uint64_t node, enum mfs_stat
 	size_t len = 0;
 	uint64_t fh;
 
+	*error = 0;
 	if ((fh = mfs_handles_repeated(s->handles, unique, node, &old)) != 0)
 		return fh;
 	if ((*error = render(s, kind, model, &text, &len)) != 0)
 		return 0;
-	*error = ENFILE;
 	(void)pthread_mutex_lock(&s->lock);
 	h.snap = snap_take(s, text, len);
 	fh = mfs_handles_take(s->handles, unique, &h);
@@ -183,6 +183,8 @@ mfs_snap_open(struct mfs_snaps *s, uint64_t unique, uint64_t node, enum mfs_stat
 		remember(s, kind, model, len);
 	}
 	(void)pthread_mutex_unlock(&s->lock);
+	if (fh == 0)
+		*error = ENFILE;
 	return fh;
 }
 

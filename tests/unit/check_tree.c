@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The mounted tree through FUSE requests: names, links, files, and what must never happen. */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "treefix.h"
+
+static struct fix f;
+#define W (&f.wire)
+
+static void
+set_up(void)
+{
+	fix_open(&f);
+}
+
+static void
+tear_down(void)
+{
+	fix_close(&f);
+}
+
+TestSuite(tree, .init = set_up, .fini = tear_down);
+
+static void
+show_two(void)
+{
+	fix_show(&f, 0, fix_version(2, "2.0.0", 20, "model.onnx=100000 data/w0=10 data/w1=20 data/deep/x=5 run=3*"),
+		fix_version(1, "1.0.0", 10, "model.onnx=50000"));
+}
+
+static void
+list_is(const char *path, const char *want)
+{
+	char got[4096];
+
+	cr_assert_eq(wire_list(W, wire_walk(W, path), 4096, got, sizeof(got)), 0);
+	cr_assert_str_eq(got, want, "%s lists %s", path, got);
+	/* an entry at a time: offsets may be used to go on */
+	cr_assert_eq(wire_list(W, wire_walk(W, path), 64, got, sizeof(got)), 0);
+	cr_assert_str_eq(got, want, "%s lists %s in small steps", path, got);
+}
+
+static void
+link_is(const char *path, const char *want)
+{
+	char got[512] = "";
+	uint64_t node = wire_walk(W, path);
+
+	cr_assert_neq(node, 0, "%s is absent", path);
+	cr_assert_eq(wire_readlink(W, node, got, sizeof(got)), 0);
+	cr_assert_str_eq(got, want);
+}
+
+Test(tree, lists_everything_the_interface_names)
+{
+	show_two();
+	list_is("", ".active .release .modelfs det other ");
+	list_is("det", "active previous versions manifests status status.json events generation ");
+	list_is("other", "versions manifests status status.json events generation ");
+	list_is(".active", "det ");
+	list_is(".release", "det other ");
+	list_is(".release/det", "20 ");
+	list_is(".release/other", "");
+	list_is(".modelfs", "status status.json metrics.prom version config ");
+	list_is("det/versions/2.0.0", "data model.onnx run ");
+	list_is("det/versions/2.0.0/data", "deep w0 w1 ");
+	list_is("det/versions/2.0.0/data/deep", "x ");
+	list_is("other/versions", "");
+}
+
+Test(tree, links_lead_where_they_say)
+{
+	show_two();
+	link_is("det/active", "versions/2.0.0");
+	link_is("det/previous", "versions/1.0.0");
+	link_is(".active/det", "../det/active");
+	link_is(".release/det/20", "../../det/versions/2.0.0");
+	cr_assert_neq(wire_walk(W, "det/versions/2.0.0"), 0);
+	cr_assert_neq(wire_walk(W, "det/versions/1.0.0"), 0);
+	cr_assert_eq(wire_walk(W, ".release/det/10"), 0, "a release that is not active is linked");
+}
+
+Test(tree, an_absent_link_is_absent_and_never_dangles)
+{
+	struct fuse_entry_out e;
+	char out[64];
+	uint64_t active;
+
+	show_two();
+	active = wire_walk(W, "det/active");
+	fix_show(&f, 0, NULL, fix_version(1, "1.0.0", 10, "model.onnx=50000")); /* withdrawn */
+	cr_assert_eq(wire_lookup(W, wire_walk(W, "det"), "active", &e), ENOENT);
+	cr_assert_eq(wire_readlink(W, active, out, sizeof(out)), ENOENT);
+	cr_assert_eq(wire_lookup(W, wire_walk(W, ".active"), "det", &e), ENOENT);
+	cr_assert_eq(wire_lookup(W, wire_walk(W, ".release/det"), "20", &e), ENOENT);
+	cr_assert_eq(wire_lookup(W, wire_walk(W, "det"), "candidate", &e), ENOENT);
+	list_is("det", "previous versions manifests status status.json events generation ");
+	list_is(".active", "");
+}
+
+Test(tree, a_swap_is_the_link_and_keeps_its_inode)
+{
+	uint64_t active, generation_before;
+	char line[256];
+	size_t got;
+
+	show_two();
+	active = wire_walk(W, "det/active");
+	generation_before = f.engine[0].generation;
+	fix_show(&f, 0, fix_version(3, "3.0.0", 30, "model.onnx=1"), fix_version(2, "2.0.0", 20, "model.onnx=100000"));
+	cr_assert_eq(wire_walk(W, "det/active"), active);
+	link_is("det/active", "versions/3.0.0");
+	link_is("det/previous", "versions/2.0.0");
+	cr_assert_gt(f.engine[0].generation, generation_before);
+	got = mfs_tree_generation(f.serve.tree, 0, line, sizeof(line));
+	cr_assert_eq(strncmp(line, "1 2.0.0 20 0202", 15), 0, "announced too early: %s", line);
+	cr_assert_eq(mfs_view_announce(&f.serve, 0, NULL), MFS_OK);
+	got = mfs_tree_generation(f.serve.tree, 0, line, sizeof(line));
+	cr_assert_eq(strncmp(line, "2 3.0.0 30 0303", 15), 0, "%s", line);
+	cr_assert_eq(line[got - 1], '\n');
+	cr_assert_eq(f.touched[0], 1);
+	cr_assert_geq(f.epochs, 2);
+}
+
+Test(tree, attributes_tell_the_truth)
+{
+	struct fuse_attr_out a, b;
+	struct fuse_entry_out e;
+
+	show_two();
+	cr_assert_eq(wire_getattr(W, wire_walk(W, "det/versions/2.0.0/model.onnx"), &a), 0);
+	cr_assert_eq(a.attr.mode, S_IFREG | 0440);
+	cr_assert_eq(a.attr.size, 100000);
+	cr_assert_eq(a.attr.blocks, 196);
+	cr_assert_eq(a.attr.blksize, 4096);
+	cr_assert_eq(a.attr.mtime, 1700000000);
+	cr_assert_eq(a.attr.uid, 11);
+	cr_assert_eq(a.attr.gid, 22);
+	cr_assert_eq(a.attr_valid, 3600);
+	cr_assert_eq(wire_getattr(W, wire_walk(W, "det/versions/2.0.0/run"), &a), 0);
+	cr_assert_eq(a.attr.mode, S_IFREG | 0550, "an executable may be run by who may read the folder");
+	cr_assert_eq(wire_getattr(W, wire_walk(W, "det/versions/2.0.0"), &a), 0);
+	cr_assert_eq(a.attr.mode, S_IFDIR | 0550);
+	cr_assert_eq(a.attr.nlink, 3);
+	cr_assert_eq(a.attr_valid, 1);
+	cr_assert_eq(wire_getattr(W, wire_walk(W, "det/versions/1.0.0"), &b), 0);
+	cr_assert(a.attr.ctime > b.attr.ctime || (a.attr.ctime == b.attr.ctime && a.attr.ctimensec > b.attr.ctimensec));
+	cr_assert_eq(wire_getattr(W, FUSE_ROOT_ID, &a), 0);
+	cr_assert_eq(a.attr.nlink, 2 + 3 + 2);
+	cr_assert_eq(a.attr.ino, 1);
+	cr_assert_eq(wire_lookup(W, wire_walk(W, "det"), "active", &e), 0);
+	cr_assert_eq(e.attr.mode, S_IFLNK | 0777);
+	cr_assert_eq(e.attr_valid, 0);
+	cr_assert_eq(e.attr_valid_nsec, 0);
+	cr_assert_eq(e.attr.size, strlen("versions/2.0.0"));
+	cr_assert_eq(e.generation, 0);
+	cr_assert_eq(wire_lookup(W, wire_walk(W, "det/versions"), "2.0.0", &e), 0);
+	cr_assert_eq(e.entry_valid, 1);
+	cr_assert_eq(wire_lookup(W, e.nodeid, "model.onnx", &e), 0);
+	cr_assert_eq(e.entry_valid, 3600);
+	cr_assert_eq(wire_lookup(W, wire_walk(W, "det"), "status", &e), 0);
+	cr_assert_eq(e.attr_valid, 0);
+}
+
+Test(tree, an_inode_number_in_a_listing_is_that_of_stat)
+{
+	struct fuse_entry_out e;
+	uint64_t ino, off = 2, next;
+	uint64_t dir;
+	char name[256];
+	unsigned n = 0;
+
+	show_two();
+	dir = wire_walk(W, "det/versions/2.0.0");
+	for (; wire_dirent(W, dir, off, name, &ino, &next); off = next, n++) {
+		cr_assert_eq(wire_lookup(W, dir, name, &e), 0);
+		cr_assert_eq(e.attr.ino, ino, "%s", name);
+		cr_assert_leq(ino, UINT32_MAX);
+	}
+	cr_assert_eq(n, 3);
+}
+
+Test(tree, two_names_of_one_manifest_have_different_nodes)
+{
+	show_two();
+	fix_show(&f, 1, fix_version(2, "2.0.0", 20, "model.onnx=100000"), NULL);
+	cr_assert_neq(wire_walk(W, "det/versions/2.0.0"), wire_walk(W, "other/versions/2.0.0"));
+	cr_assert_neq(wire_walk(W, "det/versions/2.0.0/model.onnx"), wire_walk(W, "other/versions/2.0.0/model.onnx"));
+	cr_assert_neq(wire_walk(W, "det/manifests/2.0.0.json"), wire_walk(W, "other/manifests/2.0.0.json"));
+}
+
+Test(tree, one_variant_of_a_version_is_shown)
+{
+	fix_show(&f, 0, fix_version(2, "1.0.0", 20, "a=1"), fix_version(1, "1.0.0", 20, "b=1"));
+	list_is("det/versions", "1.0.0 ");
+	list_is("det/versions/1.0.0", "a ");
+	list_is("det", "active versions manifests status status.json events generation ");
+}
+
+Test(tree, manifests_are_what_was_signed)
+{
+	char buf[64];
+	struct fuse_open_out o;
+	uint64_t node;
+	size_t got;
+
+	show_two();
+	node = wire_walk(W, "det/manifests/2.0.0.json");
+	cr_assert_neq(node, 0);
+	cr_assert_eq(wire_open_file(W, node, O_RDONLY, &o), 0);
+	cr_assert_eq(wire_read(W, node, o.fh, 0, 64, buf, &got), 0);
+	cr_assert_eq(got, 12);
+	cr_assert_eq(memcmp(buf, "{\"signed\":1}", 12), 0);
+	node = wire_walk(W, "det/manifests/1.0.0.sig");
+	cr_assert_eq(wire_read(W, node, 0, 1, 64, buf, &got), 0);
+	cr_assert_eq(got, 2);
+	cr_assert_eq(wire_walk(W, "det/manifests/1.0.0"), 0);
+	cr_assert_eq(wire_walk(W, "det/manifests/.json"), 0);
+}
+
+Test(tree, offsets_stay_when_other_versions_come_and_go)
+{
+	char name[256], again[256];
+	uint64_t ino, first, second, dir;
+
+	show_two();
+	dir = wire_walk(W, "det/versions");
+	cr_assert(wire_dirent(W, dir, 2, name, &ino, &first));
+	cr_assert(wire_dirent(W, dir, first, name, &ino, &second));
+	/* the first of the two goes, a third comes: behind `first` still stands what stood there, or later */
+	fix_show(&f, 0, fix_version(2, "2.0.0", 20, "model.onnx=100000"), fix_version(1, "1.0.0", 10, "model.onnx=50000"));
+	cr_assert(wire_dirent(W, dir, first, again, &ino, &second));
+	cr_assert_str_eq(again, name);
+	cr_assert_not(wire_dirent(W, dir, second, again, &ino, &second));
+	cr_assert_not(wire_dirent(W, dir, UINT64_MAX / 2, again, &ino, &second));
+	cr_assert_not(wire_dirent(W, dir, UINT64_MAX, again, &ino, &second));
+}
+
+/* ---- changes ---------------------------------------------------------------------------------------- */
+
+static int
+mutate(uint32_t opcode, uint64_t node, const void *body, size_t len)
+{
+	struct wire_reply *r = wire_request(W, opcode, node, body, len);
+
+	cr_assert_eq(r->count, 1);
+	return r->error;
+}
+
+Test(tree, every_change_is_refused)
+{
+	struct { struct fuse_mkdir_in in; char name[8]; } mkdir_req = { .name = "new" };
+	struct { struct fuse_mknod_in in; char name[8]; } mknod_req = { .name = "new" };
+	struct { struct fuse_create_in in; char name[8]; } create_req = { .name = "new" };
+	struct { struct fuse_rename_in in; char names[24]; } rename_req = { .names = "status\0other" };
+	struct { struct fuse_rename2_in in; char names[24]; } rename2_req = { .names = "status\0other" };
+	struct { struct fuse_link_in in; char name[8]; } link_req = { .name = "new" };
+	struct { struct fuse_write_in in; char data[8]; } write_req = { .in = { .size = 1 } };
+	struct { struct fuse_setxattr_in in; char rest[24]; } setxattr_req = { .in = { .size = 1 }, .rest = "user.x\0v" };
+	struct fuse_setattr_in setattr_req = { .valid = FATTR_MODE, .mode = 0777 };
+	struct fuse_setattr_in times_req = { .valid = FATTR_ATIME | FATTR_MTIME };
+	struct fuse_setattr_in trunc_req = { .valid = FATTR_SIZE };
+	struct fuse_fallocate_in fallocate_req = { .length = 1 };
+	struct fuse_copy_file_range_in copy_req = { .len = 1 };
+	struct fuse_open_out o;
+	uint64_t file, dir;
+
+	show_two();
+	dir = wire_walk(W, "det");
+	file = wire_walk(W, "det/versions/2.0.0/model.onnx");
+	link_req.in.oldnodeid = file;
+	rename_req.in.newdir = rename2_req.in.newdir = dir;
+	copy_req.nodeid_out = file;
+	cr_assert_eq(mutate(FUSE_MKDIR, dir, &mkdir_req, sizeof(mkdir_req)), EROFS);
+	cr_assert_eq(mutate(FUSE_MKNOD, dir, &mknod_req, sizeof(mknod_req)), EROFS);
+	cr_assert_eq(mutate(FUSE_CREATE, dir, &create_req, sizeof(create_req)), EROFS);
+	cr_assert_eq(mutate(FUSE_UNLINK, dir, "status", 7), EROFS);
+	cr_assert_eq(mutate(FUSE_RMDIR, dir, "versions", 9), EROFS);
+	cr_assert_eq(mutate(FUSE_RENAME, dir, &rename_req, sizeof(rename_req)), EROFS);
+	cr_assert_eq(mutate(FUSE_RENAME2, dir, &rename2_req, sizeof(rename2_req)), EROFS);
+	cr_assert_eq(mutate(FUSE_LINK, dir, &link_req, sizeof(link_req)), EROFS);
+	cr_assert_eq(mutate(FUSE_SYMLINK, dir, "new\0target", 11), EROFS);
+	cr_assert_eq(mutate(FUSE_WRITE, file, &write_req, sizeof(write_req)), EROFS);
+	cr_assert_eq(mutate(FUSE_SETATTR, file, &setattr_req, sizeof(setattr_req)), EROFS);
+	cr_assert_eq(mutate(FUSE_SETATTR, file, &times_req, sizeof(times_req)), EROFS);
+	cr_assert_eq(mutate(FUSE_SETATTR, file, &trunc_req, sizeof(trunc_req)), EROFS);
+	cr_assert_eq(mutate(FUSE_SETXATTR, file, &setxattr_req, sizeof(setxattr_req)), EROFS);
+	cr_assert_eq(mutate(FUSE_REMOVEXATTR, file, "user.x", 7), EROFS);
+	cr_assert_eq(mutate(FUSE_FALLOCATE, file, &fallocate_req, sizeof(fallocate_req)), EROFS);
+	cr_assert_eq(mutate(FUSE_COPY_FILE_RANGE, file, &copy_req, sizeof(copy_req)), EROFS);
+	cr_assert_eq(wire_open_file(W, file, O_RDWR, &o), EROFS);
+	cr_assert_eq(wire_open_file(W, file, O_WRONLY, &o), EROFS);
+	cr_assert_eq(wire_open_file(W, file, O_RDONLY | O_TRUNC, &o), EROFS);
+}
+
+Test(tree, the_toucher_alone_may_write_generation)
+{
+	struct { struct fuse_write_in in; char data[8]; } one = { .in = { .size = 1 }, .data = "x" };
+	struct { struct fuse_write_in in; char data[8]; } two = { .in = { .size = 2 }, .data = "xx" };
+	struct fuse_setattr_in times = { .valid = FATTR_ATIME | FATTR_MTIME | FATTR_ATIME_NOW | FATTR_MTIME_NOW };
+	struct fuse_setattr_in mode = { .valid = FATTR_MODE, .mode = 0777 };
+	char before[64], after[64];
+	struct fuse_open_out o;
+	uint64_t node, status;
+	size_t got, got2;
+
+	show_two();
+	node = wire_walk(W, "det/generation");
+	status = wire_walk(W, "det/status");
+	cr_assert_eq(wire_open_file(W, node, O_WRONLY, &o), EROFS, "pid 0 as toucher lets anybody in");
+	atomic_store(&f.shm->toucher, 999);
+	cr_assert_eq(wire_open_file(W, node, O_WRONLY, &o), EROFS);
+	cr_assert_eq(mutate(FUSE_WRITE, node, &one, sizeof(one.in) + 1), EROFS);
+	cr_assert_eq(mutate(FUSE_SETATTR, node, &times, sizeof(times)), EROFS);
+	cr_assert_eq(wire_read(W, node, 0, 0, 64, before, &got), EBADF);
+	wire_pid(999);
+	cr_assert_eq(wire_open_file(W, node, O_WRONLY, &o), 0);
+	cr_assert(o.open_flags & FOPEN_DIRECT_IO);
+	cr_assert_eq(wire_read(W, node, o.fh, 0, 64, before, &got), 0);
+	cr_assert_eq(mutate(FUSE_WRITE, node, &one, sizeof(one.in) + 1), 0);
+	cr_assert_eq(mutate(FUSE_WRITE, node, &two, sizeof(two.in) + 2), EROFS);
+	cr_assert_eq(mutate(FUSE_SETATTR, node, &times, sizeof(times)), 0);
+	cr_assert_eq(mutate(FUSE_SETATTR, node, &mode, sizeof(mode)), EROFS);
+	cr_assert_eq(mutate(FUSE_WRITE, status, &one, sizeof(one.in) + 1), EROFS);
+	cr_assert_eq(wire_open_file(W, status, O_WRONLY, &o), EROFS);
+	cr_assert_eq(wire_open_file(W, node, O_RDONLY, &o), 0);
+	cr_assert_eq(wire_read(W, node, o.fh, 0, 64, after, &got2), 0);
+	cr_assert_eq(got, got2);
+	cr_assert_eq(memcmp(before, after, got), 0, "a touch changed the line");
+}
+
+/* ---- node ids ------------------------------------------------------------------------------------------ */
+
+static const char *const walked[] = { "det", "det/active", "det/versions", "det/versions/2.0.0",
+	"det/versions/2.0.0/model.onnx", "det/versions/2.0.0/data/deep/x", "det/versions/1.0.0/model.onnx",
+	"det/manifests/1.0.0.json", "det/manifests/1.0.0.sig", "det/status", ".modelfs/config", ".active/det",
+	".release/det/20" };
+#define WALKED (sizeof(walked) / sizeof(walked[0]))
+
+Test(tree, every_serve_has_the_same_node_ids)
+{
+	struct fuse_attr_out a[WALKED], b;
+	uint64_t ids[WALKED];
+
+	show_two();
+	for (size_t k = 0; k < WALKED; k++) {
+		ids[k] = wire_walk(W, walked[k]);
+		cr_assert_neq(ids[k], 0, "%s", walked[k]);
+		cr_assert_eq(wire_getattr(W, ids[k], &a[k]), 0);
+		for (size_t j = 0; j < k; j++) {
+			cr_assert_neq(ids[j], ids[k]);
+			cr_assert_neq(a[j].attr.ino, a[k].attr.ino);
+		}
+	}
+	fix_restart(&f);
+	for (size_t k = 0; k < WALKED; k++) {
+		cr_assert_eq(wire_walk(W, walked[k]), ids[k], "%s", walked[k]);
+		cr_assert_eq(wire_getattr(W, ids[k], &b), 0);
+		cr_assert_eq(b.attr.ino, a[k].attr.ino, "%s", walked[k]);
+	}
+}
+
+Test(tree, a_node_id_is_never_used_again)
+{
+	uint64_t seen[64];
+	size_t n = 0;
+
+	/* shown, collected, installed again: the same bytes under a new exposure */
+	for (unsigned round = 0; round < 8; round++) {
+		uint64_t id;
+
+		fix_show(&f, 0, fix_version(2, "2.0.0", 20, "a=10"), NULL);
+		id = wire_walk(W, "det/versions/2.0.0/a");
+		for (size_t k = 0; k < n; k++)
+			cr_assert_neq(seen[k], id);
+		seen[n++] = id;
+		fix_show(&f, 0, NULL, NULL);
+		if (round == 4)
+			fix_restart(&f);
+	}
+}
+
+Test(tree, unknown_nodes_are_stale)
+{
+	const uint64_t ids[] = { 0, 2, 12345, UINT64_MAX, UINT64_MAX - 1 };
+	struct fuse_read_in in = { .size = 4096 };
+	struct fuse_entry_out e;
+	struct fuse_attr_out a;
+	struct fuse_open_out o;
+	char buf[64];
+	size_t got;
+
+	show_two();
+	for (size_t k = 0; k < sizeof(ids) / sizeof(ids[0]); k++) {
+		cr_assert_eq(wire_lookup(W, ids[k], "det", &e), ESTALE);
+		cr_assert_eq(wire_getattr(W, ids[k], &a), ESTALE);
+		cr_assert_eq(wire_readlink(W, ids[k], buf, sizeof(buf)), ESTALE);
+		cr_assert_eq(wire_open_file(W, ids[k], O_RDONLY, &o), ESTALE);
+		cr_assert_eq(wire_open_dir(W, ids[k], &o), ESTALE);
+		cr_assert_eq(wire_read(W, ids[k], 0, 0, 10, buf, &got), ESTALE);
+		cr_assert_eq(wire_request(W, FUSE_READDIR, ids[k], &in, sizeof(in))->error, ESTALE);
+		cr_assert_eq(wire_release(W, ids[k], 0), 0);
+		cr_assert_eq(wire_release(W, ids[k], UINT64_MAX), 0);
+	}
+	cr_assert_eq(wire_lookup(W, wire_walk(W, "det/versions/2.0.0/model.onnx"), "x", &e), ENOTDIR);
+	cr_assert_eq(wire_open_file(W, wire_walk(W, "det"), O_RDONLY, &o), EISDIR);
+	cr_assert_eq(wire_open_dir(W, wire_walk(W, "det/status"), &o), ENOTDIR);
+	cr_assert_eq(wire_readlink(W, wire_walk(W, "det/status"), buf, sizeof(buf)), EINVAL);
+}
+
+Test(tree, statfs_and_xattrs)
+{
+	struct { struct fuse_getxattr_in in; char name[64]; } get = { .in = { .size = 128 }, .name = "user.modelfs.version" };
+	struct fuse_getxattr_in list = { .size = 1024 };
+	struct fuse_getxattr_in small = { .size = 3 };
+	struct wire_reply *r;
+	uint64_t file;
+
+	show_two();
+	file = wire_walk(W, "det/versions/2.0.0/model.onnx");
+	r = wire_request(W, FUSE_STATFS, FUSE_ROOT_ID, NULL, 0);
+	cr_assert_eq(r->error, 0);
+	cr_assert_eq(((struct fuse_statfs_out *)(void *)r->data)->st.namelen, 255);
+	cr_assert_eq(((struct fuse_statfs_out *)(void *)r->data)->st.files, 0);
+	cr_assert_eq(wire_request(W, FUSE_GETXATTR, file, &get, sizeof(get))->error, ENOSYS);
+	cr_assert_eq(wire_request(W, FUSE_LISTXATTR, file, &list, sizeof(list))->error, ENOSYS);
+	f.config.xattrs = true;
+	r = wire_request(W, FUSE_GETXATTR, file, &get, sizeof(get));
+	cr_assert_eq(r->error, 0);
+	cr_assert_eq(r->len, 5);
+	cr_assert_eq(memcmp(r->data, "2.0.0", 5), 0);
+	strcpy(get.name, "user.modelfs.tier");
+	r = wire_request(W, FUSE_GETXATTR, file, &get, sizeof(get));
+	cr_assert_eq(memcmp(r->data, "paged", 5), 0);
+	strcpy(get.name, "security.capability");
+	cr_assert_eq(wire_request(W, FUSE_GETXATTR, file, &get, sizeof(get))->error, ENODATA);
+	r = wire_request(W, FUSE_LISTXATTR, file, &list, sizeof(list));
+	cr_assert_eq(r->error, 0);
+	cr_assert_str_eq((char *)r->data, "user.modelfs.version");
+	cr_assert_eq(wire_request(W, FUSE_LISTXATTR, file, &small, sizeof(small))->error, ERANGE);
+}
