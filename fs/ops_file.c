@@ -62,7 +62,7 @@ open_payload(struct mfs_tree *t, const struct mfs_node *n, uint64_t unique, stru
 		return ESTALE;
 	if (v->files == NULL || v->key_code != MFS_OK)
 		return v->key_code != MFS_OK ? mfs_code_errno(v->key_code) : EIO;
-	if (e->tier == MFS_TIER_RESIDENT && v->m->files[n->index].size > 0) {
+	if (e->tier == MFS_TIER_RESIDENT && mfs_file_resident(&v->m->files[n->index])) {
 		if (!resident_ready(t, e, n->index, &o->backing_id))
 			return ESTALE;
 		o->how = OPEN_RESIDENT;

@@ -8,6 +8,17 @@
 
 enum mfs_tier { MFS_TIER_PAGED, MFS_TIER_RESIDENT };
 
+/*
+ * Within a resident exposure: files below 64 KiB stay paged (a slot and a backing id each would cost
+ * more than they save). The same for every serve, so that a node id keeps its tier.
+ */
+#define MFS_RESIDENT_MIN (64u << 10)
+static inline bool
+mfs_file_resident(const struct mfs_file *f)
+{
+	return f->size >= MFS_RESIDENT_MIN;
+}
+
 struct mfs_version { /* immutable; refcounted */
 	_Atomic unsigned refs;
 	struct mfs_manifest *m;

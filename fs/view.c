@@ -113,19 +113,19 @@ mfs_view_forget(struct mfs_serve *s, uint32_t exposure_index)
 
 /* ---- refresh ------------------------------------------------------------------------------------------------- */
 
-/* Every file of it stands ready (empty ones need no copy). */
+/* Every file of it that has a copy stands ready. */
 static bool
 is_complete(const struct mfs_tree *t, uint32_t x, const struct mfs_manifest *m)
 {
 	size_t want = 0, have = 0;
 
 	for (size_t f = 0; f < m->n_files; f++)
-		want += m->files[f].size > 0;
+		want += mfs_file_resident(&m->files[f]);
 	for (uint32_t r = 0; r < MFS_RESIDENTS; r++) {
 		const struct mfs_shm_resident *s = &t->shm->residents[r];
 
 		have += atomic_load(&s->state) == MFS_RESIDENT_READY && s->exposure == x + 1 &&
-			s->file < m->n_files && m->files[s->file].size > 0;
+			s->file < m->n_files && mfs_file_resident(&m->files[s->file]);
 	}
 	return have == want;
 }
