@@ -115,16 +115,22 @@ show_compat(const struct mfs_compat *c)
 
 /* Signed text is still somebody's text: escaped, all of it. */
 static void
+put_escaped(const char *text)
+{
+	const size_t cap = 4 * strlen(text) + 8;
+	mfs_autofree char *out = malloc(cap);
+
+	(void)fputs(out != NULL ? mfs_escape(out, cap, text, strlen(text)) : "(no memory)", stdout);
+}
+
+static void
 show_blob(const char *title, const char *json)
 {
-	mfs_autofree char *text = NULL;
-	size_t cap;
-
 	if (json == NULL)
 		return;
-	cap = 4 * strlen(json) + 8;
-	if ((text = malloc(cap)) != NULL)
-		(void)printf("%-14s %s\n", title, mfs_escape(text, cap, json, strlen(json)));
+	(void)printf("%-14s ", title);
+	put_escaped(json);
+	(void)printf("\n");
 }
 
 static void
@@ -134,8 +140,10 @@ show_files(const struct mfs_manifest *m)
 	for (size_t i = 0; i < m->n_files; i++) {
 		const struct mfs_file *f = &m->files[i];
 
-		(void)printf("  %s  %12llu  %-11s  %s%s\n", MFS_HEX(&f->sha256), (unsigned long long)f->size,
-			mfs_media_name(f->media), MFS_ESC(f->name), f->executable ? " (executable)" : "");
+		(void)printf("  %s  %12llu  %-11s  ", MFS_HEX(&f->sha256), (unsigned long long)f->size,
+			mfs_media_name(f->media));
+		put_escaped(f->name);
+		(void)printf("%s\n", f->executable ? " (executable)" : "");
 	}
 }
 

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "cmd.h"
 #include "lanes.h"
@@ -51,11 +52,21 @@ signals_setup(void)
 	(void)signal(SIGPIPE, SIG_IGN);
 }
 
+/* Keys must not reach a core file. */
+static void
+cores_forbid(void)
+{
+	const struct rlimit none = { 0, 0 };
+
+	(void)setrlimit(RLIMIT_CORE, &none);
+}
+
 static int
 run(const struct command *c, int argc, char **argv)
 {
 	int exit_code, signal_number;
 
+	cores_forbid();
 	signals_setup();
 	argv[0] = c->title;
 	exit_code = c->run(argc, argv);

@@ -235,7 +235,6 @@ file_entry(const struct mfs_yaml_file *f, const struct mfs_yaml *name, const str
 			if (v->kind != MFS_YAML_SCALAR || !mfs_media_from_name(v->text, &out->media))
 				return mfs_yaml_bad(f, v, err, "want gguf, onnx, safetensors, tflite, text or other");
 		} else if (strcmp(key->text, "executable") == 0) {
-			out->has_executable = true;
 			if (v->kind != MFS_YAML_SCALAR || !v->plain ||
 				(strcmp(v->text, "true") != 0 && strcmp(v->text, "false") != 0))
 				return mfs_yaml_bad(f, v, err, "want true or false");
@@ -350,15 +349,6 @@ mfs_meta_free(struct mfs_meta *m)
 	free(m->files);
 	json_decref(m->fields);
 	*m = (struct mfs_meta){ 0 };
-}
-
-const struct mfs_meta_file *
-mfs_meta_find(const struct mfs_meta *m, const char *name)
-{
-	for (size_t i = 0; i < m->n_files; i++)
-		if (strcmp(m->files[i].name, name) == 0)
-			return &m->files[i];
-	return NULL;
 }
 
 enum mfs_media

@@ -8,9 +8,9 @@
 struct mfs_meta_file { /* one entry of "files" */
 	char *name;
 	unsigned line, column;
-	bool has_media, has_executable;
+	bool has_media;
 	enum mfs_media media;
-	bool executable;
+	bool executable; /* false unless said */
 };
 
 struct mfs_meta {
@@ -31,9 +31,6 @@ enum mfs_code mfs_meta_load(const char *path, struct mfs_meta *out, struct mfs_e
 enum mfs_code mfs_meta_parse(const char *path, struct mfs_span in, struct mfs_meta *out, struct mfs_err *err);
 void mfs_meta_free(struct mfs_meta *m);
 #define mfs_autometa MFS_CLEANUP(mfs_meta_free)
-
-/* The entry for a file, or NULL. */
-const struct mfs_meta_file *mfs_meta_find(const struct mfs_meta *m, const char *name);
 
 /* What a file is, by its extension, else by its first bytes. */
 enum mfs_media mfs_media_guess(const char *name, struct mfs_span head);

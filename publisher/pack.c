@@ -241,7 +241,6 @@ static enum mfs_code
 file_describe(struct work *w, size_t i, struct mfs_err *err)
 {
 	const struct mfs_input *in = &w->p->inputs->v[i];
-	const struct mfs_meta_file *said = mfs_meta_find(&w->meta, in->name);
 	mfs_autoclose int fd = open(in->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	struct mfs_file *f = &w->files[i];
 	uint8_t head[16];
@@ -252,9 +251,7 @@ file_describe(struct work *w, size_t i, struct mfs_err *err)
 	f->name = in->name;
 	f->size = in->size;
 	f->chunk_size = chunk_size_for(w, in->name, in->size);
-	f->media = said != NULL && said->has_media ? said->media :
-						     mfs_media_guess(in->name, MFS_SPAN(head, (size_t)got));
-	f->executable = said != NULL && said->executable;
+	f->media = mfs_media_guess(in->name, MFS_SPAN(head, (size_t)got));
 	f->chunks = f->size / f->chunk_size + (f->size % f->chunk_size != 0);
 	/* Stand-ins, so that the manifest's rules can be checked before anything long begins. */
 	memset(f->chunks_sha256.b, 1, MFS_SHA256_LEN);
@@ -262,27 +259,45 @@ file_describe(struct work *w, size_t i, struct mfs_err *err)
 	return mfs_sha256(MFS_SPAN(NULL, 0), &f->sha256, err);
 }
 
+static int
+file_compare(const void *a, const void *b)
+{
+	const struct mfs_file *x = a, *y = b;
+
+	return strcmp(x->name, y->name);
+}
+
+/* What meta.yaml says of single files. */
+static enum mfs_code
+files_annotate(struct work *w, struct mfs_err *err)
+{
+	for (size_t i = 0; i < w->meta.n_files; i++) {
+		const struct mfs_meta_file *said = &w->meta.files[i];
+		const struct mfs_file key = { .name = said->name };
+		struct mfs_file *f = bsearch(&key, w->files, w->p->inputs->n, sizeof(key), file_compare);
+
+		if (f == NULL)
+			return mfs_fail(err, MFS_CONFIG_INVALID, "%s:%u:%u: no file '%s' is being packed",
+				MFS_ESC(w->p->meta), said->line, said->column, MFS_ESC(said->name));
+		if (said->has_media)
+			f->media = said->media;
+		f->executable = said->executable;
+	}
+	return MFS_OK;
+}
+
 static enum mfs_code
 files_describe(struct work *w, struct mfs_err *err)
 {
 	const struct mfs_inputs *in = w->p->inputs;
-	enum mfs_code code = MFS_OK;
+	enum mfs_code code;
 
 	if ((w->files = calloc(in->n, sizeof(*w->files))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "%zu files", in->n);
-	for (size_t i = 0; i < in->n && code == MFS_OK; i++)
-		code = file_describe(w, i, err);
-	for (size_t i = 0; i < w->meta.n_files && code == MFS_OK; i++) {
-		size_t k = 0;
-
-		while (k < in->n && strcmp(in->v[k].name, w->meta.files[i].name) != 0)
-			k++;
-		if (k == in->n)
-			code = mfs_fail(err, MFS_CONFIG_INVALID, "%s:%u:%u: no file '%s' is being packed",
-				MFS_ESC(w->p->meta), w->meta.files[i].line, w->meta.files[i].column,
-				MFS_ESC(w->meta.files[i].name));
-	}
-	return code;
+	for (size_t i = 0; i < in->n; i++)
+		if ((code = file_describe(w, i, err)) != MFS_OK)
+			return code;
+	return files_annotate(w, err);
 }
 
 /* Everything that can be refused before reading the files. */

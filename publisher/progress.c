@@ -2,6 +2,7 @@
 #include "progress.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -9,14 +10,17 @@
 #include "io.h"
 
 #define DRAW_EVERY_MS 200
+#define LINES_FROM    (1ull << 30) /* bytes; less work is done before anyone wonders */
 
 struct mfs_progress {
 	pthread_mutex_t lock;
 	const char *verb;
 	uint64_t total;
-	uint64_t done;     /* lock */
+	bool terminal;
+	uint64_t done;      /* lock */
 	int64_t start_ms;
-	int64_t drawn_ms;  /* lock */
+	int64_t drawn_ms;   /* lock; terminal */
+	unsigned quarters;  /* lock; no terminal: said so far */
 };
 
 const char *
@@ -39,12 +43,15 @@ mfs_progress_new(const char *verb, uint64_t total, int quiet)
 {
 	struct mfs_progress *p;
 
-	if (quiet || total == 0 || !isatty(STDERR_FILENO) || (p = calloc(1, sizeof(*p))) == NULL)
+	const bool terminal = isatty(STDERR_FILENO) == 1;
+
+	if (quiet || total == 0 || (!terminal && total < LINES_FROM) || (p = calloc(1, sizeof(*p))) == NULL)
 		return NULL;
 	if (pthread_mutex_init(&p->lock, NULL) != 0) {
 		free(p);
 		return NULL;
 	}
+	p->terminal = terminal;
 	p->verb = verb;
 	p->total = total;
 	p->start_ms = p->drawn_ms = mfs_clock_mono_ms();
@@ -76,6 +83,18 @@ progress_draw(const struct mfs_progress *p, int64_t now)
 	(void)fflush(stderr);
 }
 
+/* Under the lock: three lines in all. */
+static void
+progress_line(struct mfs_progress *p)
+{
+	unsigned quarters = (unsigned)((double)p->done / (double)p->total * 4);
+
+	if (quarters <= p->quarters || quarters > 3)
+		return;
+	p->quarters = quarters;
+	(void)fprintf(stderr, "%s: %u %% of %s\n", p->verb, quarters * 25, MFS_SIZE(p->total));
+}
+
 void
 mfs_progress_add(struct mfs_progress *p, uint64_t done)
 {
@@ -86,9 +105,11 @@ mfs_progress_add(struct mfs_progress *p, uint64_t done)
 	now = mfs_clock_mono_ms();
 	(void)pthread_mutex_lock(&p->lock);
 	p->done += done;
-	if (now - p->drawn_ms >= DRAW_EVERY_MS) {
+	if (p->terminal && now - p->drawn_ms >= DRAW_EVERY_MS) {
 		p->drawn_ms = now;
 		progress_draw(p, now);
+	} else if (!p->terminal) {
+		progress_line(p);
 	}
 	(void)pthread_mutex_unlock(&p->lock);
 }
@@ -98,7 +119,8 @@ mfs_progress_end(struct mfs_progress *p)
 {
 	if (p == NULL)
 		return;
-	(void)fprintf(stderr, "\r\033[K");
+	if (p->terminal)
+		(void)fprintf(stderr, "\r\033[K");
 	(void)fflush(stderr);
 	(void)pthread_mutex_destroy(&p->lock);
 	free(p);

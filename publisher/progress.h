@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * progress.h - what a long command shows on stderr: one moving line on a terminal (share, rate,
- * time left), nothing but the caller's own lines elsewhere.
+ * time left), elsewhere a line per quarter of a long work.
  */
 #ifndef MFS_PUB_PROGRESS_H
 #define MFS_PUB_PROGRESS_H
@@ -11,9 +11,10 @@
 struct mfs_progress;
 
 /*
+ * verb    "packing"; borrowed
  * total   bytes of work
- * out     NULL when stderr is no terminal, the user asked for quiet, or memory is short: every
- *         function takes NULL
+ * out     NULL when there is nothing to show (quiet, little work and no terminal) or memory is
+ *         short: every function takes NULL
  */
 struct mfs_progress *mfs_progress_new(const char *verb, uint64_t total, int quiet);
 
