@@ -97,7 +97,7 @@ holders_find(struct holders *h)
 		mfs_autofree uint8_t *comm = NULL;
 		size_t used = strlen(h->text), len;
 
-		if (e->d_name[0] < '0' || e->d_name[0] > '9')
+		if (e->d_name[0] < '0' || e->d_name[0] > '9' || atol(e->d_name) == (long)getpid())
 			continue;
 		dir = openat(dirfd(proc), e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (dir < 0 || !process_holds(dir, h->path))

@@ -35,7 +35,7 @@ struct mfs_kmount {
 	int dev;          /* /dev/fuse */
 	int detached_fd;  /* the public mount until it is attached; -1 afterwards: it would keep it busy */
 	int private_fd;   /* writable clone, in no namespace; -1: no inotify events (before Linux 5.12) */
-	int target_fd;    /* O_PATH: the folder it is attached to */
+	int target_fd;    /* O_PATH: the folder to attach it to; -1 afterwards */
 	char *path;       /* of that folder */
 	uint64_t id;      /* mount id of the public mount; 0 before it is attached */
 	bool made_folder;

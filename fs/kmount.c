@@ -207,6 +207,7 @@ mfs_kmount_attach(struct mfs_kmount *m, struct mfs_err *err)
 	if (m->private_fd < 0)
 		mfs_log(MFS_LOG_WARN, "no private writable mount: %s; inotify on `generation` stays silent", strerror(errno));
 	mfs_cleanup_close(&m->detached_fd); /* an open descriptor would keep the public mount busy */
+	mfs_cleanup_close(&m->target_fd);
 	return MFS_OK;
 }
 

@@ -49,11 +49,22 @@ verb_resident(struct mfs_keeper *k, const struct mfs_kmsg *m)
 	reply(k, m, &err, id, fd);
 }
 
+/* serve may be compromised: nothing of its text reaches a terminal or systemd but printable ASCII. */
+static void
+text_copy(char *out, size_t cap, const char *in)
+{
+	size_t i = 0;
+
+	for (; in[i] != '\0' && i + 1 < cap; i++)
+		out[i] = in[i] >= 0x20 && in[i] < 0x7f ? in[i] : '?';
+	out[i] = '\0';
+}
+
 bool
 mfs_keeper_verb(struct mfs_keeper *k, const struct mfs_kmsg *m)
 {
 	struct mfs_err err = MFS_ERR_INIT;
-	char text[560];
+	char text[sizeof(m->text)];
 
 	switch (m->verb) {
 	case MFS_K_HELLO:
@@ -71,11 +82,12 @@ mfs_keeper_verb(struct mfs_keeper *k, const struct mfs_kmsg *m)
 			k->touch[m->model] = true;
 		return true;
 	case MFS_K_STATUS:
-		mfs_notify("STATUS=%s", mfs_escape(text, sizeof(text), m->text, strlen(m->text)));
+		text_copy(text, sizeof(text), m->text);
+		mfs_notify("STATUS=%s", text);
 		return true;
 	case MFS_K_FAILED:
 		k->failed = (struct mfs_err){ .code = (enum mfs_code)m->result };
-		(void)mfs_escape(k->failed.msg, sizeof(k->failed.msg), m->text, strlen(m->text));
+		text_copy(k->failed.msg, sizeof(k->failed.msg), m->text);
 		if (k->failed.code == MFS_OK)
 			k->failed.code = MFS_INTERNAL;
 		return true;
