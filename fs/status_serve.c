@@ -8,25 +8,6 @@
 #include "status.h"
 #include "status_facts.h"
 
-/* The tier of what is shown: exposure numbers only rise, so the newest live one of the version. */
-static enum mfs_tier
-tier_shown(const struct mfs_shm *shm, const char *id, const struct mfs_sha256 *manifest)
-{
-	enum mfs_tier tier = MFS_TIER_PAGED;
-	uint64_t newest = 0;
-
-	for (size_t i = 0; i < MFS_EXPOSURES; i++) {
-		const struct mfs_shm_exposure *x = &shm->exposures[i];
-
-		if (atomic_load(&x->state) != MFS_EXPOSURE_LIVE || x->exposure < newest ||
-			!mfs_sha256_equal(&x->manifest, manifest) || strcmp(x->model, id) != 0)
-			continue;
-		newest = x->exposure;
-		tier = x->tier == MFS_TIER_RESIDENT ? MFS_TIER_RESIDENT : MFS_TIER_PAGED;
-	}
-	return tier;
-}
-
 static void
 host_gather(struct mfs_serve *s, struct mfs_facts_host *h)
 {
@@ -55,7 +36,7 @@ model_gather(struct mfs_serve *s, size_t i, struct mfs_facts_model *out, struct 
 	if (mfs_engine_model_get(s->engine, i, &out->m, err) != MFS_OK)
 		return err->code;
 	if ((a = mfs_facts_active(out)) != NULL)
-		out->tier = tier_shown(s->shm, out->conf->id, &a->v->m->id);
+		out->tier = mfs_tree_tier(s->tree, i, &a->v->m->id);
 	if (s->residency != NULL) {
 		mfs_residency_facts(s->residency, i, &out->residency);
 		out->has_residency = true;

@@ -546,6 +546,19 @@ mfs_tree_generation(struct mfs_tree *t, size_t i, char *out, size_t cap)
 	return n;
 }
 
+enum mfs_tier
+mfs_tree_tier(struct mfs_tree *t, size_t i, const struct mfs_sha256 *manifest)
+{
+	enum mfs_tier tier = MFS_TIER_PAGED;
+	const struct mfs_exp *e;
+
+	(void)pthread_rwlock_rdlock(&t->lock);
+	if ((e = mfs_look_shown(t, i, manifest)) != NULL)
+		tier = e->tier;
+	(void)pthread_rwlock_unlock(&t->lock);
+	return tier;
+}
+
 unsigned
 mfs_tree_handles(struct mfs_tree *t, uint32_t exposure_index)
 {

@@ -37,6 +37,9 @@ enum mfs_code mfs_tree_publish(struct mfs_tree *t, size_t i, const struct mfs_ex
  */
 enum mfs_code mfs_tree_keep(struct mfs_tree *t, size_t i, const struct mfs_exposed *version, struct mfs_err *err);
 
+/* The tier in which a version of model i is shown now; paged when it is not shown. Threads any. */
+enum mfs_tier mfs_tree_tier(struct mfs_tree *t, size_t i, const struct mfs_sha256 *manifest);
+
 /* Open handles of an exposure, from shm. */
 unsigned mfs_tree_handles(struct mfs_tree *t, uint32_t exposure_index);
 
