@@ -228,8 +228,9 @@ anchor_fields(const json_t *root, struct mfs_anchor *a, struct mfs_err *err)
 	if (json_object_size(models) > MFS_MODELS_MAX)
 		return mfs_fail(err, MFS_LIMIT_EXCEEDED, DOC ": models: %zu, limit %u", json_object_size(models),
 			MFS_MODELS_MAX);
-	if (json_object_size(models) > 0 &&
-		(a->models = calloc(json_object_size(models), sizeof(*a->models))) == NULL)
+	if (json_object_size(models) == 0)
+		return extra_take(root, keys, &a->extra_json, err);
+	if ((a->models = calloc(json_object_size(models), sizeof(*a->models))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, DOC);
 	for (void *it = json_object_iter(models); it != NULL; it = json_object_iter_next(models, it)) {
 		const char *id = json_object_iter_key(it);
@@ -238,8 +239,7 @@ anchor_fields(const json_t *root, struct mfs_anchor *a, struct mfs_err *err)
 		if ((code = model_parse(id, json_object_iter_value(it), &place, &a->models[a->n_models++], err)) != MFS_OK)
 			return code;
 	}
-	if (a->n_models > 1)
-		qsort(a->models, a->n_models, sizeof(*a->models), model_order);
+	qsort(a->models, a->n_models, sizeof(*a->models), model_order);
 	return extra_take(root, keys, &a->extra_json, err);
 }
 

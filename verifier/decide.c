@@ -171,8 +171,11 @@ forward_check(const struct mfs_anchor_model *st, const struct mfs_vref *v, struc
 			return rollback_fail(st, v, "the active release", st->active.key_epoch, st->active.release,
 				st->active.version, err);
 	}
-	/* After a rollback one may go forward again to what is listed here, the floor's own version included. */
-	if (vref_find(st->retained, st->n_retained, &v->manifest) != NULL ||
+	/*
+	 * After a rollback one may go forward again to what is listed here, and always to the floor's own
+	 * version; without an active version nothing says that a listed one would be forward.
+	 */
+	if ((present(&st->active) && vref_find(st->retained, st->n_retained, &v->manifest) != NULL) ||
 		mfs_sha256_equal(&st->floor_manifest, &v->manifest))
 		return MFS_OK;
 	c = mfs_release_compare(v->key_epoch, v->release, st->floor_epoch, st->floor_release);

@@ -33,7 +33,7 @@ enum mfs_code
 mfs_field_bad(const struct mfs_at *at, const char *key, struct mfs_err *err, const char *fmt, ...)
 {
 	size_t path_len = strlen(at->path);
-	char why[320];
+	char why[320], place[160];
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -42,7 +42,8 @@ mfs_field_bad(const struct mfs_at *at, const char *key, struct mfs_err *err, con
 	va_end(ap);
 	if (key[0] == '\0' && path_len > 0)
 		path_len--; /* the item itself: no trailing dot */
-	return mfs_fail(err, MFS_MALFORMED, "%s: %.*s%s: %s", at->doc, (int)path_len, at->path, key, why);
+	(void)mfs_escape(place, sizeof(place), key, strlen(key));
+	return mfs_fail(err, MFS_MALFORMED, "%s: %.*s%s: %s", at->doc, (int)path_len, at->path, place, why);
 }
 
 /* The value, or NULL: then *code says whether that is an error. */

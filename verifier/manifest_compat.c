@@ -125,11 +125,15 @@ labels_parse(const json_t *o, const struct mfs_at *at, struct mfs_compat *c, str
 	for (void *it = json_object_iter(labels); it != NULL; it = json_object_iter_next(labels, it)) {
 		const char *name = json_object_iter_key(it);
 		struct mfs_label *l = &c->labels[c->n_labels++];
+		char **values = NULL;
 
 		if (strlen(name) == 0 || strlen(name) > TEXT_MAX)
 			return mfs_field_bad(&sub, MFS_ESC(name), err, "a label's name has 1 to %d bytes", TEXT_MAX);
-		if ((code = mfs_strdup(name, &l->name, err)) != MFS_OK ||
-			(code = strings_parse(labels, &sub, name, &l->values, err)) != MFS_OK)
+		if ((code = mfs_strdup(name, &l->name, err)) != MFS_OK)
+			return code;
+		code = strings_parse(labels, &sub, name, &values, err);
+		l->values = values; /* as far as it came: released with the manifest */
+		if (code != MFS_OK)
 			return code;
 	}
 	return MFS_OK;

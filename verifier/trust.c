@@ -19,6 +19,8 @@ static const uint8_t spki_p256[] = { 0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0
 static bool
 spki_type(struct mfs_span der, enum mfs_key_type *type)
 {
+	if (der.p == NULL)
+		return false;
 	if (der.len == SPKI_ED25519_LEN && memcmp(der.p, spki_ed25519, sizeof(spki_ed25519)) == 0) {
 		*type = MFS_KEY_ED25519;
 		return true;
@@ -28,6 +30,16 @@ spki_type(struct mfs_span der, enum mfs_key_type *type)
 		return true;
 	}
 	return false;
+}
+
+static void
+pem_block_free(char *name, char *header, unsigned char *data, long len)
+{
+	if (data != NULL)
+		OPENSSL_cleanse(data, (size_t)len);
+	OPENSSL_free(name);
+	OPENSSL_free(header);
+	OPENSSL_free(data);
 }
 
 /* The one PUBLIC KEY block of a PEM text. No passphrase is ever asked for. */
@@ -57,11 +69,15 @@ pem_block(const char *what, struct mfs_span pem, uint8_t **der, size_t *der_len,
 		memcpy(*der, data, (size_t)len);
 		*der_len = (size_t)len;
 	}
-	if (data != NULL)
-		OPENSSL_cleanse(data, (size_t)len);
-	OPENSSL_free(name);
-	OPENSSL_free(header);
-	OPENSSL_free(data);
+	pem_block_free(name, header, data, len);
+	name = header = NULL;
+	data = NULL;
+	if (code == MFS_OK && PEM_read_bio(bio, &name, &header, &data, &len) == 1) {
+		free(*der);
+		*der = NULL;
+		code = mfs_fail(err, MFS_CONFIG_INVALID, "%s: more than one PEM block: one key per file", what);
+		pem_block_free(name, header, data, len);
+	}
 	BIO_free(bio);
 	ERR_clear_error();
 	return code;
@@ -133,45 +149,47 @@ mfs_trust_free(struct mfs_trust *t)
 static enum mfs_code
 models_copy(const char *what, const char *const *models, char ***out, struct mfs_err *err)
 {
-	enum mfs_code code;
+	enum mfs_code code = MFS_OK;
+	char **list;
 	size_t n = 0;
 
 	if (models == NULL)
 		return MFS_OK;
 	while (models[n] != NULL)
 		n++;
-	if ((*out = calloc(n + 1, sizeof(**out))) == NULL)
+	if ((list = calloc(n + 1, sizeof(*list))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "%s", what);
-	for (size_t i = 0; i < n; i++) {
-		if (!mfs_model_id_ok(models[i], strlen(models[i])))
-			return mfs_fail(err, MFS_CONFIG_INVALID, "%s: '%s' is not a model id", what, MFS_ESC(models[i]));
-		if ((code = mfs_strdup(models[i], &(*out)[i], err)) != MFS_OK)
-			return code;
-	}
-	return MFS_OK;
+	for (size_t i = 0; code == MFS_OK && i < n; i++)
+		code = mfs_model_id_ok(models[i], strlen(models[i]))
+			? mfs_strdup(models[i], &list[i], err)
+			: mfs_fail(err, MFS_CONFIG_INVALID, "%s: '%s' is not a model id", what, MFS_ESC(models[i]));
+	*out = list; /* as far as it came: released with the key */
+	return code;
 }
 
 enum mfs_code
 mfs_trust_add_pem(struct mfs_trust *t, const char *what, struct mfs_span pem, int64_t epoch, const char *const *models,
 	struct mfs_err *err)
 {
-	struct mfs_trust_key k = { .epoch = epoch };
+	struct mfs_trust_key *k;
 	enum mfs_code code;
 
 	if (epoch < 1 || epoch > MFS_JSON_INT_MAX)
 		return mfs_fail(err, MFS_CONFIG_INVALID, "%s: epoch %lld is not 1 or more", what, (long long)epoch);
 	if (t->n == MFS_TRUST_KEYS_MAX)
 		return mfs_fail(err, MFS_LIMIT_EXCEEDED, "%s: more than %u trusted keys", what, MFS_TRUST_KEYS_MAX);
-	if ((code = pem_key(what, pem, &k, err)) == MFS_OK)
-		code = models_copy(what, models, &k.models, err);
+	k = &t->keys[t->n]; /* counts once everything is right */
+	k->epoch = epoch;
+	if ((code = pem_key(what, pem, k, err)) == MFS_OK)
+		code = models_copy(what, models, &k->models, err);
 	for (size_t i = 0; code == MFS_OK && i < t->n; i++)
-		if (mfs_sha256_equal(&t->keys[i].id, &k.id))
-			code = mfs_fail(err, MFS_CONFIG_INVALID, "%s: key %s is listed twice", what, MFS_HEX(&k.id));
+		if (mfs_sha256_equal(&t->keys[i].id, &k->id))
+			code = mfs_fail(err, MFS_CONFIG_INVALID, "%s: key %s is listed twice", what, MFS_HEX(&k->id));
 	if (code != MFS_OK) {
-		key_clear(&k);
+		key_clear(k);
 		return code;
 	}
-	t->keys[t->n++] = k;
+	t->n++;
 	return MFS_OK;
 }
 

@@ -225,6 +225,22 @@ Test(decide, rollback_and_forward_again)
 	done(&st);
 }
 
+Test(decide, without_an_active_version_the_floor_holds_for_retained_ones_too)
+{
+	struct mfs_anchor_model st = fresh();
+	struct vers v[4];
+
+	activate(&st, vers(&v[1], 1, "1.0.0", 1, 1), true);
+	activate(&st, vers(&v[2], 2, "2.0.0", 1, 2), true);
+	st.active = (struct mfs_vref){ 0 }; /* withdrawn */
+	expect(MFS_ROLLBACK_ATTEMPT, decide(&st, &v[1].m, err));
+	expect(MFS_OK, decide(&st, &v[2].m, err));
+	expect(MFS_OK, decide(&st, vers(&v[3], 3, "3.0.0", 1, 3), err));
+	expect(MFS_OK, mfs_anchor_rollback(&st, NULL, err)); /* the operator may */
+	cr_assert_eq(st.active.release, 1);
+	done(&st);
+}
+
 Test(decide, rollback_passes_over_what_is_condemned_or_too_old)
 {
 	struct mfs_anchor_model st = fresh();

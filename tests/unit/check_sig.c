@@ -215,6 +215,12 @@ Test(trust, only_ed25519_and_p256_in_their_one_encoding)
 	expect(MFS_CONFIG_INVALID, add("-----BEGIN PUBLIC KEY-----\nProc-Type: 4,ENCRYPTED\n"
 				       "DEK-Info: AES-128-CBC,00000000000000000000000000000000\n\nAAAA\n"
 				       "-----END PUBLIC KEY-----\n", 1, NULL, err));
+	{
+		char two[sizeof(vec_ed_pem) + sizeof(vec_p256_pem)];
+
+		snprintf(two, sizeof(two), "%s%s", vec_ed_pem, vec_p256_pem);
+		expect_says(MFS_CONFIG_INVALID, "more than one", add(two, 1, NULL, err));
+	}
 	expect(MFS_CONFIG_INVALID, add(vec_ed_pem, 0, NULL, err));
 	expect(MFS_CONFIG_INVALID, add(vec_ed_pem, -1, NULL, err));
 	expect_says(MFS_CONFIG_INVALID, "not a model id", add(vec_ed_pem, 1, bad_scope, err));
