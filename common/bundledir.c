@@ -189,8 +189,8 @@ mfs_bundledir_file(int dirfd, const char *part, const char *name, uint64_t size,
 {
 	struct mfs_err local = MFS_ERR_INIT;
 	char path[1200];
+	struct stat st = { 0 };
 	enum mfs_code code;
-	struct stat st;
 
 	*fd = -1;
 	if (snprintf(path, sizeof(path), "%s/%s", part, name) >= (int)sizeof(path))

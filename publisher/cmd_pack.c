@@ -227,11 +227,10 @@ delta_base_read(const char *arg, struct mfs_sha256 *out, struct mfs_err *err)
 {
 	MFS_CLEANUP(mfs_cleanup_manifest) struct mfs_manifest *m = NULL;
 	mfs_autobundledocs struct mfs_bundle_docs docs = { 0 };
-	enum mfs_code code;
 
 	if (mfs_hex_decode(out->b, MFS_SHA256_LEN, arg, strlen(arg)))
 		return MFS_OK;
-	if ((code = mfs_gate_read(arg, &docs, &m, err)) != MFS_OK)
+	if (mfs_gate_read(arg, &docs, &m, err) != MFS_OK)
 		return mfs_err_context(err, "--delta-base %s: ", MFS_ESC(arg));
 	*out = m->id;
 	return MFS_OK;

@@ -180,8 +180,11 @@ mfs_gate_verify(const char *path, const struct mfs_trust *trust, unsigned thresh
 	*out = NULL;
 	if ((code = mfs_bundledir_open(path, &dirfd, err)) != MFS_OK ||
 		(code = mfs_bundledir_docs(dirfd, &caps, &docs, err)) != MFS_OK ||
-		(code = docs_verify(&docs, trust, threshold, &m, key_id, err)) != MFS_OK ||
-		(code = surplus_check(dirfd, m, err)) != MFS_OK)
+		(code = docs_verify(&docs, trust, threshold, &m, key_id, err)) != MFS_OK)
+		return code;
+	if (m == NULL)
+		return mfs_fail(err, MFS_INTERNAL, "manifest.json: verified and not there");
+	if ((code = surplus_check(dirfd, m, err)) != MFS_OK)
 		return code;
 	if (note != NULL && (code = mfs_bundledir_others(dirfd, note, arg, err)) != MFS_OK)
 		return code;

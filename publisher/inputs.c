@@ -224,7 +224,7 @@ mfs_inputs_gather(char *const *args, size_t n, void (*note)(void *arg, const cha
 		code = walk_argument(&w, args[i], err);
 	if (code == MFS_OK && w.in.n == 0)
 		code = mfs_fail(err, MFS_MALFORMED, "%s: no files to pack", n > 0 ? MFS_ESC(args[0]) : "nothing named");
-	if (code == MFS_OK) {
+	if (code == MFS_OK && w.in.n > 0) {
 		qsort(w.in.v, w.in.n, sizeof(*w.in.v), input_compare);
 		code = inputs_check_unique(&w.in, err);
 	}

@@ -309,13 +309,13 @@ work_prepare(struct work *w, struct mfs_err *err)
 	const struct mfs_pack *p = w->p;
 	mfs_autofree char *bytes = NULL;
 	enum mfs_code code;
-	size_t len;
+	size_t len = 0;
 
 	if ((code = mfs_outdir_check(p->out, err)) != MFS_OK ||
 		(code = mfs_meta_load(p->meta, &w->meta, err)) != MFS_OK)
 		return code;
 	if (p->base != NULL) {
-		if ((code = mfs_gate_read(p->base, &docs, &w->base, err)) != MFS_OK)
+		if (mfs_gate_read(p->base, &docs, &w->base, err) != MFS_OK)
 			return mfs_err_context(err, "--base %s: ", MFS_ESC(p->base));
 		if ((code = base_compare(p, w->base, err)) != MFS_OK)
 			return code;
@@ -458,7 +458,7 @@ mfs_pack(const struct mfs_pack *p, struct mfs_manifest **out, struct mfs_err *er
 	MFS_CLEANUP(mfs_cleanup_manifest) struct mfs_manifest *m = NULL;
 	mfs_autofree char *bytes = NULL;
 	enum mfs_code code;
-	size_t len;
+	size_t len = 0;
 
 	*out = NULL;
 	if ((code = work_prepare(&w, err)) != MFS_OK || (code = mfs_outdir_create(p->out, &dir, err)) != MFS_OK ||

@@ -143,7 +143,7 @@ mfs_passin_read(const char *passin, char *out, size_t cap, struct mfs_err *err)
 
 		if (v == NULL || strlen(v) >= cap)
 			return mfs_fail(err, MFS_CONFIG_INVALID, "--passin %s: not set, or too long", MFS_ESC(passin));
-		strcpy(out, v);
+		memcpy(out, v, strlen(v) + 1);
 		return MFS_OK;
 	}
 	if (strncmp(passin, "file:", 5) == 0) {

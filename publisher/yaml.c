@@ -229,8 +229,8 @@ mfs_yaml_parse(const char *path, struct mfs_span in, struct mfs_yaml_file *out, 
 	yaml_parser_delete(&r.parser);
 	if (code != MFS_OK)
 		return code;
-	*out = f;
-	f = (struct mfs_yaml_file){ 0 };
+	out->path = mfs_steal(&f.path);
+	out->root = mfs_steal(&f.root);
 	return MFS_OK;
 }
 
