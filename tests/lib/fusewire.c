@@ -75,6 +75,7 @@ wire_open(struct wire *w, const struct fuse_lowlevel_ops *ops, void *user)
 
 	if ((w->se = fuse_session_new(&args, ops, sizeof(*ops), user)) == NULL)
 		die("fuse_session_new");
+	fuse_opt_free_args(&args);
 	if ((w->fd = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0 || fuse_session_custom_io(w->se, &io, w->fd) != 0)
 		die("fuse_session_custom_io");
 	if (wire_request(w, FUSE_INIT, 0, &in, sizeof(in))->error != 0)
