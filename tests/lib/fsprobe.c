@@ -33,17 +33,23 @@ want_erofs(const char *what, long rc, int err)
 	return false;
 }
 
-#define TRY(call) (errno = 0, ok = want_erofs(#call, (long)(call), errno) && ok)
+#define TRY(call)                                                                            \
+	do {                                                                                 \
+		long rc_ = (long)(call);                                                     \
+		ok = want_erofs(#call, rc_, errno) && ok;                                    \
+	} while (0)
 
 static int
 run_readonly(const char *dir, const char *file, const char *lnk)
 {
 	const struct timespec now[2] = { { 0, UTIME_NOW }, { 0, UTIME_NOW } };
-	char n[PATH_MAX], m[PATH_MAX];
+	char n[PATH_MAX], m[PATH_MAX], parent[PATH_MAX];
 	bool ok = true;
 
 	snprintf(n, sizeof(n), "%s/new", dir);
 	snprintf(m, sizeof(m), "%s/new2", dir);
+	snprintf(parent, sizeof(parent), "%s", file);
+	*strrchr(parent, '/') = '\0';
 	TRY(open(file, O_WRONLY));
 	TRY(open(file, O_RDWR));
 	TRY(open(file, O_RDONLY | O_TRUNC));
@@ -58,7 +64,7 @@ run_readonly(const char *dir, const char *file, const char *lnk)
 	TRY(link(file, n));
 	TRY(symlink("x", n));
 	TRY(mkdir(n, 0755));
-	TRY(rmdir(dir));
+	TRY(rmdir(parent)); /* not dir, which may be the mountpoint: EBUSY */
 	TRY(mknod(n, S_IFREG | 0644, 0));
 	TRY(mkfifo(m, 0644));
 	TRY(chmod(file, 0666));

@@ -75,7 +75,7 @@ check_documents() {
 	grep -vE '^(#.*|[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_][a-zA-Z0-9_]*="([^"\\]|\\.)*",?)*\})? -?[0-9.eE+-]+|)$' \
 		"$MNT/.modelfs/metrics.prom" && fail "a line of metrics.prom is not Prometheus text"
 	grep -q '^modelfs_model_info{.*model="det".*version="'"$1"'"' "$MNT/.modelfs/metrics.prom" || fail "no modelfs_model_info of det $1"
-	for f in modelfs_serve_restarts_total modelfs_store_bytes modelfs_resident_bytes modelfs_rollback_protection modelfs_outcomes_total; do
+	for f in modelfs_serve_restarts_total modelfs_store_bytes modelfs_resident_bytes modelfs_rollback_protection; do
 		grep -qE "^$f(\{| )" "$MNT/.modelfs/metrics.prom" || fail "metrics.prom lacks $f"
 	done
 	grep -qE "^[0-9]+ .*$1.* $2 .*$(sha256sum <"$3/manifest.json" | cut -c1-64)" "$MNT/det/generation" ||
@@ -98,6 +98,7 @@ diff -r "$W/src" "$MNT/det/previous" || fail "the tree of previous differs"
 [ "$(ls "$MNT/.release/det")" = 2 ] || fail ".release/det: $(ls "$MNT/.release/det")"
 check_documents 1.1.0 2 "$W/b2"
 [ "$(cut -d' ' -f1 "$MNT/det/generation")" -gt "$g1" ] || fail "the generation counter did not grow"
+grep -q '^modelfs_outcomes_total{model="det",outcome="ok"' "$MNT/.modelfs/metrics.prom" || fail "metrics do not count the install"
 expect 2 . "$modelfs" install -c "$CFG" "$W/b2"
 
 step "mount twice, unmount, mount again"
