@@ -111,12 +111,19 @@ keys(struct mfs_doctor *d, struct mfs_cmd_env *env)
 		return;
 	}
 	env->has_keys = true;
-	for (size_t i = 0; i < c->n_models; i++)
+	for (size_t i = 0; i < c->n_models; i++) {
+		struct stat st;
+
 		if (env->keys.reason[i] != NULL) {
 			fine = false;
 			mfs_doctor_say(d, MFS_BROKEN, "model key", "provide it with mode 0600, then 'modelfs keys retrust'", "%s: %s",
 				c->models[i].id, env->keys.reason[i]);
+		} else if (env->keys.model[i] >= 0 && fstat(env->keys.model[i], &st) == 0 && (st.st_mode & 077) != 0) {
+			fine = false;
+			mfs_doctor_say(d, MFS_WEAK, "model key", "run 'chmod 0600 FILE'",
+				"%s: the file of its model key can be read by others than root", c->models[i].id);
 		}
+	}
 	if (fine)
 		mfs_doctor_say(d, MFS_FINE, "keys", NULL, "%zu trust keys, and every model key that is configured", c->n_keys);
 }

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "io.h"
+#include "log.h"
 
 #define TRUST_KEY_BYTES_MAX (16u << 10) /* one PEM public key */
 #define MODEL_KEY_BYTES_MAX 256u        /* 32 raw bytes, or 64 hex digits and a newline */
@@ -110,11 +111,15 @@ open_model(const struct mfs_config_model *m, struct mfs_key_fds *k, size_t i)
 		keep_reason(k, i, "model key %s: %s", MFS_ESC(path), strerror(errno));
 		return;
 	}
-	if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-		keep_reason(k, i, "model key %s: mode %04o lets others use it; run: chmod 0600 %s", MFS_ESC(path),
+	if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+		keep_reason(k, i, "model key %s: mode %04o lets others replace it; run: chmod 0600 %s", MFS_ESC(path),
 			(unsigned)(st.st_mode & 07777), MFS_ESC(path));
 		return;
 	}
+	/* Only secrecy towards this host's own users is weaker: said here and by doctor, and the model is served. */
+	if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+		mfs_log(MFS_LOG_WARN, "model key %s: mode %04o lets others read it; run: chmod 0600 %s", MFS_ESC(path),
+			(unsigned)(st.st_mode & 07777), MFS_ESC(path));
 	if (st.st_size > MODEL_KEY_BYTES_MAX) {
 		keep_reason(k, i, "model key %s: %lld bytes, a key file has 32 (or 64 hex digits)", MFS_ESC(path),
 			(long long)st.st_size);
