@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* doctor: findings, their order of gravity, and what it prints; folders and locks of setup.c. */
+#include <criterion/criterion.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "doctor.h"
+#include "scratch.h"
+
+static struct mfs_doctor
+doctor(void)
+{
+	return (struct mfs_doctor){ .checks = json_array(), .root = true };
+}
+
+static const char *
+level_of(const struct mfs_doctor *d, size_t i)
+{
+	return json_string_value(json_object_get(json_array_get(d->checks, i), "level"));
+}
+
+Test(doctor, knows_what_each_kernel_lacks)
+{
+	static const struct { const char *release, *level, *why; } kernels[] = {
+		{ "4.19.0-1-amd64", "fail", "does not run" },
+		{ "5.10.0-30-amd64", "warn", "inotify" },
+		{ "5.15.0", "warn", "5.16" },
+		{ "6.1.0-18-amd64", "warn", "never swapped" },
+		{ "6.8.12", "warn", "passthrough" },
+		{ "6.12.1", "ok", "6.12.1" },
+		{ "6.18.44", "ok", "6.18.44" },
+		{ "7.0-rc1", "ok", "7.0-rc1" },
+		{ "odd", "warn", "not understood" },
+	};
+
+	for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++) {
+		struct mfs_doctor d = doctor();
+		const char *why;
+
+		mfs_doctor_kernel(&d, kernels[i].release);
+		cr_assert_eq(json_array_size(d.checks), 1);
+		cr_assert_str_eq(level_of(&d, 0), kernels[i].level, "%s", kernels[i].release);
+		why = json_string_value(json_object_get(json_array_get(d.checks, 0), "why"));
+		cr_assert_not_null(strstr(why, kernels[i].why), "%s: %s", kernels[i].release, why);
+		json_decref(d.checks);
+	}
+}
+
+Test(doctor, exit_code_says_whether_something_is_broken)
+{
+	struct mfs_doctor d = doctor();
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+	json_t *o;
+
+	mfs_doctor_say(&d, MFS_FINE, "clock", NULL, "is set");
+	mfs_doctor_say(&d, MFS_WEAK, "swap", "encrypt it", "on disk \x1b[2J");
+	cr_assert_eq(mfs_doctor_print(&d, false, f), 0);
+	mfs_doctor_say(&d, MFS_BROKEN, "/dev/fuse", "modprobe fuse", "absent");
+	cr_assert_eq(mfs_doctor_print(&d, true, f), 1);
+	cr_assert_eq(fclose(f), 0);
+	cr_assert_eq(strncmp(text, "ok    clock: is set\nwarn  swap: on disk ?[2J: encrypt it\n{", 58), 0, "%s", text);
+	o = json_loads(strchr(text, '{'), 0, NULL);
+	cr_assert_eq(json_integer_value(json_object_get(o, "fail")), 1);
+	cr_assert_eq(json_array_size(json_object_get(o, "checks")), 3);
+	cr_assert(json_is_null(json_object_get(json_array_get(json_object_get(o, "checks"), 0), "fix")));
+	json_decref(o);
+	json_decref(d.checks);
+	free(text);
+}
+
+Test(doctor, every_finding_that_is_not_ok_says_what_to_do)
+{
+	struct mfs_doctor d = doctor();
+
+	d.root = geteuid() == 0;
+	mfs_doctor_host(&d);
+	cr_assert_gt(json_array_size(d.checks), 5);
+	for (size_t i = 0; i < json_array_size(d.checks); i++)
+		if (strcmp(level_of(&d, i), "ok") != 0)
+			cr_assert_not_null(json_string_value(json_object_get(json_array_get(d.checks, i), "fix")));
+	json_decref(d.checks);
+}
+
+/* ---- folders and locks ---------------------------------------------------------------------------------- */
+
+static char root[256];
+static int root_fd;
+static char state[300], store[300], run[300];
+static struct mfs_config config;
+
+static void
+set_up(void)
+{
+	root_fd = scratch_make(root, "setup");
+	cr_assert_eq(fchmod(root_fd, 0755), 0);
+	(void)snprintf(state, sizeof(state), "%s/a/state", root);
+	(void)snprintf(store, sizeof(store), "%s/store", root);
+	(void)snprintf(run, sizeof(run), "%s/run", root);
+	config = (struct mfs_config){ .state = state, .store = store, .run = run, .user = (char *)"12345" };
+}
+
+static void
+tear_down(void)
+{
+	(void)close(root_fd);
+	scratch_remove(root);
+}
+
+TestSuite(setup, .init = set_up, .fini = tear_down);
+
+Test(setup, makes_folders_that_only_serve_can_read)
+{
+	struct mfs_folders f, again;
+	struct mfs_err err = MFS_ERR_INIT;
+	struct stat st;
+
+	cr_assert_neq(mfs_setup_folders(&config, false, &f, &err), MFS_OK, "made without being asked");
+	cr_assert_eq(err.sys_errno, ENOENT);
+	cr_assert_eq(f.state, -1);
+	cr_assert_eq(mfs_setup_folders(&config, true, &f, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(fstat(f.state, &st), 0);
+	cr_assert_eq(st.st_mode & 07777, 0700);
+	cr_assert_eq(st.st_uid, geteuid() == 0 ? 12345 : geteuid());
+	cr_assert_eq(fstat(f.store, &st), 0);
+	cr_assert_eq(st.st_mode & 07777, 0700);
+	cr_assert_eq(fstatat(f.state, "key", &st, AT_SYMLINK_NOFOLLOW), 0);
+	cr_assert_eq(st.st_mode & 07777, 0600);
+	cr_assert_eq(st.st_uid, geteuid(), "the state key is not serve's file");
+	cr_assert_eq(mfs_setup_folders(&config, true, &again, &err), MFS_OK, "%s", err.msg);
+	mfs_folders_close(&again);
+	mfs_folders_close(&f);
+	cr_assert_eq(f.store, -1);
+}
+
+Test(setup, a_folder_of_somebody_else_is_refused)
+{
+	struct mfs_folders f;
+	struct mfs_err err = MFS_ERR_INIT;
+
+	if (geteuid() != 0)
+		cr_skip_test("needs root");
+	cr_assert_eq(mkdir(store, 0755), 0);
+	cr_assert_eq(chown(store, 54321, 54321), 0);
+	cr_assert_eq(mfs_setup_folders(&config, true, &f, &err), MFS_CONFIG_INVALID);
+	cr_assert_not_null(strstr(err.msg, "54321"), "%s", err.msg);
+}
+
+Test(setup, a_lock_keeps_others_out_and_goes_with_its_descriptor)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	int a, b;
+
+	cr_assert_eq(mfs_lock_take(root_fd, "lock", false, &a, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(mfs_lock_take(root_fd, "lock", false, &b, &err), MFS_CONDITION_UNMET);
+	cr_assert_eq(b, -1);
+	(void)close(a);
+	cr_assert_eq(mfs_lock_take(root_fd, "lock", false, &b, &err), MFS_OK);
+	(void)close(b);
+}
+
+Test(setup, a_lock_that_is_a_link_or_no_file_is_refused)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	int fd;
+
+	scratch_write(root_fd, "victim", "keep", 4);
+	cr_assert_eq(symlinkat("victim", root_fd, "lock"), 0);
+	cr_assert_neq(mfs_lock_take(root_fd, "lock", false, &fd, &err), MFS_OK);
+	cr_assert_eq(symlinkat("nowhere", root_fd, "lock2"), 0);
+	cr_assert_neq(mfs_lock_take(root_fd, "lock2", false, &fd, &err), MFS_OK);
+	cr_assert_neq(faccessat(root_fd, "nowhere", F_OK, 0), 0, "made a file through a link");
+	cr_assert_eq(mkfifoat(root_fd, "lock3", 0600), 0);
+	cr_assert_neq(mfs_lock_take(root_fd, "lock3", false, &fd, &err), MFS_OK);
+}
+
+/* ---- options --------------------------------------------------------------------------------------------- */
+
+Test(options, durations)
+{
+	int64_t ms;
+
+	cr_assert(mfs_duration_parse("90", &ms) && ms == 90000);
+	cr_assert(mfs_duration_parse("1500ms", &ms) && ms == 1500);
+	cr_assert(mfs_duration_parse("15m", &ms) && ms == 900000);
+	cr_assert(mfs_duration_parse("2h", &ms) && ms == 7200000);
+	cr_assert(!mfs_duration_parse("", &ms) && !mfs_duration_parse("s", &ms) && !mfs_duration_parse("1d", &ms));
+	cr_assert(!mfs_duration_parse("-1s", &ms) && !mfs_duration_parse("99999999999s", &ms));
+}
+
+Test(options, before_and_after_positional_arguments)
+{
+	char *before[] = { (char *)"status", (char *)"-c", (char *)"f.yaml", (char *)"--json", (char *)"det", NULL };
+	char *after[] = { (char *)"status", (char *)"det", (char *)"--json", (char *)"-cf.yaml", NULL };
+	char *command[] = { (char *)"exec", (char *)"det", (char *)"--", (char *)"ls", (char *)"-l", NULL };
+	struct mfs_args a;
+	int code;
+
+	cr_assert(mfs_args_parse(5, before, MFS_ARG_JSON, 0, 1, &a, &code));
+	cr_assert(a.json && a.n_pos == 1);
+	cr_assert_str_eq(a.pos[0], "det");
+	cr_assert_str_eq(a.config, "f.yaml");
+	cr_assert(mfs_args_parse(4, after, MFS_ARG_JSON, 0, 1, &a, &code));
+	cr_assert(a.json && a.n_pos == 1);
+	cr_assert_str_eq(a.config, "f.yaml");
+	cr_assert(mfs_args_parse(5, command, 0, 2, -1, &a, &code));
+	cr_assert_eq(a.n_pos, 3);
+	cr_assert_str_eq(a.pos[2], "-l");
+}
+
+Test(options, usage_errors_exit_64)
+{
+	char *unknown[] = { (char *)"status", (char *)"--jsonn", NULL };
+	char *foreign[] = { (char *)"install", (char *)"--json", (char *)"b", NULL };
+	char *many[] = { (char *)"status", (char *)"a", (char *)"b", NULL };
+	char *few[] = { (char *)"install", NULL };
+	char *bare[] = { (char *)"status", (char *)"-c", NULL };
+	char *when[] = { (char *)"wait", (char *)"det", (char *)"--timeout", (char *)"soon", NULL };
+	struct mfs_args a;
+	int code = 0;
+
+	cr_assert(!mfs_args_parse(2, unknown, MFS_ARG_JSON, 0, 1, &a, &code) && code == 64);
+	cr_assert(!mfs_args_parse(3, foreign, 0, 1, 1, &a, &code) && code == 64);
+	cr_assert(!mfs_args_parse(3, many, 0, 0, 1, &a, &code) && code == 64);
+	cr_assert(!mfs_args_parse(1, few, 0, 1, 1, &a, &code) && code == 64);
+	cr_assert(!mfs_args_parse(2, bare, 0, 0, 1, &a, &code) && code == 64);
+	cr_assert(!mfs_args_parse(4, when, MFS_ARG_TIMEOUT, 1, 1, &a, &code) && code == 64);
+}
