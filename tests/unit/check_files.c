@@ -16,7 +16,7 @@ static void
 set_up(void)
 {
 	fix_open(&f);
-	fix_show(&f, 0, fix_version(2, "2.0.0", 20, "model.onnx=100000 empty=0 w=10"), NULL);
+	fix_show(&f, 0, fix_version(2, "2.0.0", 20, "model.onnx=100000 empty=0 w=10 w2=70000"), NULL);
 }
 
 static void
@@ -67,7 +67,7 @@ make_resident(void)
 
 	cr_assert_eq(mfs_view_expose(&f.serve, 0, v, MFS_TIER_RESIDENT, &x, &err), MFS_OK);
 	for (uint32_t k = 0, r = 5; k < v->m->n_files; k++) {
-		if (v->m->files[k].size == 0)
+		if (!mfs_file_resident(&v->m->files[k]))
 			continue;
 		f.shm->residents[r].exposure = x + 1;
 		f.shm->residents[r].file = k;
@@ -314,7 +314,7 @@ Test(files, status_files_are_direct_and_a_repeated_open_keeps_its_snapshot)
 
 Test(files, a_resident_copy_is_exposed_under_new_nodes_with_passthrough)
 {
-	uint64_t paged = wire_walk(W, "det/versions/2.0.0/model.onnx"), held = open_ok(paged), node, node_empty;
+	uint64_t paged = wire_walk(W, "det/versions/2.0.0/model.onnx"), held = open_ok(paged), node, node_small;
 	uint64_t paged_dir = wire_walk(W, "det/versions/2.0.0");
 	uint32_t paged_x = (uint32_t)f.shm->handles[1].exposure - 1, x;
 	struct fuse_open_out o;
@@ -329,9 +329,11 @@ Test(files, a_resident_copy_is_exposed_under_new_nodes_with_passthrough)
 	cr_assert_eq(backing_id(&o), 100);
 	cr_assert_eq(mfs_tree_handles(f.serve.tree, x), 1);
 	cr_assert_eq(mfs_tree_tier(f.serve.tree, 0, &f.engine[0].versions[0].v->m->id), MFS_TIER_RESIDENT);
-	node_empty = wire_walk(W, "det/versions/2.0.0/empty");
-	cr_assert_eq(wire_open_file(W, node_empty, O_RDONLY, &o), 0);
-	cr_assert_eq(o.open_flags & PASSTHROUGH, 0);
+	node_small = wire_walk(W, "det/versions/2.0.0/w");
+	cr_assert_eq(wire_open_file(W, node_small, O_RDONLY, &o), 0);
+	cr_assert_eq(o.open_flags, FOPEN_KEEP_CACHE | NOFLUSH, "small files stay paged");
+	cr_assert_eq(wire_open_file(W, wire_walk(W, "det/versions/2.0.0/w2"), O_RDONLY, &o), 0);
+	cr_assert_eq(backing_id(&o), 103);
 	/* what was open stays where it was, also by name within its folder */
 	cr_assert_eq(wire_read(W, paged, held, 0, sizeof(buf), buf, &got), 0);
 	cr_assert_eq(got, sizeof(buf));
@@ -348,7 +350,7 @@ Test(files, a_resident_copy_is_exposed_under_new_nodes_with_passthrough)
 Test(files, what_is_held_or_shown_is_not_retired)
 {
 	uint32_t x = make_resident();
-	uint64_t node = wire_walk(W, "det/versions/2.0.0/w"), fh = open_ok(node);
+	uint64_t node = wire_walk(W, "det/versions/2.0.0/w2"), fh = open_ok(node);
 	struct mfs_version *v = mfs_version_ref(f.engine[0].versions[0].v);
 	struct fuse_open_out o;
 	struct fuse_attr_out a;
@@ -367,7 +369,7 @@ Test(files, what_is_held_or_shown_is_not_retired)
 	cr_assert_eq(wire_getattr(W, node, &a), ESTALE);
 	cr_assert_eq(atomic_load(&f.shm->exposures[x].state), MFS_EXPOSURE_FREE);
 	/* the version itself is still there, paged */
-	cr_assert_eq(wire_open_file(W, wire_walk(W, "det/versions/2.0.0/w"), O_RDONLY, &o), 0);
+	cr_assert_eq(wire_open_file(W, wire_walk(W, "det/versions/2.0.0/w2"), O_RDONLY, &o), 0);
 	cr_assert_eq(o.open_flags & PASSTHROUGH, 0);
 }
 
@@ -381,7 +383,7 @@ Test(files, a_resident_file_that_is_gone_is_stale_and_never_another)
 	f.shm->residents[5].exposure = 77; /* the slot was given to another version */
 	cr_assert_eq(wire_open_file(W, node, O_RDONLY, &o), ESTALE);
 	f.shm->residents[5].exposure = x + 1;
-	f.shm->residents[5].file = 2;
+	f.shm->residents[5].file = 3;
 	cr_assert_eq(wire_open_file(W, node, O_RDONLY, &o), ESTALE);
 	f.shm->residents[5].file = 0;
 	f.shm->residents[5].backing_id = 0;
@@ -443,7 +445,7 @@ Test(files, an_open_folder_holds_its_version)
 	fix_show(&f, 0, NULL, NULL);
 	cr_assert(mfs_view_busy(&f.serve, &id));
 	cr_assert_eq(wire_list(W, dir, 4096, names, sizeof(names)), 0);
-	cr_assert_str_eq(names, "empty model.onnx w ");
+	cr_assert_str_eq(names, "empty model.onnx w w2 ");
 	cr_assert_eq(wire_release_dir(W, dir, o.fh), 0);
 	cr_assert_not(mfs_view_busy(&f.serve, &id));
 }
