@@ -31,6 +31,7 @@ static const char help_text[] =
 	"  --cipher NAME        aes-256-gcm (default) or chacha20-poly1305\n"
 	"  --chunk-size N       65536 to 1048576, a power of two (default 131072; 524288 above 16 GiB)\n"
 	"  --base BUNDLE        keep the content key of an earlier bundle: unchanged files give the same blobs\n"
+	"  --base-pub FILE      public key that signed the base, if it is not among these keys (repeatable)\n"
 	"  --delta-base X       bundle, or SHA-256 of its manifest, that deltas start from (repeatable)\n"
 	"  --meta FILE          compatibility, labels, media and more (YAML)\n"
 	"  --out BUNDLE         folder to make; must be absent or empty\n"
@@ -38,7 +39,7 @@ static const char help_text[] =
 	"  --help               this text\n";
 
 enum { OPT_ID = MFS_OPT_OTHER, OPT_VERSION, OPT_VARIANT, OPT_RELEASE, OPT_KEY, OPT_PASSIN, OPT_EPOCH, OPT_NO_SIGN,
-	OPT_PUB, OPT_MODEL_KEY, OPT_CONTENT_KEY, OPT_CIPHER, OPT_CHUNK, OPT_BASE, OPT_DELTA, OPT_META, OPT_OUT,
+	OPT_PUB, OPT_MODEL_KEY, OPT_CONTENT_KEY, OPT_CIPHER, OPT_CHUNK, OPT_BASE, OPT_BASE_PUB, OPT_DELTA, OPT_META, OPT_OUT,
 	OPT_QUIET };
 
 static const struct option options[] = {
@@ -56,6 +57,7 @@ static const struct option options[] = {
 	{ "cipher", required_argument, NULL, OPT_CIPHER },
 	{ "chunk-size", required_argument, NULL, OPT_CHUNK },
 	{ "base", required_argument, NULL, OPT_BASE },
+	{ "base-pub", required_argument, NULL, OPT_BASE_PUB },
 	{ "delta-base", required_argument, NULL, OPT_DELTA },
 	{ "meta", required_argument, NULL, OPT_META },
 	{ "out", required_argument, NULL, OPT_OUT },
@@ -67,10 +69,12 @@ static const struct option options[] = {
 /* Options as given, and what they are loaded into. */
 struct request {
 	struct mfs_pack p;
-	struct mfs_args keys, pubs, model_keys, deltas;
+	struct mfs_args keys, pubs, base_pubs, model_keys, deltas;
 	const char *passin, *content_key;
 	struct mfs_signer *signers[MFS_KEY_IDS_MAX];
 	size_t n_signers;
+	struct mfs_signer *base_signers[MFS_KEY_IDS_MAX];
+	size_t n_base_signers;
 	struct mfs_key models[MFS_WRAPS_MAX];
 	struct mfs_key content;
 	struct mfs_sha256 delta_ids[MFS_DELTA_BASES_MAX];
@@ -82,14 +86,35 @@ request_clear(struct request *r)
 {
 	mfs_args_free(&r->keys);
 	mfs_args_free(&r->pubs);
+	mfs_args_free(&r->base_pubs);
 	mfs_args_free(&r->model_keys);
 	mfs_args_free(&r->deltas);
 	for (size_t i = 0; i < r->n_signers; i++)
 		mfs_signer_free(r->signers[i]);
+	for (size_t i = 0; i < r->n_base_signers; i++)
+		mfs_signer_free(r->base_signers[i]);
 	for (size_t i = 0; i < MFS_WRAPS_MAX; i++)
 		mfs_key_wipe(&r->models[i]);
 	mfs_key_wipe(&r->content);
 	mfs_inputs_free(&r->inputs);
+}
+
+/* Where a repeatable option collects. */
+static struct mfs_args *
+list_of(struct request *r, int c)
+{
+	switch (c) {
+	case OPT_KEY:
+		return &r->keys;
+	case OPT_PUB:
+		return &r->pubs;
+	case OPT_BASE_PUB:
+		return &r->base_pubs;
+	case OPT_MODEL_KEY:
+		return &r->model_keys;
+	default:
+		return &r->deltas;
+	}
 }
 
 /* One option; MFS_EXIT_DONE to go on. */
@@ -133,13 +158,10 @@ option_take(struct request *r, int c, char *arg)
 		break;
 	case OPT_KEY:
 	case OPT_PUB:
+	case OPT_BASE_PUB:
 	case OPT_MODEL_KEY:
 	case OPT_DELTA:
-		if (mfs_args_add(c == OPT_KEY	     ? &r->keys :
-				 c == OPT_PUB	     ? &r->pubs :
-				 c == OPT_MODEL_KEY ? &r->model_keys :
-						      &r->deltas,
-			    arg, &err) != MFS_OK)
+		if (mfs_args_add(list_of(r, c), arg, &err) != MFS_OK)
 			return mfs_report("pack", NULL, &err);
 		break;
 	case OPT_PASSIN:
@@ -194,6 +216,10 @@ request_check(const struct request *r, int inputs)
 		return mfs_usage("pack", "--pub goes with --no-sign");
 	if (r->keys.n + r->pubs.n > MFS_KEY_IDS_MAX)
 		return mfs_usage("pack", "more than %u signing keys", MFS_KEY_IDS_MAX);
+	if (r->base_pubs.n > MFS_KEY_IDS_MAX)
+		return mfs_usage("pack", "more than %u keys of the base", MFS_KEY_IDS_MAX);
+	if (r->base_pubs.n > 0 && p->base == NULL)
+		return mfs_usage("pack", "--base-pub goes with --base");
 	if (r->model_keys.n > MFS_WRAPS_MAX)
 		return mfs_usage("pack", "more than %u model keys", MFS_WRAPS_MAX);
 	if (r->deltas.n > MFS_DELTA_BASES_MAX)
@@ -248,8 +274,16 @@ signers_load(struct request *r, struct mfs_err *err)
 			return code;
 		r->n_signers++;
 	}
+	for (size_t i = 0; i < r->base_pubs.n; i++, r->n_base_signers++) {
+		enum mfs_code code = mfs_signer_load_public(r->base_pubs.v[i], &r->base_signers[i], err);
+
+		if (code != MFS_OK)
+			return code;
+	}
 	r->p.keys = r->signers;
 	r->p.n_keys = r->n_signers;
+	r->p.base_keys = r->base_signers;
+	r->p.n_base_keys = r->n_base_signers;
 	return MFS_OK;
 }
 

@@ -150,8 +150,8 @@ surplus_check(int dirfd, const struct mfs_manifest *m, struct mfs_err *err)
 	return mfs_bundledir_surplus(dirfd, "index", names, m->n_files, err);
 }
 
-static enum mfs_code
-docs_verify(const struct mfs_bundle_docs *d, const struct mfs_trust *trust, unsigned threshold,
+enum mfs_code
+mfs_gate_signatures(const struct mfs_bundle_docs *d, const struct mfs_trust *trust, unsigned threshold,
 	struct mfs_manifest **out, struct mfs_sha256 *key_id, struct mfs_err *err)
 {
 	struct mfs_signature sigs[MFS_KEY_IDS_MAX + 1] = { 0 };
@@ -180,7 +180,7 @@ mfs_gate_verify(const char *path, const struct mfs_trust *trust, unsigned thresh
 	*out = NULL;
 	if ((code = mfs_bundledir_open(path, &dirfd, err)) != MFS_OK ||
 		(code = mfs_bundledir_docs(dirfd, &caps, &docs, err)) != MFS_OK ||
-		(code = docs_verify(&docs, trust, threshold, &m, key_id, err)) != MFS_OK)
+		(code = mfs_gate_signatures(&docs, trust, threshold, &m, key_id, err)) != MFS_OK)
 		return code;
 	if (m == NULL)
 		return mfs_fail(err, MFS_INTERNAL, "manifest.json: verified and not there");

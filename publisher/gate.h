@@ -23,4 +23,8 @@ enum mfs_code mfs_gate_verify(const char *path, const struct mfs_trust *trust, u
 enum mfs_code mfs_gate_read(const char *path, struct mfs_bundle_docs *docs, struct mfs_manifest **out,
 	struct mfs_err *err);
 
+/* Signatures and manifest alone, by mfs_bundle_verify() and with its errors. key_id may be NULL. */
+enum mfs_code mfs_gate_signatures(const struct mfs_bundle_docs *d, const struct mfs_trust *trust, unsigned threshold,
+	struct mfs_manifest **out, struct mfs_sha256 *key_id, struct mfs_err *err);
+
 #endif

@@ -40,6 +40,48 @@ work_clear(struct work *w)
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
+static enum mfs_code
+trust_add(struct mfs_trust *t, struct mfs_signer *const *keys, size_t n, int64_t epoch, struct mfs_err *err)
+{
+	for (size_t i = 0; i < n; i++) {
+		enum mfs_code code;
+		size_t k = 0;
+
+		while (k < mfs_trust_count(t) && !mfs_sha256_equal(mfs_trust_key_id(t, k), mfs_signer_key_id(keys[i])))
+			k++;
+		if (k < mfs_trust_count(t))
+			continue;
+		code = mfs_trust_add_pem(t, mfs_signer_name(keys[i]), mfs_signer_public_pem(keys[i]), epoch, NULL, err);
+		if (code != MFS_OK)
+			return code;
+	}
+	return MFS_OK;
+}
+
+/*
+ * Read the base and check its signature. Whoever could put another manifest there would choose
+ * the content key of this bundle: an old one that has leaked, for example.
+ */
+static enum mfs_code
+base_read(struct work *w, struct mfs_err *err)
+{
+	MFS_CLEANUP(mfs_cleanup_manifest) struct mfs_manifest *said = NULL;
+	MFS_CLEANUP(mfs_cleanup_trust) struct mfs_trust *trust = NULL;
+	mfs_autobundledocs struct mfs_bundle_docs docs = { 0 };
+	const struct mfs_pack *p = w->p;
+	enum mfs_code code;
+
+	if ((code = mfs_gate_read(p->base, &docs, &said, err)) == MFS_OK && (code = mfs_trust_new(&trust, err)) == MFS_OK &&
+		(code = trust_add(trust, p->keys, p->n_keys, said->key_epoch, err)) == MFS_OK &&
+		(code = trust_add(trust, p->base_keys, p->n_base_keys, said->key_epoch, err)) == MFS_OK)
+		code = mfs_gate_signatures(&docs, trust, 1, &w->base, NULL, err);
+	if (code != MFS_OK)
+		(void)mfs_err_context(err, "--base %s: ", MFS_ESC(p->base));
+	if (code == MFS_KEY_UNTRUSTED)
+		(void)mfs_err_hint(err, "; if an earlier key signed it, name that with --base-pub");
+	return code;
+}
+
 /* The base must be an earlier release of the same model, under a name of its own. */
 static enum mfs_code
 base_compare(const struct mfs_pack *p, const struct mfs_manifest *b, struct mfs_err *err)
@@ -305,7 +347,6 @@ static enum mfs_code
 work_prepare(struct work *w, struct mfs_err *err)
 {
 	MFS_CLEANUP(mfs_cleanup_manifest) struct mfs_manifest *draft = NULL;
-	mfs_autobundledocs struct mfs_bundle_docs docs = { 0 };
 	const struct mfs_pack *p = w->p;
 	mfs_autofree char *bytes = NULL;
 	enum mfs_code code;
@@ -314,12 +355,8 @@ work_prepare(struct work *w, struct mfs_err *err)
 	if ((code = mfs_outdir_check(p->out, err)) != MFS_OK ||
 		(code = mfs_meta_load(p->meta, &w->meta, err)) != MFS_OK)
 		return code;
-	if (p->base != NULL) {
-		if (mfs_gate_read(p->base, &docs, &w->base, err) != MFS_OK)
-			return mfs_err_context(err, "--base %s: ", MFS_ESC(p->base));
-		if ((code = base_compare(p, w->base, err)) != MFS_OK)
-			return code;
-	}
+	if (p->base != NULL && ((code = base_read(w, err)) != MFS_OK || (code = base_compare(p, w->base, err)) != MFS_OK))
+		return code;
 	if ((code = keys_prepare(w, err)) != MFS_OK || (code = files_describe(w, err)) != MFS_OK ||
 		(code = manifest_bytes(w, &bytes, &len, err)) != MFS_OK)
 		return code;

@@ -20,6 +20,8 @@ struct mfs_pack {
 	size_t n_model_keys;
 	const struct mfs_key *content_key; /* NULL: of the base, else random */
 	const char *base;        /* folder of an earlier bundle of this model, or NULL */
+	struct mfs_signer *const *base_keys; /* that may have signed it, besides keys */
+	size_t n_base_keys;
 	const struct mfs_sha256 *delta_bases;
 	size_t n_delta_bases;
 	const char *meta;        /* path of meta.yaml, or NULL */
@@ -36,6 +38,7 @@ struct mfs_pack {
  * out     the manifest, NULL on failure
  * errors  what devices would refuse is refused here, before anything is read: MALFORMED,
  *         LIMIT_EXCEEDED; CONFIG_INVALID (meta.yaml), KEY_UNAVAILABLE (base, signing key),
+ *         SIGNATURE_INVALID, KEY_UNTRUSTED (base),
  *         POLICY_REJECTED, ROLLBACK_ATTEMPT (name or release of the base), IO,
  *         INSUFFICIENT_STORAGE, NO_MEMORY
  */

@@ -205,6 +205,31 @@ base_is_refused_where_devices_would_refuse_the_result() {
 	[ "$(ls -A)" = mk2 ]
 }
 
+a_base_must_be_signed_by_a_known_key() {
+	# An attacker who knows an old content key must not be able to make it the next one.
+	copy "$W/B" base
+	pack --version 0.9.0 --release 1 --model-key "$W/mk.bin" --out leaked "$W/src"
+	old=$(grep -o '"encryption":{[^]]*]}' leaked/manifest.json)
+	new=$(grep -o '"encryption":{[^]]*]}' base/manifest.json)
+	[ "$old" != "$new" ]
+	m=$(cat base/manifest.json)
+	printf %s "${m/"$new"/"$old"}" >base/manifest.json
+	expect 3 'signature_invalid.*base' pack --version 1.1.0 --release 2 --model-key "$W/mk.bin" --base base --out b "$W/src"
+	openssl pkeyutl -sign -rawin -inkey "$W/stranger.pem" -in base/manifest.json -out base/signature.sig
+	expect 3 'signature_invalid.*base' pack --version 1.1.0 --release 2 --model-key "$W/mk.bin" --base base --out b "$W/src"
+	rm base/signature.sig
+	expect 3 'signature_invalid.*base' pack --version 1.1.0 --release 2 --model-key "$W/mk.bin" --base base --out b "$W/src"
+	[ ! -e b ]
+	# after a rotation
+	rotated() {
+		modelpub pack --id det --version 1.1.0 --release 2 --key "$W/stranger.pem" --model-key "$W/mk.bin" --base "$W/B" --out b "$@" "$W/src"
+	}
+	expect 3 'key_untrusted.*base-pub' rotated
+	expect 0 packed rotated --base-pub "$W/release.pub.pem"
+	cmp b/payload/weights.bin "$W/B/payload/weights.bin"
+	expect 64 base-pub pack --version 1.1.0 --release 2 --base-pub "$W/release.pub.pem" --out c "$W/src"
+}
+
 flipped_bytes_are_refused() {
 	for at in 0 1 131071 131072 350000 699999; do
 		copy "$W/B" b
@@ -613,6 +638,6 @@ every_option_is_in_the_manual_and_in_the_completion() {
 }
 
 for p in $(declare -F | sed 's/^declare -f //'); do
-	case $p in modelpub | property | say_fail | expect | flip | resign | refused | pack | copy | peak | try | differ | absent | count) ;; *) property "$p" ;; esac
+	case $p in modelpub | property | say_fail | expect | flip | resign | refused | pack | copy | peak | try | rotated | differ | absent | count) ;; *) property "$p" ;; esac
 done
 exit $failed
