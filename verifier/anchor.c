@@ -355,6 +355,11 @@ model_json(const struct mfs_anchor_model *m, json_t **out, struct mfs_err *err)
 	mfs_autojson json_t *policy = NULL;
 	enum mfs_code code;
 
+	/* What the reader would refuse must not be written: the state would be lost with it. */
+	if (m->n_retained > MFS_RETAINED_MAX || m->n_known > MFS_KNOWN_MAX || m->n_bad > MFS_BAD_MAX ||
+		m->n_revoked > MFS_REVOKED_MAX)
+		return mfs_fail(err, MFS_LIMIT_EXCEEDED, DOC ": model %s: %zu retained, %zu known, %zu bad, %zu revoked",
+			m->id, m->n_retained, m->n_known, m->n_bad, m->n_revoked);
 	if ((code = text_json(DOC ": unknown fields", m->extra_json, &o, err)) != MFS_OK ||
 		(m->policy_json != NULL &&
 			(code = text_json(DOC ": policy", m->policy_json, &policy, err)) != MFS_OK))

@@ -417,6 +417,7 @@ struct mfs_anchor {
  * source  modelfs-state(5), ANCHOR
  */
 enum mfs_code mfs_anchor_parse(struct mfs_span json, struct mfs_anchor **out, struct mfs_err *err);
+/* Canonical JSON, malloc'd. LIMIT_EXCEEDED when a list is longer than the reader takes; NO_MEMORY. */
 enum mfs_code mfs_anchor_json(const struct mfs_anchor *a, char **out, size_t *len, struct mfs_err *err);
 enum mfs_code mfs_anchor_copy(const struct mfs_anchor *a, struct mfs_anchor **out, struct mfs_err *err);
 void mfs_anchor_free(struct mfs_anchor *a);

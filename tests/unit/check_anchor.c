@@ -88,6 +88,25 @@ Test(anchor, truncated_anywhere)
 	}
 }
 
+Test(anchor, what_could_not_be_read_again_is_not_written)
+{
+	struct mfs_sha256 *many = calloc(MFS_REVOKED_MAX + 1, sizeof(*many));
+	struct mfs_anchor_model m = { .id = "det", .model_id = "det", .revoked = many, .n_revoked = MFS_REVOKED_MAX };
+	struct mfs_anchor a = { .models = &m, .n_models = 1 }, *back;
+	char *out;
+	size_t len;
+
+	for (unsigned i = 0; i <= MFS_REVOKED_MAX; i++)
+		mfs_put_u32le(many[i].b, i + 1);
+	expect(MFS_OK, mfs_anchor_copy(&a, &back, err));
+	cr_assert_eq(back->models[0].n_revoked, MFS_REVOKED_MAX);
+	mfs_anchor_free(back);
+	m.n_revoked++;
+	expect_says(MFS_LIMIT_EXCEEDED, "4097 revoked", mfs_anchor_json(&a, &out, &len, err));
+	cr_assert_null(out);
+	free(many);
+}
+
 Test(anchor, add_keeps_the_order)
 {
 	static const char *const ids[] = { "m", "a", "z", "b", "M" };

@@ -305,6 +305,28 @@ Test(chunk, small_files_have_no_table)
 	}
 }
 
+Test(hash, in_pieces_and_again)
+{
+	static const char *const abc = "abc";
+	struct mfs_sha256 whole, pieces;
+	struct mfs_hash *h;
+
+	expect(MFS_OK, mfs_sha256(TEXT(abc), &whole, err));
+	cr_assert_str_eq(MFS_HEX(&whole), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+	expect(MFS_OK, mfs_hash_new(&h, err));
+	for (int round = 0; round < 2; round++) {
+		expect(MFS_OK, mfs_hash_update(h, abc, 1, err));
+		expect(MFS_OK, mfs_hash_update(h, abc, 0, err));
+		expect(MFS_OK, mfs_hash_update(h, abc + 1, 2, err));
+		expect(MFS_OK, mfs_hash_final(h, &pieces, err));
+		cr_assert(mfs_sha256_equal(&whole, &pieces));
+	}
+	expect(MFS_OK, mfs_hash_final(h, &pieces, err));
+	cr_assert_str_eq(MFS_HEX(&pieces), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+	mfs_hash_free(h);
+	mfs_hash_free(NULL);
+}
+
 Test(chunk, lengths_are_64_bit)
 {
 	struct mfs_file f = { .size = (5ull << 32) + 3, .chunk_size = MFS_CHUNK_MAX, .chunks = 20481 };
