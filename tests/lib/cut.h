@@ -8,22 +8,29 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 enum cut_result {
 	CUT_KILLED,   /* at the n-th system call */
 	CUT_FINISHED, /* fn returned 0 before */
-	CUT_FAILED,   /* fn returned something else */
+	CUT_FAILED,   /* fn returned something else, or a signal ended it */
 	CUT_UNAVAILABLE, /* ptrace is not permitted here */
 };
 
+typedef int cut_fn(void *arg);
+
+/* Called at the entry of each system call with its number; nonzero: kill here. */
+typedef int cut_entry_fn(void *user, uint64_t nr);
+
 static inline enum cut_result
-cut_run(int (*fn)(void *arg), void *arg, unsigned nth)
+cut_trace(cut_fn *fn, void *arg, cut_entry_fn *entry, void *user)
 {
 	pid_t pid = fork();
-	unsigned calls = 0;
 	int entering = 1, status;
 
 	if (pid == 0) {
@@ -36,6 +43,8 @@ cut_run(int (*fn)(void *arg), void *arg, unsigned nth)
 		return CUT_UNAVAILABLE;
 	(void)ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(long)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL));
 	for (long sig = 0;;) {
+		struct __ptrace_syscall_info info = { 0 };
+
 		if (ptrace(PTRACE_SYSCALL, pid, NULL, (void *)sig) != 0 || waitpid(pid, &status, 0) != pid)
 			return CUT_UNAVAILABLE;
 		if (WIFEXITED(status))
@@ -47,7 +56,8 @@ cut_run(int (*fn)(void *arg), void *arg, unsigned nth)
 			sig = WSTOPSIG(status);
 			continue;
 		}
-		if (entering && ++calls == nth) {
+		(void)ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(info), &info);
+		if (entering && entry(user, info.entry.nr) != 0) {
 			(void)kill(pid, SIGKILL);
 			while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 				;
@@ -55,6 +65,47 @@ cut_run(int (*fn)(void *arg), void *arg, unsigned nth)
 		}
 		entering = !entering;
 	}
+}
+
+static inline int
+cut_count(void *user, uint64_t nr)
+{
+	unsigned *left = user;
+
+	(void)nr;
+	return --*left == 0;
+}
+
+/* Kill at the n-th system call, from 1. */
+static inline enum cut_result
+cut_run(cut_fn *fn, void *arg, unsigned nth)
+{
+	return cut_trace(fn, arg, cut_count, &nth);
+}
+
+/*
+ * The steps on disk as letters: w write, f fsync, r rename, p pwrite. A kill keeps what the kernel
+ * already holds, a power cut does not: that the order is right is seen here.
+ */
+struct cut_steps {
+	char text[512];
+	size_t n;
+};
+
+static inline int
+cut_step(void *user, uint64_t nr)
+{
+	struct cut_steps *s = user;
+	char c = nr == SYS_write ? 'w' : nr == SYS_pwrite64 ? 'p' : nr == SYS_fsync || nr == SYS_fdatasync ? 'f' :
+		nr == SYS_renameat2 ? 'r' : '\0';
+
+#ifdef SYS_renameat
+	if (nr == SYS_renameat)
+		c = 'r';
+#endif
+	if (c != '\0' && s->n < sizeof(s->text) - 1)
+		s->text[s->n++] = c;
+	return 0;
 }
 
 #endif

@@ -206,6 +206,17 @@ Test(store, a_cut_at_any_step_of_a_put_leaves_the_blob_whole_or_absent)
 	cr_assert_fail("it never finished");
 }
 
+Test(store, a_blob_is_on_disk_before_it_has_its_name)
+{
+	struct cut_steps s = { { 0 }, 0 };
+
+	(void)put_ok("another of the same folder", 26);
+	if (cut_trace(put_one, NULL, cut_step, &s) == CUT_UNAVAILABLE)
+		cr_skip("ptrace is not permitted: the order of writes cannot be seen");
+	/* Between the file and its name: the new folder of its first two digits, in its parent. */
+	cr_assert_str_eq(s.text, "pffrf");
+}
+
 /* ---- a full disk ---------------------------------------------------------------------------------------- */
 
 Test(store, a_full_disk_is_said_and_leaves_nothing)

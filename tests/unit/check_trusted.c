@@ -297,6 +297,21 @@ Test(trusted, a_cut_at_any_step_of_the_first_start)
 	cut_everywhere(0);
 }
 
+/* Every copy is on disk before it gets its name, the name before the counter moves, the counter before the rest. */
+Test(trusted, a_commit_reaches_the_disk_in_order)
+{
+	/* The present anchor as c + 1 and its second copy, then the change: file, name, counter, second copy. */
+	static const char one[] = "wfrf" "pf" "wfrf";
+	struct cut_steps s = { { 0 }, 0 };
+	char want[64];
+
+	live(5);
+	if (cut_trace(life_commits_7, NULL, cut_step, &s) == CUT_UNAVAILABLE)
+		cr_skip("ptrace is not permitted: the order of writes cannot be seen");
+	(void)snprintf(want, sizeof(want), "%s%s", one, one);
+	cr_assert_str_eq(s.text, want);
+}
+
 static int
 life_recovers(void *arg)
 {
