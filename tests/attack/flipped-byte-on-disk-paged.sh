@@ -28,16 +28,16 @@ for kind in encrypted plain; do
 	for off in 0 $((chunk - 1)) "$chunk" $((chunk * 5 + 77)) 1048575; do
 		step "$kind, byte $off"
 		flip "$data" "$off"
-		"$B/fileprobe" drop "$MNT/det/active/weights.bin"
+		forget "$MNT/det/active/weights.bin"
 		"$B/fileprobe" damaged "$MNT/det/active/weights.bin" "$W/weights.bin" $((off / chunk * chunk)) "$chunk" || fail "byte $off"
 		flip "$data" "$off"
 	done
 	step "$kind: both good again after the repair of the disk"
-	"$B/fileprobe" drop "$MNT/det/active/weights.bin"
+	forget "$MNT/det/active/weights.bin"
 	same "$W/weights.bin" "$MNT/det/active/weights.bin"
 	step "$kind: a file of one chunk"
 	flip "$small" 4999
-	"$B/fileprobe" drop "$MNT/det/active/small.bin"
+	forget "$MNT/det/active/small.bin"
 	! cat "$MNT/det/active/small.bin" >"$W/out" 2>"$W/err" || fail "a damaged file of one chunk was read"
 	grep -q 'Input/output error' "$W/err" || fail "not EIO: $(cat "$W/err")"
 	[ ! -s "$W/out" ] || fail "bytes of a damaged chunk came out"

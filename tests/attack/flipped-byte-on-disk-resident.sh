@@ -17,7 +17,7 @@ step "before the fill"
 flip "$data" 1000000
 mount_
 for _ in 1 2 3 4; do
-	"$B/fileprobe" drop "$MNT/det/active/weights.bin"
+	forget "$MNT/det/active/weights.bin"
 	"$B/fileprobe" damaged "$MNT/det/active/weights.bin" "$W/weights.bin" $((1000000 / chunk * chunk)) "$chunk" || fail "before the fill"
 	sleep 0.2
 done
@@ -30,6 +30,6 @@ mount_
 wait_tier det resident
 flip "$data" 5
 flip "$data" 1000000
-"$B/fileprobe" drop "$MNT/det/active/weights.bin"
+forget "$MNT/det/active/weights.bin"
 same "$W/weights.bin" "$MNT/det/active/weights.bin"
 "$B/fileprobe" all "$MNT/det/active/weights.bin" "$W/weights.bin" >>"$W/log" 2>&1 || fail "resident copy"

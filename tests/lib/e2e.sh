@@ -194,3 +194,17 @@ still_good() {
 	mountpoint -q "$MNT" || return 0
 	diff -r "$W/src2" "$MNT/det/active" || fail "the new version differs"
 }
+
+# fresh_serve: a new serve, which holds no verified plaintext of the one before. `forget FILE` then makes
+# sure that the next read of FILE goes to the disk.
+fresh_serve() {
+	local pid
+	pid=$(serve_pid) || fail "no serve_pid in status --json"
+	kill -KILL "$pid"
+	serve_is_new() { local new; new=$(serve_pid 2>/dev/null) && [ "$new" != "$pid" ]; }
+	until_true 10 serve_is_new || fail "no new serve within 10 s"
+}
+forget() {
+	fresh_serve
+	"$B/fileprobe" drop "$1"
+}
