@@ -10,6 +10,7 @@
  */
 #include "session.h"
 
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <pthread.h>
 #include <signal.h>
@@ -543,7 +544,6 @@ mfs_session_new(int dev, struct mfs_shm *shm, const struct fuse_lowlevel_ops *op
 	if ((s = calloc(1, sizeof(*s))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "session");
 	s->shm = shm;
-	s->dev = dev;
 	s->last = &s->first;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_condattr_init(&attr);
@@ -553,9 +553,12 @@ mfs_session_new(int dev, struct mfs_shm *shm, const struct fuse_lowlevel_ops *op
 	session_global = s;
 	fuse_set_log_func(libfuse_log);
 	own.init = mfs_init_choose;
+	s->dev = fcntl(dev, F_DUPFD_CLOEXEC, 3); /* libfuse closes its own in the end */
 	s->fuse = fuse_session_new(&args, &own, sizeof(own), user);
 	fuse_opt_free_args(&args);
-	if (s->fuse == NULL || fuse_session_custom_io(s->fuse, &io, dev) != 0) {
+	if (s->dev < 0 || s->fuse == NULL || fuse_session_custom_io(s->fuse, &io, s->dev) != 0) {
+		if (s->dev >= 0)
+			(void)close(s->dev);
 		(void)mfs_fail(err, MFS_NO_MEMORY, "session: libfuse");
 		goto fail;
 	}
@@ -564,7 +567,8 @@ mfs_session_new(int dev, struct mfs_shm *shm, const struct fuse_lowlevel_ops *op
 	*out = s;
 	return MFS_OK;
 fail:
-	/* Not fuse_session_destroy: it would close dev, which is the caller's until success. */
+	if (s->fuse != NULL)
+		fuse_session_destroy(s->fuse);
 	session_global = NULL;
 	pthread_cond_destroy(&s->cond);
 	pthread_mutex_destroy(&s->lock);

@@ -16,7 +16,7 @@ struct mfs_session;
  * Make a libfuse session on the connection, replay the saved INIT and compare its (swallowed)
  * reply with keeper's. One session per process: libfuse gives its hooks only `user`.
  *
- * dev   closed by mfs_session_free on success
+ * dev   stays the caller's
  * ops   copied; its init is not used: what is asked of the kernel is keeper's answer, nothing else
  * errors INTERNAL (the replies differ, or the memory is of another layout), NO_MEMORY
  */
