@@ -57,6 +57,10 @@ enum mfs_code mfs_lock_take(int dirfd, const char *name, bool wait, int *fd, str
 int mfs_cmd_mount(int argc, char **argv);
 int mfs_cmd_unmount(int argc, char **argv);
 int mfs_cmd_serve(int argc, char **argv);
+
+/* mounthelper.c: the program called as mount.modelfs, by mount(8). */
+int mfs_mount_helper(int argc, char **argv);
+
 /* cmd_*.c */
 int mfs_cmd_status(int argc, char **argv);
 int mfs_cmd_install(int argc, char **argv);

@@ -40,6 +40,11 @@ help(FILE *out)
 int
 main(int argc, char **argv)
 {
+	const char *name = argc > 0 ? strrchr(argv[0], '/') : NULL;
+
+	name = name != NULL ? name + 1 : argc > 0 ? argv[0] : "";
+	if (strcmp(name, "mount.modelfs") == 0)
+		return mfs_mount_helper(argc, argv);
 	if (argc < 2) {
 		help(stderr);
 		return MFS_EXIT_USAGE;
