@@ -15,18 +15,31 @@ record_is(const struct mfs_tree *t, uint32_t x, size_t i, const struct mfs_sha25
 		(manifest == NULL || mfs_sha256_equal(&r->manifest, manifest));
 }
 
+/* A free record, filled in. Takes view_lock: whoever looks through the records holds it too. */
 static bool
-record_claim(struct mfs_tree *t, uint32_t *out)
+record_claim(struct mfs_tree *t, size_t i, const struct mfs_sha256 *manifest, enum mfs_tier tier, uint64_t number,
+	uint32_t *out)
 {
-	for (uint32_t x = 0; x < MFS_EXPOSURES; x++) {
-		uint32_t free_state = MFS_EXPOSURE_FREE;
+	bool claimed = false;
 
-		if (atomic_compare_exchange_strong(&t->shm->exposures[x].state, &free_state, MFS_EXPOSURE_CLAIMED)) {
-			*out = x;
-			return true;
-		}
+	(void)pthread_mutex_lock(&t->view_lock);
+	for (uint32_t x = 0; x < MFS_EXPOSURES && !claimed; x++) {
+		struct mfs_shm_exposure *r = &t->shm->exposures[x];
+
+		if (atomic_load(&r->state) != MFS_EXPOSURE_FREE)
+			continue;
+		atomic_store(&r->state, MFS_EXPOSURE_CLAIMED); /* a crash from here on: the next serve frees it */
+		r->tier = (uint32_t)tier;
+		r->exposure = number;
+		r->manifest = *manifest;
+		memset(r->model, 0, sizeof(r->model));
+		(void)snprintf(r->model, sizeof(r->model), "%s", t->config->models[i].id);
+		atomic_store(&r->state, MFS_EXPOSURE_LIVE);
+		*out = x;
+		claimed = true;
 	}
-	return false;
+	(void)pthread_mutex_unlock(&t->view_lock);
+	return claimed;
 }
 
 enum mfs_code
@@ -34,27 +47,19 @@ mfs_view_expose(struct mfs_serve *s, size_t i, const struct mfs_version *v, enum
 	struct mfs_err *err)
 {
 	struct mfs_tree *t = s->tree;
-	struct mfs_shm_exposure *r;
 	enum mfs_code code;
 	uint64_t number;
 
 	/* Durable before anything shows it: no node id is ever used for two things. */
 	if ((code = mfs_engine_exposures(s->engine, i, 1, &number, err)) != MFS_OK)
 		return code;
-	if (!record_claim(t, index)) {
-		mfs_tree_sweep(t, true);
-		if (!record_claim(t, index))
-			return mfs_fail(err, MFS_LIMIT_EXCEEDED, "model %s: all %u exposure records are in use: "
-				"close files of old versions", t->config->models[i].id, MFS_EXPOSURES);
-	}
-	r = &t->shm->exposures[*index];
-	r->tier = (uint32_t)tier;
-	r->exposure = number;
-	r->manifest = v->m->id;
-	memset(r->model, 0, sizeof(r->model));
-	(void)snprintf(r->model, sizeof(r->model), "%s", t->config->models[i].id);
-	atomic_store(&r->state, MFS_EXPOSURE_LIVE);
-	return MFS_OK;
+	if (record_claim(t, i, &v->m->id, tier, number, index))
+		return MFS_OK;
+	mfs_tree_sweep(t, true);
+	if (record_claim(t, i, &v->m->id, tier, number, index))
+		return MFS_OK;
+	return mfs_fail(err, MFS_LIMIT_EXCEEDED, "model %s: all %u exposure records are in use: close files of old versions",
+		t->config->models[i].id, MFS_EXPOSURES);
 }
 
 /* Hold view_lock. The tree's record of an exposure, or NULL. */
@@ -305,16 +310,16 @@ mfs_view_busy(void *user, const struct mfs_sha256 *id)
 	struct mfs_serve *s = user;
 	struct mfs_tree *t = s->tree;
 	mfs_autofree uint32_t *counts = calloc(MFS_EXPOSURES, sizeof(*counts));
+	bool busy = counts == NULL; /* rather keep than collect what may be open */
 
-	if (counts == NULL)
-		return true; /* rather keep than collect what may be open */
-	mfs_handles_counts(t->handles, counts);
-	for (uint32_t x = 0; x < MFS_EXPOSURES; x++)
-		if (counts[x] > 0 && atomic_load(&t->shm->exposures[x].state) == MFS_EXPOSURE_LIVE &&
-			mfs_sha256_equal(&t->shm->exposures[x].manifest, id))
-			return true;
-	for (size_t i = 0; i < t->n_models; i++)
-		if (mfs_pins_loading(t->pins, i, id))
-			return true;
-	return false;
+	if (counts != NULL)
+		mfs_handles_counts(t->handles, counts);
+	(void)pthread_mutex_lock(&t->view_lock);
+	for (uint32_t x = 0; x < MFS_EXPOSURES && !busy; x++)
+		busy = counts[x] > 0 && atomic_load(&t->shm->exposures[x].state) == MFS_EXPOSURE_LIVE &&
+			mfs_sha256_equal(&t->shm->exposures[x].manifest, id);
+	(void)pthread_mutex_unlock(&t->view_lock);
+	for (size_t i = 0; i < t->n_models && !busy; i++)
+		busy = mfs_pins_loading(t->pins, i, id);
+	return busy;
 }
