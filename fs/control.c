@@ -37,12 +37,12 @@ conn_send(struct conn *k, char *line, size_t len)
 
 	if (k->state == CONN_FREE || k->fd < 0)
 		return;
-	if (line == NULL || k->out_len + len > CONTROL_OUT_MAX || (bigger = realloc(k->out, k->out_len + len)) == NULL) {
+	if (mine == NULL || k->out_len + len > CONTROL_OUT_MAX || (bigger = realloc(k->out, k->out_len + len)) == NULL) {
 		conn_close(k);
 		return;
 	}
 	k->out = bigger;
-	memcpy(k->out + k->out_len, line, len);
+	memcpy(k->out + k->out_len, mine, len);
 	k->out_len += len;
 	if (k->deadline == 0)
 		k->deadline = mfs_clock_mono_ms() + CONTROL_REQUEST_MS;
