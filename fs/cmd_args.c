@@ -82,7 +82,7 @@ mfs_args_parse(int argc, char **argv, unsigned accept, int min_pos, int max_pos,
 	int opt;
 
 	*out = (struct mfs_args){ .timeout_ms = -1 };
-	optind = 1;
+	optind = 0; /* anew, also after an earlier parse of other arguments */
 	opterr = 0;
 	while ((opt = getopt_long(argc, argv, ":c:hf", all, NULL)) != -1) {
 		const char *given = optind > 0 && optind <= argc ? argv[optind - 1] : "";

@@ -44,7 +44,7 @@ main(int argc, char **argv)
 
 	name = name != NULL ? name + 1 : argc > 0 ? argv[0] : "";
 	if (strcmp(name, "mount.modelfs") == 0)
-		return mfs_mount_helper(argc, argv);
+		return mfs_cmd_enter(&commands[0]), mfs_mount_helper(argc, argv);
 	if (argc < 2) {
 		help(stderr);
 		return MFS_EXIT_USAGE;

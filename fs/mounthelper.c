@@ -76,6 +76,5 @@ mfs_mount_helper(int argc, char **argv)
 		args[n++] = argv[optind];
 	}
 	args[n++] = argv[optind + 1];
-	optind = 1;
 	return mfs_cmd_mount(n, args);
 }
