@@ -108,8 +108,8 @@ mfs_engine_candidate(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id
  * no earlier number comes back whatever the clock says; generation: seconds and random bits, so
  * that it differs and, with a clock, rises.
  */
-static void
-counters_renew(struct mfs_cycle_model *m)
+void
+mfs_cycle_renew(struct mfs_cycle_model *m)
 {
 	uint64_t random[2] = { 0, 0 };
 
@@ -129,8 +129,9 @@ mfs_engine_cycle(struct mfs_engine *e, size_t i)
 	if (m != NULL || mfs_cycle_add(c, id, &m, NULL) != MFS_OK)
 		return m;
 	m->exposure_next = 1;
-	if (mfs_trusted_cycle_lost(e->trusted))
-		counters_renew(m);
+	/* The anchor knows the model: its record was lost, with the whole cycle or earlier. */
+	if (mfs_trusted_cycle_lost(e->trusted) || mfs_engine_record(e, i) != NULL)
+		mfs_cycle_renew(m);
 	return m;
 }
 

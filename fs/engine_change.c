@@ -71,7 +71,7 @@ in_anchor(const struct mfs_anchor_model *st, const struct mfs_sha256 *id)
  * clock stands still or went back: servers compare these times.
  */
 static int64_t
-activation_time(const struct mfs_cycle_model *cm, const struct mfs_manifest *m)
+activation_time(const struct mfs_cycle_model *cm, int64_t build_time)
 {
 	struct timespec ts = { 0 };
 	int64_t ns;
@@ -80,33 +80,29 @@ activation_time(const struct mfs_cycle_model *cm, const struct mfs_manifest *m)
 	ns = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 	if (ns <= cm->last_activation_ns)
 		ns = cm->last_activation_ns + 1;
-	if (ns <= m->build_time * INT64_C(1000000000))
-		ns = m->build_time * INT64_C(1000000000) + 1;
+	if (ns <= build_time * INT64_C(1000000000))
+		ns = build_time * INT64_C(1000000000) + 1;
 	return ns;
 }
 
-static void
-cycle_activated(struct mfs_engine *e, size_t i, const struct mfs_manifest *m)
+void
+mfs_cycle_activated(struct mfs_cycle_model *cm, const struct mfs_anchor_model *st, int64_t build_time)
 {
-	const struct mfs_anchor_model *st = mfs_engine_record(e, i);
-	struct mfs_cycle_model *cm = mfs_engine_cycle(e, i);
 	struct mfs_cycle_activation *list;
 	size_t kept = 0;
 
-	if (cm == NULL || st == NULL)
-		return;
 	cm->generation++;
 	cm->active_since = mfs_clock_wall();
-	cm->last_activation_ns = activation_time(cm, m);
+	cm->last_activation_ns = activation_time(cm, build_time);
 	for (size_t k = 0; k < cm->n_activations; k++)
 		if (in_anchor(st, &cm->activations[k].manifest) &&
-			!mfs_sha256_equal(&cm->activations[k].manifest, &m->id))
+			!mfs_sha256_equal(&cm->activations[k].manifest, &st->active.manifest))
 			cm->activations[kept++] = cm->activations[k];
 	cm->n_activations = kept;
 	if ((list = reallocarray(cm->activations, kept + 1, sizeof(*list))) == NULL)
 		return;
 	cm->activations = list;
-	list[cm->n_activations++] = (struct mfs_cycle_activation){ m->id, cm->last_activation_ns };
+	list[cm->n_activations++] = (struct mfs_cycle_activation){ st->active.manifest, cm->last_activation_ns };
 }
 
 /* The anchor stands: from here nothing may fail the operation. */
@@ -114,9 +110,12 @@ static void
 swap_finish(struct mfs_engine *e, size_t i, struct mfs_version *v, const char *source, const char *from,
 	const char *to, const char *detail)
 {
+	const struct mfs_anchor_model *st = mfs_engine_record(e, i);
+	struct mfs_cycle_model *cm = mfs_engine_cycle(e, i);
 	struct mfs_err err = MFS_ERR_INIT;
 
-	cycle_activated(e, i, v->m);
+	if (cm != NULL && st != NULL)
+		mfs_cycle_activated(cm, st, v->m->build_time);
 	mfs_engine_outcome(e, i, source, from, to, MFS_OK, detail);
 	if (mfs_trusted_cycle_save(e->trusted, &err) != MFS_OK)
 		mfs_log_err("state: cycle", &err);

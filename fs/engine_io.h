@@ -47,6 +47,10 @@ enum mfs_code mfs_engine_candidate(struct mfs_engine *e, size_t i, const struct 
 	struct mfs_err *err);
 /* The cycle's record of model i; made on first use with counters that were never used. NULL without memory. */
 struct mfs_cycle_model *mfs_engine_cycle(struct mfs_engine *e, size_t i);
+/* Counters that cannot have been used, for a record that was lost: modelfs-state(5), CYCLE. */
+void mfs_cycle_renew(struct mfs_cycle_model *cm);
+/* st->active was just activated: generation, times. build_time in seconds; the activation is later. */
+void mfs_cycle_activated(struct mfs_cycle_model *cm, const struct mfs_anchor_model *st, int64_t build_time);
 /* Rebuild view[i] from the anchor; `loaded` (may be NULL) is used instead of loading that version again. */
 enum mfs_code mfs_engine_reload(struct mfs_engine *e, size_t i, struct mfs_version *loaded, struct mfs_err *err);
 void mfs_engine_notify(struct mfs_engine *e, size_t i);

@@ -100,6 +100,34 @@ out:
 	return code;
 }
 
+/* Records of the cycle for what is active now: counters never go back, the swap has a time of its own. */
+static enum mfs_code
+cycle_recover(const struct mfs_config *c, struct mfs_trusted *t, struct mfs_err *err)
+{
+	struct mfs_cycle *cycle = mfs_trusted_cycle(t);
+	enum mfs_code code;
+
+	for (size_t i = 0; i < c->n_models; i++) {
+		const struct mfs_anchor_model *st = mfs_anchor_find(mfs_trusted_anchor(t), c->models[i].id);
+		struct mfs_cycle_model *cm = mfs_cycle_find(cycle, c->models[i].id);
+		bool current = false;
+
+		if (cm == NULL) {
+			if ((code = mfs_cycle_add(cycle, c->models[i].id, &cm, err)) != MFS_OK)
+				return code;
+			mfs_cycle_renew(cm);
+		}
+		if (st == NULL || mfs_sha256_is_zero(&st->active.manifest))
+			continue;
+		for (size_t k = 0; k < cm->n_activations; k++)
+			current = current || (cm->activations[k].time_ns == cm->last_activation_ns &&
+				mfs_sha256_equal(&cm->activations[k].manifest, &st->active.manifest));
+		if (!current)
+			mfs_cycle_activated(cm, st, 0);
+	}
+	return mfs_trusted_cycle_save(t, err);
+}
+
 enum mfs_code
 mfs_engine_recover(const struct mfs_engine_args *args, struct mfs_err *err)
 {
@@ -123,5 +151,5 @@ mfs_engine_recover(const struct mfs_engine_args *args, struct mfs_err *err)
 	if ((code = mfs_trusted_commit(t, a, err)) != MFS_OK)
 		return code;
 	(void)mfs_steal(&a);
-	return mfs_trusted_cycle_save(t, err);
+	return cycle_recover(args->config, t, err);
 }

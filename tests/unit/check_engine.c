@@ -702,6 +702,38 @@ Test(engine, recover_takes_floors_from_what_can_be_verified)
 	active_is("1.4.0");
 }
 
+Test(engine, recover_repeats_no_exposure_and_no_time)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_engine_model before, after;
+	char from[MFS_VERSION_MAX + 1], to[MFS_VERSION_MAX + 1];
+	uint64_t last;
+
+	(void)install(1);
+	(void)install(2);
+	device_open(&d);
+	cr_assert_eq(mfs_engine_rollback(d.engine, 0, from, to, &err), MFS_OK, "%s", err.msg);
+	last = exposures(1);
+	cr_assert_str_eq(active(&before), "1.1.0");
+	device_close(&d);
+	cr_assert_eq(unlinkat(d.state_fd, "counter", 0), 0);
+	for (int lost = 0; lost < 2; lost++) {
+		if (lost)
+			lose_state();
+		cr_assert_eq(device_recover(&d, &err), MFS_OK, "%s", err.msg);
+		device_open(&d);
+		cr_assert_str_eq(active(&after), "1.2.0");
+		cr_assert(after.versions[0].activated_ns > before.versions[0].activated_ns);
+		cr_assert(after.generation > before.generation);
+		cr_assert(exposures(1) > last);
+		last = exposures(1);
+		mfs_engine_model_free(&before);
+		before = after;
+		device_close(&d);
+	}
+	mfs_engine_model_free(&before);
+}
+
 Test(engine, recover_shows_nothing_rather_than_an_older_version)
 {
 	struct mfs_err err = MFS_ERR_INIT;
