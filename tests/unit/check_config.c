@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "keys.h"
+
+#define FILE_NAME "/etc/modelfs/m.yaml"
+#define KEYS      "trust: {keys: [k.pem]}\n"
+
+static struct mfs_config *
+parse(const char *text)
+{
+	struct mfs_config_snapshot *s = NULL;
+	struct mfs_config *c = NULL;
+	struct mfs_err err = MFS_ERR_INIT;
+
+	cr_assert_eq(mfs_config_text(FILE_NAME, text, strlen(text), &s, &err), MFS_OK);
+	cr_assert_eq(mfs_config_parse(s, &c, &err), MFS_OK, "%s", err.msg);
+	mfs_config_snapshot_free(s);
+	return c;
+}
+
+/* ---- refusals: file, line, column, key, what ---------------------------------------------------- */
+
+struct refusal {
+	char text[160];
+	char message[160]; /* the beginning, after the file's name */
+};
+
+ParameterizedTestParameters(config, a_wrong_configuration_is_refused_with_line_and_column)
+{
+	static struct refusal r[] = {
+		{ "mout: /m\n", "1:1: mout: unknown key; did you mean 'mount'?" },
+		{ "zzz: 1\n", "1:1: zzz: unknown key; known here: mount, state" },
+		{ KEYS "models:\n  det: {serve: fast}\n", "3:16: models.det.serve: must be one of: auto, resident, paged" },
+		{ KEYS "models:\n  det:\n    srve: auto\n", "4:5: models.det.srve: unknown key; did you mean 'serve'?" },
+		{ "mount: /m\nmount: /n\n", "2:1: mount: given twice, first in line 1" },
+		{ KEYS "models: {det: {}, det: {}}\n", "2:19: det: given twice, first in line 2" },
+		{ KEYS "models:\n  det: {}\n  Det: {}\n", "4:3: models.Det: differs from 'det' only in case" },
+		{ KEYS "models: {../x: {}}\n", "2:10: models.../x: not a model id" },
+		{ KEYS "models: [det]\n", "2:9: models: must be a mapping" },
+		{ "mount: [a]\n", "1:8: mount: must be one value, not a list" },
+		{ "mount:\nstate: /s\n", "1:7: mount: has no value" },
+		{ "a: &x b\n", "1:4: anchors" },
+		{ "a: *x\n", "1:4: aliases" },
+		{ "a: !!int 3\n", "1:4: tags" },
+		{ "---\nmount: /m\n---\nmount: /n\n", "3:1: a second document" },
+		{ "mount: /m\xff\n", "1:10: not valid YAML" },
+		{ "mount: [\n", "2:1: not valid YAML" },
+		{ "mount: \"a\\x07b\"\n", "1:8: control character" },
+		{ "mount: \"a\\0b\"\n", "1:8: control character" },
+		{ "- a\n", "1:1: not a mapping" },
+		{ "? [a]\n: b\n", "1:3: a key must be a name" },
+		{ "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n", "1:17: nested too deeply" },
+		{ "mount: /m\n", "1:1: trust.keys: is missing" },
+		{ "trust: {keys: []}\n", "1:15: trust.keys: must be a list of 1 to 64" },
+		{ "trust: {keys: [{epoch: 2}]}\n", "1:16: trust.keys.1: has no 'file'" },
+		{ "trust: {keys: [{file: a, epoch: 0}]}\n", "1:33: trust.keys.1.epoch: must be a whole number from 1" },
+		{ "trust: {keys: [a], threshold: 2}\n", "1:8: trust.threshold: is 2, but there is only 1 key" },
+		{ KEYS "memory_budget: 101%\n", "2:16: memory_budget: must be a share" },
+		{ KEYS "memory_budget: 99999999999999999999GB\n", "2:16: memory_budget: must be a share" },
+		{ KEYS "memory_budget: 9223372036854775808B\n", "2:16: memory_budget: must be a share" },
+		{ KEYS "update: {bandwidth: 10MB}\n", "2:21: update.bandwidth: must be a rate" },
+		{ KEYS "update: {interval: 15}\n", "2:20: update.interval: must be a time with a unit" },
+		{ KEYS "update: {window: \"1:00-5:00\"}\n", "2:18: update.window: must be a time of day" },
+		{ KEYS "update: {conditions: {metered: no}}\n", "2:32: update.conditions.metered: must be true or false" },
+		{ KEYS "update: {min_free: 5%}\nmin_free: 5%\n", "3:11: min_free: also given as update.min_free" },
+		{ KEYS "xattrs: \"true\"\n", "2:9: xattrs: must be true or false" },
+		{ KEYS "read_ahead_kb: 1e3\n", "2:16: read_ahead_kb: must be a whole number from 4 to 16384" },
+		{ KEYS "counter: tpm:0x01500010\n", "2:10: counter: this version has no TPM counter" },
+		{ KEYS "telemetry: {sample: 1.1}\n", "2:21: telemetry.sample: must be a number from 0 to 1" },
+		{ KEYS "models: {det: {model_key: mk.bin}}\n", "2:27: models.det.model_key: must be \"file:PATH\"" },
+		{ KEYS "models: {det: {model_key: \"credential:../x\"}}\n", "2:27: models.det.model_key: not the name" },
+		{ KEYS "models: {det: {mode: 0644}}\n", "2:22: models.det.mode: must be who may read" },
+		{ KEYS "models: {det: {group: no such group}}\n", "2:23: models.det.group: no group" },
+		{ KEYS "models: {det: {group: 4294967295}}\n", "2:23: models.det.group: not the number" },
+		{ KEYS "models: {det: {health: {command: [check]}}}\n", "2:34: models.det.health.command: must start with an absolute" },
+		{ KEYS "models: {det: {on_change: reload}}\n", "2:27: models.det.on_change: must be a list" },
+		{ KEYS "models: {det: {input_schema_sha256: ABC}}\n", "2:37: models.det.input_schema_sha256: must be a SHA-256" },
+		{ KEYS "device: {apps: {vision: three}}\n", "2:25: device.apps.vision: must be a version" },
+		{ KEYS "mount: /m\nstate: /m/state\n", "3:8: state: lies below the mount" },
+		{ KEYS "state: /s/st\nstore: /s\n", "2:8: state: lies in the store" },
+		{ KEYS "seed: [/var/lib/modelfs/store/x]\n", "2:7: seed: /var/lib/modelfs/store/x overlaps" },
+		{ "\"a\\x1b\": 1\n", "1:1: control character" },
+	};
+
+	return cr_make_param_array(struct refusal, r, sizeof(r) / sizeof(r[0]));
+}
+
+ParameterizedTest(struct refusal *r, config, a_wrong_configuration_is_refused_with_line_and_column)
+{
+	struct mfs_config_snapshot *s = NULL;
+	struct mfs_config *c = NULL;
+	struct mfs_err err = MFS_ERR_INIT;
+	char want[256];
+
+	cr_assert_eq(mfs_config_text(FILE_NAME, r->text, strlen(r->text), &s, &err), MFS_OK);
+	cr_assert_eq(mfs_config_parse(s, &c, &err), MFS_CONFIG_INVALID, "accepted: %s", r->text);
+	cr_assert_null(c);
+	(void)snprintf(want, sizeof(want), FILE_NAME ":%s", r->message);
+	cr_assert_eq(strncmp(err.msg, want, strlen(want)), 0, "\n got %s\nwant %s", err.msg, want);
+	mfs_config_snapshot_free(s);
+}
+
+/* ---- acceptance -------------------------------------------------------------------------------------- */
+
+Test(config, defaults)
+{
+	struct mfs_config *c = parse(KEYS "models: {b: , a: {serve: paged}}\n");
+
+	cr_assert_str_eq(c->mount, "/models");
+	cr_assert_str_eq(c->state, "/var/lib/modelfs/state");
+	cr_assert_str_eq(c->store, "/var/lib/modelfs/store");
+	cr_assert_str_eq(c->run, "/run/modelfs/6a8b7b31de813bcc", "%s", c->run);
+	cr_assert_str_eq(c->counter, "file");
+	cr_assert_eq(c->n_keys, 1);
+	cr_assert_str_eq(c->keys[0].file, "/etc/modelfs/k.pem");
+	cr_assert_eq(c->keys[0].epoch, 1);
+	cr_assert_null(c->keys[0].models);
+	cr_assert_eq(c->threshold, 1);
+	cr_assert_eq(c->retain, 2);
+	cr_assert_eq(c->memory_budget, 25);
+	cr_assert_eq(c->min_free, 5);
+	cr_assert_eq(c->read_ahead_kb, 1024);
+	cr_assert(!c->sandbox_optional && !c->xattrs && !c->exec);
+	cr_assert_eq(c->n_models, 2);
+	cr_assert_str_eq(c->models[0].id, "a", "sorted by id");
+	cr_assert_str_eq(c->models[0].model_id, "a");
+	cr_assert_eq(c->models[0].serve, MFS_SERVE_PAGED);
+	cr_assert_eq(c->models[1].serve, MFS_SERVE_AUTO);
+	cr_assert_eq(c->models[1].pin, MFS_PIN_PROCESS);
+	cr_assert_eq(c->models[1].pin_window_ms, 10000);
+	cr_assert_eq(c->models[1].file_mode, 0444);
+	cr_assert_eq(c->models[1].dir_mode, 0555);
+	cr_assert_eq(mfs_config_find(c, "b"), 1);
+	cr_assert_eq(mfs_config_find(c, "c"), -1);
+	cr_assert_eq(c->n_notes, 0);
+	mfs_config_free(c);
+}
+
+static const char everything[] =
+	"mount: m\n"
+	"state: ./s\n"
+	"store: /t/\n"
+	"run: /run/x\n"
+	"seed: [seeds/a, /b]\n"
+	"counter: file\n"
+	"repository: \"https://models.example/r\"\n"
+	"repositories: {site: {url: \"https://a\", root: r.json, mirrors: [b], auth: \"file:t\"}}\n"
+	"trust: {root: root.json, threshold: 2, keys: [release.pub.pem, {file: next.pub.pem, epoch: 2, models: [det]}]}\n"
+	"device: {id: dev-1, class: orin, region: eu, labels: {site: x}, apps: {vision: 3.2.0}, runtimes: {ort: 1.16.3}, key: \"handle:0x81000001\"}\n"
+	"update: {interval: 15m, retain: 3, probation: 10m, bandwidth: 10MB/s, daily_bytes: 2GB, window: \"01:00-05:00\",\n"
+	"  conditions: {power: ac, battery_min: 40, metered: false}, min_free: 2GiB, expired_grace: 0, stale: stop, offline_install: fresh}\n"
+	"memory_budget: 512MiB\n"
+	"telemetry: {url: \"https://t\", sample: 0.1}\n"
+	"user: serve\nsandbox: optional\nxattrs: true\nexec: true\nselinux_context: \"system_u:object_r:x_t:s0\"\n"
+	"read_ahead_kb: 2048\ncontrol_group: 27\n"
+	"models:\n"
+	"  det: {serve: resident, model_key: \"file:mk.bin\", group: 44, owner: 33, pin: cgroup, pin_window: 500ms, model_id: base,\n"
+	"        min_release: 7, min_key_epoch: 2, health: {command: [/bin/true], timeout: 30s, network: none, devices: []},\n"
+	"        on_change: [/bin/true, x], on_reject: [/bin/true], repository: site, channel: beta}\n"
+	"  seg: {model_key: \"credential:mk\", mode: 0400}\n";
+
+Test(config, every_key_of_the_interface_is_accepted)
+{
+	struct mfs_config *c = parse(everything);
+	const struct mfs_config_model *det = &c->models[0], *seg = &c->models[1];
+
+	cr_assert_str_eq(c->mount, "/etc/modelfs/m");
+	cr_assert_str_eq(c->state, "/etc/modelfs/s");
+	cr_assert_str_eq(c->store, "/t");
+	cr_assert_eq(c->n_seed, 2);
+	cr_assert_str_eq(c->seed[0], "/etc/modelfs/seeds/a");
+	cr_assert_eq(c->threshold, 2);
+	cr_assert_eq(c->keys[1].epoch, 2);
+	cr_assert_str_eq(c->keys[1].models[0], "det");
+	cr_assert_null(c->keys[1].models[1]);
+	cr_assert_eq(c->keys[1].line, 9);
+	cr_assert_str_eq(c->device_id, "dev-1");
+	cr_assert_str_eq(c->labels[0].name, "site");
+	cr_assert_str_eq(c->labels[0].min, "x");
+	cr_assert_str_eq(c->apps[0].min, "3.2.0");
+	cr_assert_str_eq(c->runtimes[0].min, "1.16.3");
+	cr_assert_eq(c->retain, 3);
+	cr_assert_eq(c->min_free, 2ull << 30);
+	cr_assert_eq(c->memory_budget, 512ull << 20);
+	cr_assert_str_eq(c->user, "serve");
+	cr_assert(c->sandbox_optional && c->xattrs && c->exec);
+	cr_assert_eq(c->read_ahead_kb, 2048);
+	cr_assert_eq(det->serve, MFS_SERVE_RESIDENT);
+	cr_assert_str_eq(det->model_key, "file:/etc/modelfs/mk.bin");
+	cr_assert_str_eq(det->model_id, "base");
+	cr_assert_eq(det->uid, 33);
+	cr_assert_eq(det->gid, 44);
+	cr_assert_eq(det->file_mode, 0440, "a group and a key");
+	cr_assert_eq(det->dir_mode, 0550);
+	cr_assert_eq(det->pin, MFS_PIN_CGROUP);
+	cr_assert_eq(det->pin_window_ms, 500);
+	cr_assert_eq(det->minimum.min_release, 7);
+	cr_assert_eq(det->minimum.min_key_epoch, 2);
+	cr_assert_str_eq(seg->model_key, "credential:mk");
+	cr_assert_eq(seg->file_mode, 0400);
+	cr_assert_eq(seg->dir_mode, 0500);
+	mfs_config_free(c);
+}
+
+Test(config, keys_without_effect_are_named)
+{
+	struct mfs_config *c = parse(everything);
+	static const char *const want[] = { ":7:1: repository: ", ":8:1: repositories: ", "trust.root: ", "device.key: ",
+		"update.interval: ", "telemetry: ", "models.det.health: ", "models.det.on_change: " };
+
+	for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+		bool found = false;
+
+		for (size_t j = 0; j < c->n_notes; j++)
+			found = found || strstr(c->notes[j], want[i]) != NULL;
+		cr_assert(found, "no note about %s", want[i]);
+	}
+	for (size_t j = 0; j < c->n_notes; j++) {
+		cr_assert_eq(strncmp(c->notes[j], FILE_NAME ":", strlen(FILE_NAME) + 1), 0);
+		cr_assert_null(strstr(c->notes[j], "serve:"), "%s", c->notes[j]);
+	}
+	mfs_config_free(c);
+}
+
+Test(config, what_is_shown_parses_to_itself)
+{
+	struct mfs_config *c = parse(everything), *d;
+	char *first = NULL, *second = NULL;
+	size_t n, m;
+
+	cr_assert_eq(mfs_config_show(c, &first, &n, NULL), MFS_OK);
+	cr_assert_eq(strlen(first), n);
+	d = parse(first);
+	cr_assert_eq(d->n_notes, 0, "only what has an effect is shown: %s", d->n_notes > 0 ? d->notes[0] : "");
+	cr_assert_eq(mfs_config_show(d, &second, &m, NULL), MFS_OK);
+	cr_assert_str_eq(first, second);
+	free(first);
+	free(second);
+	mfs_config_free(c);
+	mfs_config_free(d);
+}
+
+/* ---- files ----------------------------------------------------------------------------------------------- */
+
+static void
+write_text(const char *path, const char *text, mode_t mode)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	cr_assert_eq(fchmod(fd, mode), 0);
+	(void)close(fd);
+}
+
+static void
+enter_folder(char dir[64])
+{
+	const char *tmp = getenv("TMPDIR");
+
+	(void)snprintf(dir, 64, "%.40s/config.XXXXXX", tmp != NULL ? tmp : "/tmp");
+	cr_assert_not_null(mkdtemp(dir));
+	cr_assert_eq(chdir(dir), 0);
+}
+
+static void
+leave_folder(const char *dir)
+{
+	char command[128];
+
+	cr_assert_eq(chdir("/"), 0);
+	(void)snprintf(command, sizeof(command), "rm -rf '%s'", dir);
+	cr_assert_eq(system(command), 0);
+}
+
+Test(config, a_relative_file_makes_absolute_paths_and_a_snapshot_keeps_what_was_read)
+{
+	struct mfs_config_snapshot *s = NULL, *loaded = NULL;
+	struct mfs_config *c = NULL;
+	struct mfs_err err = MFS_ERR_INIT;
+	char dir[64], want[128];
+	int fd;
+
+	enter_folder(dir);
+	write_text("version", "1.16.3+build\nmore\n", 0644);
+	write_text("m.yaml", KEYS "mount: mnt\ndevice: {runtimes: {ort: \"file:version\", tf: \"file:none\"}}\n"
+		"models: {det: {group: root, owner: root}}\n", 0644);
+	cr_assert_eq(mfs_config_read("./m.yaml", &s, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(unlink("m.yaml"), 0);
+	cr_assert_eq(unlink("version"), 0);
+	cr_assert_geq(fd = memfd_create("snapshot", MFD_CLOEXEC), 0);
+	cr_assert_eq(mfs_config_snapshot_write(s, fd, &err), MFS_OK);
+	cr_assert_eq(mfs_config_snapshot_load(fd, &loaded, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(mfs_config_parse(loaded, &c, &err), MFS_OK, "%s", err.msg);
+	(void)snprintf(want, sizeof(want), "%s/mnt", dir);
+	cr_assert_str_eq(c->mount, want);
+	(void)snprintf(want, sizeof(want), "%s/m.yaml", dir);
+	cr_assert_str_eq(c->path, want);
+	cr_assert_eq(c->n_runtimes, 1, "a version that cannot be read is not known");
+	cr_assert_str_eq(c->runtimes[0].min, "1.16.3");
+	cr_assert_eq(c->n_notes, 1);
+	cr_assert_eq(c->models[0].gid, 0);
+	for (off_t cut = 1; cut < 60; cut += 7) { /* a snapshot that is not whole is none */
+		struct mfs_config_snapshot *part = NULL;
+		struct stat st;
+
+		cr_assert_eq(fstat(fd, &st), 0);
+		cr_assert_eq(ftruncate(fd, st.st_size - cut), 0);
+		cr_assert_eq(mfs_config_snapshot_load(fd, &part, NULL), MFS_INTERNAL);
+		cr_assert_null(part);
+	}
+	(void)close(fd);
+	mfs_config_free(c);
+	mfs_config_snapshot_free(s);
+	mfs_config_snapshot_free(loaded);
+	leave_folder(dir);
+}
+
+Test(config, files_that_cannot_be_read_are_named)
+{
+	struct mfs_config_snapshot *s = NULL;
+	struct mfs_err err = MFS_ERR_INIT;
+	char dir[64], big[64];
+	int fd;
+
+	enter_folder(dir);
+	cr_assert_eq(mfs_config_read("none.yaml", &s, &err), MFS_CONFIG_INVALID);
+	cr_assert_not_null(strstr(err.msg, "none.yaml: No such file"), "%s", err.msg);
+	cr_assert_eq(mfs_config_read(dir, &s, &err), MFS_CONFIG_INVALID);
+	cr_assert_not_null(strstr(err.msg, "not a regular file"), "%s", err.msg);
+	cr_assert_eq(mkfifo("pipe", 0600), 0);
+	cr_assert_eq(mfs_config_read("pipe", &s, &err), MFS_CONFIG_INVALID, "and does not hang");
+	(void)snprintf(big, sizeof(big), "big");
+	cr_assert_geq(fd = open(big, O_WRONLY | O_CREAT, 0600), 0);
+	cr_assert_eq(ftruncate(fd, (1 << 20) + 1), 0);
+	(void)close(fd);
+	cr_assert_eq(mfs_config_read(big, &s, &err), MFS_CONFIG_INVALID);
+	cr_assert_not_null(strstr(err.msg, "limit 1048576"), "%s", err.msg);
+	leave_folder(dir);
+}
+
+Test(config, a_later_file_is_laid_over_an_earlier_one)
+{
+	struct mfs_config_snapshot *a = NULL, *b = NULL;
+	struct mfs_config_source both[2];
+	struct mfs_config_snapshot s = { both, 2 };
+	struct mfs_config *c = NULL;
+	struct mfs_err err = MFS_ERR_INIT;
+	const char *first = KEYS "mount: /a\nmodels: {det: {serve: paged, pin: off}, seg: {}}\n";
+	const char *second = "mount: b\nmodels: {det: {serve: resident}}\n";
+
+	cr_assert_eq(mfs_config_text("/one/m.yaml", first, strlen(first), &a, NULL), MFS_OK);
+	cr_assert_eq(mfs_config_text("/two/n.yaml", second, strlen(second), &b, NULL), MFS_OK);
+	both[0] = a->sources[0];
+	both[1] = b->sources[0];
+	cr_assert_eq(mfs_config_parse(&s, &c, &err), MFS_OK, "%s", err.msg);
+	cr_assert_str_eq(c->mount, "/two/b", "relative to the file that names it");
+	cr_assert_str_eq(c->keys[0].file, "/one/k.pem");
+	cr_assert_eq(c->n_models, 2);
+	cr_assert_eq(c->models[0].serve, MFS_SERVE_RESIDENT);
+	cr_assert_eq(c->models[0].pin, MFS_PIN_OFF, "what the later file does not name stays");
+	mfs_config_free(c);
+	both[1].text[0] = '{';
+	cr_assert_eq(mfs_config_parse(&s, &c, &err), MFS_CONFIG_INVALID);
+	cr_assert_eq(strncmp(err.msg, "/two/n.yaml:", 12), 0, "%s", err.msg);
+	mfs_config_snapshot_free(a);
+	mfs_config_snapshot_free(b);
+}
+
+/* ---- keys ------------------------------------------------------------------------------------------------- */
+
+static const char public_key[] = "-----BEGIN PUBLIC KEY-----\n"
+	"MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n"
+	"-----END PUBLIC KEY-----\n";
+
+struct keyring {
+	char dir[64];
+	struct mfs_config *c;
+	struct mfs_key_fds fds;
+	struct mfs_err err;
+};
+
+static enum mfs_code
+open_keys(struct keyring *k, const char *models)
+{
+	struct mfs_config_snapshot *s = NULL;
+	char text[512];
+	enum mfs_code code;
+	int state;
+
+	(void)snprintf(text, sizeof(text), "trust: {keys: [r.pem]}\nmodels: {%s}\n", models);
+	write_text("m.yaml", text, 0644);
+	k->err = (struct mfs_err)MFS_ERR_INIT;
+	cr_assert_eq(mfs_config_read("m.yaml", &s, &k->err), MFS_OK, "%s", k->err.msg);
+	cr_assert_eq(mfs_config_parse(s, &k->c, &k->err), MFS_OK, "%s", k->err.msg);
+	mfs_config_snapshot_free(s);
+	cr_assert_geq(state = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0);
+	code = mfs_key_fds_open(k->c, state, &k->fds, &k->err);
+	(void)close(state);
+	return code;
+}
+
+static void
+close_keys(struct keyring *k)
+{
+	mfs_key_fds_close(k->c, &k->fds);
+	mfs_config_free(k->c);
+}
+
+Test(keys, a_missing_trust_key_names_file_and_line)
+{
+	struct keyring k;
+
+	enter_folder(k.dir);
+	cr_assert_eq(open_keys(&k, ""), MFS_CONFIG_INVALID);
+	cr_assert_not_null(strstr(k.err.msg, "m.yaml:1: trust.keys: "), "%s", k.err.msg);
+	cr_assert_not_null(strstr(k.err.msg, "r.pem: No such file"), "%s", k.err.msg);
+	close_keys(&k);
+	leave_folder(k.dir);
+}
+
+Test(keys, a_trust_key_that_is_none_is_refused)
+{
+	struct mfs_keys *keys = NULL;
+	struct keyring k;
+
+	enter_folder(k.dir);
+	write_text("r.pem", "no key\n", 0644);
+	write_text("key", "0123456789abcdef0123456789abcdef", 0600);
+	cr_assert_eq(open_keys(&k, ""), MFS_OK);
+	cr_assert_eq(mfs_keys_load(k.c, &k.fds, &keys, &k.err), MFS_CONFIG_INVALID);
+	cr_assert_not_null(strstr(k.err.msg, "m.yaml:1: trust.keys: "), "%s", k.err.msg);
+	close_keys(&k);
+	leave_folder(k.dir);
+}
+
+Test(keys, a_missing_state_key_is_key_unavailable)
+{
+	struct keyring k;
+
+	enter_folder(k.dir);
+	write_text("r.pem", public_key, 0644);
+	cr_assert_eq(open_keys(&k, ""), MFS_KEY_UNAVAILABLE);
+	cr_assert_not_null(strstr(k.err.msg, "recover"), "%s", k.err.msg);
+	close_keys(&k);
+	leave_folder(k.dir);
+}
+
+Test(keys, a_bad_model_key_costs_its_model_alone_and_says_why)
+{
+	struct mfs_manifest m = { .cipher = MFS_CIPHER_AES_256_GCM };
+	struct mfs_wrap wrap = { 0 };
+	struct mfs_keys *keys = NULL;
+	struct mfs_key content, got;
+	struct mfs_key model = { "0123456789abcdef0123456789abcdef" };
+	static const struct { const char *model, *why; } want[] = {
+		{ "absent", "No such file" }, { "open", "chmod 0600" }, { "long", "a key file has 32" },
+		{ "short", "model key" }, { "plain", "has no model_key" },
+		{ "cred", "CREDENTIALS_DIRECTORY" },
+	};
+	struct keyring k;
+
+	enter_folder(k.dir);
+	(void)unsetenv("CREDENTIALS_DIRECTORY");
+	write_text("r.pem", public_key, 0644);
+	write_text("key", "0123456789abcdef0123456789abcdef", 0600);
+	write_text("good", "0123456789abcdef0123456789abcdef", 0600);
+	write_text("open", "0123456789abcdef0123456789abcdef", 0640);
+	write_text("short", "0123456789abcdef", 0600);
+	cr_assert_eq(truncate("key", 32), 0);
+	write_text("long", "x", 0600);
+	cr_assert_eq(truncate("long", 1000), 0);
+	cr_assert_eq(open_keys(&k, "good: {model_key: \"file:good\"}, absent: {model_key: \"file:absent\"}, "
+		"open: {model_key: \"file:open\"}, long: {model_key: \"file:long\"}, short: {model_key: \"file:short\"}, "
+		"plain: {}, cred: {model_key: \"credential:x\"}"), MFS_OK, "%s", k.err.msg);
+	cr_assert_eq(mfs_keys_load(k.c, &k.fds, &keys, &k.err), MFS_OK, "%s", k.err.msg);
+	cr_assert_not_null(mfs_keys_trust(keys));
+	cr_assert_eq(memcmp(mfs_keys_state(keys)->b, model.b, MFS_KEY_LEN), 0);
+
+	memset(&content, 7, sizeof(content));
+	cr_assert_eq(mfs_content_key_id(&content, &m.content_key_id, NULL), MFS_OK);
+	cr_assert_eq(mfs_model_key_id(&model, &wrap.model_key_id, NULL), MFS_OK);
+	cr_assert_eq(mfs_kwp_wrap(&model, &content, wrap.wrapped, NULL), MFS_OK);
+	m.wraps = &wrap;
+	m.n_wraps = 1;
+	cr_assert_eq(mfs_keys_content(keys, (size_t)mfs_config_find(k.c, "good"), &m, &got, &k.err), MFS_OK, "%s",
+		k.err.msg);
+	cr_assert_eq(memcmp(got.b, content.b, MFS_KEY_LEN), 0);
+	for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+		size_t at = (size_t)mfs_config_find(k.c, want[i].model);
+
+		cr_assert_eq(mfs_keys_content(keys, at, &m, &got, &k.err), MFS_KEY_UNAVAILABLE);
+		cr_assert_not_null(strstr(k.err.msg, want[i].why), "%s: %s", want[i].model, k.err.msg);
+	}
+	wrap.wrapped[3] ^= 1;
+	cr_assert_eq(mfs_keys_content(keys, (size_t)mfs_config_find(k.c, "good"), &m, &got, &k.err), MFS_DECRYPT_FAILED);
+	mfs_keys_free(keys);
+	close_keys(&k);
+	leave_folder(k.dir);
+}
+
+Test(keys, a_credential_is_found_by_its_name)
+{
+	struct mfs_keys *keys = NULL;
+	struct keyring k;
+
+	enter_folder(k.dir);
+	cr_assert_eq(setenv("CREDENTIALS_DIRECTORY", k.dir, 1), 0);
+	write_text("r.pem", public_key, 0644);
+	write_text("key", "0123456789abcdef0123456789abcdef", 0600);
+	write_text("mk", "0123456789abcdef0123456789abcdef", 0400);
+	cr_assert_eq(open_keys(&k, "det: {model_key: \"credential:mk\"}"), MFS_OK, "%s", k.err.msg);
+	cr_assert_geq(k.fds.model[0], 0);
+	cr_assert_eq(mfs_keys_load(k.c, &k.fds, &keys, &k.err), MFS_OK, "%s", k.err.msg);
+	mfs_keys_free(keys);
+	close_keys(&k);
+	leave_folder(k.dir);
+}
