@@ -52,7 +52,7 @@ mfs_mount_helper(int argc, char **argv)
 {
 	const char *options = "";
 	bool sloppy = false, fake = false;
-	char *args[5] = { (char[]){ "mount" } };
+	char *args[5] = { (char[]){ "mount" } }, *config = (char[]){ "-c" };
 	int n = 1, o;
 
 	while ((o = getopt(argc, argv, "sfnvNt:o:")) != -1) {
@@ -72,7 +72,7 @@ mfs_mount_helper(int argc, char **argv)
 	if ((o = options_check(options, sloppy)) != MFS_EXIT_DONE || fake)
 		return o;
 	if (strcmp(argv[optind], "modelfs") != 0 && strcmp(argv[optind], "none") != 0) {
-		args[n++] = (char[]){ "-c" };
+		args[n++] = config;
 		args[n++] = argv[optind];
 	}
 	args[n++] = argv[optind + 1];
