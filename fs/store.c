@@ -40,6 +40,8 @@ mfs_store_open(int dirfd, const int *seeds, size_t n_seeds, struct mfs_store **o
 			errno != EACCES)
 			return mfs_err_context(err, "store: ");
 	}
+	if (n_seeds > 0 && (code = mfs_seeds_open(s->seeds, s->n_seeds, &s->bundles, err)) != MFS_OK)
+		return code;
 	*out = mfs_steal(&s);
 	return MFS_OK;
 }
@@ -53,6 +55,7 @@ mfs_store_close(struct mfs_store *s)
 		(void)close(s->seeds[i]);
 	if (s->dirfd >= 0)
 		(void)close(s->dirfd);
+	mfs_seeds_free(s->bundles);
 	free(s->seeds);
 	free(s);
 }
@@ -98,6 +101,8 @@ mfs_store_blob_open(struct mfs_store *s, const struct mfs_sha256 *hash, int flag
 	first = errno;
 	for (size_t i = 0; fd < 0 && i < s->n_seeds; i++)
 		fd = blob_open_at(s->seeds[i], path, flags);
+	if (fd < 0 && s->bundles != NULL)
+		fd = mfs_seeds_blob_open(s->bundles, hash, flags);
 	if (fd < 0)
 		errno = first;
 	return fd;
@@ -134,6 +139,11 @@ mfs_store_blob_has(struct mfs_store *s, const struct mfs_sha256 *hash, uint64_t 
 	for (size_t i = 0; i < s->n_seeds; i++)
 		if (blob_has_at(s->seeds[i], path, size))
 			return true;
+	if (s->bundles != NULL) {
+		mfs_autoclose int fd = mfs_seeds_blob_open(s->bundles, hash, 0);
+
+		return fd >= 0 && fstat(fd, &st) == 0 && (uint64_t)st.st_size == size;
+	}
 	return false;
 }
 

@@ -19,7 +19,7 @@ struct mfs_store;
 
 /*
  * dirfd    the store's folder, already open (before the sandbox); duplicated
- * seeds    read-only folders of the same layout (or of bundles), consulted after the store; may be empty
+ * seeds    read-only folders of the same layout, or bundles, or folders of bundles; consulted after the store
  * errors   IO
  */
 enum mfs_code mfs_store_open(int dirfd, const int *seeds, size_t n_seeds, struct mfs_store **out,

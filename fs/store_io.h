@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* store_io.h - shared by store.c, put.c and gc.c only. */
+/* store_io.h - shared by store.c, put.c and seed.c only. */
 #ifndef MFS_STORE_IO_H
 #define MFS_STORE_IO_H
 
@@ -11,7 +11,14 @@ struct mfs_store {
 	int dirfd;
 	int *seeds; /* owned descriptors */
 	size_t n_seeds;
+	struct mfs_seeds *bundles; /* in the seeds; NULL without seeds */
 };
+
+/* ---- seed.c: bundles directly in seed folders; immutable once opened, threads any ---- */
+struct mfs_seeds;
+enum mfs_code mfs_seeds_open(const int *seeds, size_t n, struct mfs_seeds **out, struct mfs_err *err);
+void mfs_seeds_free(struct mfs_seeds *s);
+int mfs_seeds_blob_open(const struct mfs_seeds *s, const struct mfs_sha256 *hash, int flags); /* -1 with errno */
 
 /* "blobs/sha256/ab/<hash>" */
 void mfs_blob_path(char out[MFS_BLOB_PATH], const struct mfs_sha256 *hash);

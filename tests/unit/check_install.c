@@ -278,6 +278,30 @@ Test(install, a_damaged_blob_in_the_store_is_replaced)
 	device_close(&d);
 }
 
+Test(install, a_bundle_in_a_seed_folder_is_used_in_place)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_sha256 id;
+	int seed = scratch_folder(d.root_fd, "seed");
+
+	device_bundle(&d, &(struct mk_bundle){ THREE, .model_key = &d.model_key }, "seed/det", NULL);
+	scratch_write(seed, "notes", "no bundle", 9);
+	mfs_store_close(d.store);
+	cr_assert_eq(mfs_store_open(d.store_fd, &seed, 1, &d.store, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(device_copy(&d, "seed/det", &id, &err), MFS_OK, "%s", err.msg);
+	device_open(&d);
+	cr_assert_eq(device_activate(&d, &id, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(mfs_engine_verify(d.engine, 0, NULL, NULL, &err), MFS_OK, "%s", err.msg);
+	device_close(&d);
+	cr_assert_eq(device_blobs(&d), 0, "something was copied");
+	/* Bytes of a seed are trusted as little as any others. */
+	mk_flip(d.root_fd, "seed/det/payload/weights/model.bin", 70000);
+	device_open(&d);
+	cr_assert_eq(mfs_engine_verify(d.engine, 0, NULL, NULL, &err), MFS_HASH_MISMATCH, "%s", err.msg);
+	device_close(&d);
+	(void)close(seed);
+}
+
 Test(install, equal_files_are_stored_once)
 {
 	static const struct mk_file same[] = { { "a", 70000, 5 }, { "b", 70000, 5 } };
