@@ -92,9 +92,11 @@ enum mfs_code
 mfs_client_call(int fd, const struct mfs_ctl_request *r, int idle_ms, bool (*line)(void *user, const json_t *body),
 	void *user, struct mfs_ctl_reply *out, struct mfs_err *err)
 {
+	struct mfs_err own = MFS_ERR_INIT;
 	mfs_autofree char *buf = NULL;
 	size_t len = 0, cap = 0, seen = 0;
 
+	err = err != NULL ? err : &own;
 	*out = (struct mfs_ctl_reply){ 0 };
 	if (request_send(fd, r, err) != MFS_OK)
 		return err->code;
@@ -130,8 +132,10 @@ enum mfs_code
 mfs_client_ask(const struct mfs_config *c, const struct mfs_ctl_request *r, int idle_ms,
 	bool (*line)(void *user, const json_t *body), void *user, struct mfs_ctl_reply *out, struct mfs_err *err)
 {
+	struct mfs_err own = MFS_ERR_INIT;
 	mfs_autoclose int fd = -1;
 
+	err = err != NULL ? err : &own;
 	*out = (struct mfs_ctl_reply){ 0 };
 	if (mfs_client_connect(c, &fd, err) != MFS_OK)
 		return err->code;

@@ -273,10 +273,13 @@ child_follow(struct parent *p, struct frame *f, struct mfs_err *err)
 static int
 failed(struct parent *p, const struct frame *f)
 {
-	struct mfs_err err = { .code = mfs_code_name((enum mfs_code)f->code) != NULL ? (enum mfs_code)f->code : MFS_INTERNAL };
+	struct mfs_err err = MFS_ERR_INIT;
 	struct mfs_ctl_request note = p->facts;
 	struct mfs_ctl_reply reply = { 0 };
 
+	/* The name of a number that is none is "internal". */
+	if (!mfs_code_from_name(mfs_code_name((enum mfs_code)f->code), &err.code) || err.code == MFS_OK)
+		err.code = MFS_INTERNAL;
 	mfs_cmd_printable(err.msg, sizeof(err.msg), f->text);
 	if (f->sys_errno == EACCES || f->sys_errno == EPERM)
 		(void)mfs_err_hint(&err, "; the bundle must be readable for uid %u, which checks it",

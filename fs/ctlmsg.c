@@ -145,9 +145,11 @@ fields_get(const json_t *o, struct mfs_ctl_request *r, struct mfs_err *err)
 enum mfs_code
 mfs_ctl_request_parse(struct mfs_span line, struct mfs_ctl_request *out, struct mfs_err *err)
 {
+	struct mfs_err own = MFS_ERR_INIT;
 	mfs_autojson json_t *o = NULL;
 	struct mfs_ctl_request r = { .timeout_ms = -1 };
 
+	err = err != NULL ? err : &own;
 	*out = (struct mfs_ctl_request){ .timeout_ms = -1 };
 	if (mfs_json_parse("request", line, MFS_CTL_REQUEST_MAX, &o, err) != MFS_OK)
 		return err->code;
@@ -181,9 +183,11 @@ line_take(json_t *o, size_t *len)
 enum mfs_code
 mfs_ctl_request_line(const struct mfs_ctl_request *r, char **out, size_t *len, struct mfs_err *err)
 {
+	struct mfs_err own = MFS_ERR_INIT;
 	json_t *o = json_pack("{s:s, s:s}", "format", MFS_CTL_FORMAT, "command", mfs_ctl_command_name(r->command));
 	int bad = o == NULL ? -1 : 0;
 
+	err = err != NULL ? err : &own;
 	if (r->model[0] != '\0')
 		bad |= json_object_set_new(o, "model", json_string(r->model));
 	if (r->model_id[0] != '\0')

@@ -61,10 +61,12 @@ private_open(const char *what, const char *path, bool create, const struct mfs_f
 enum mfs_code
 mfs_setup_folders(const struct mfs_config *c, bool create, struct mfs_folders *out, struct mfs_err *err)
 {
+	struct mfs_err own = MFS_ERR_INIT;
 	struct mfs_folders f = MFS_FOLDERS_INIT;
 	struct mfs_err run_err = MFS_ERR_INIT;
 	struct stat st;
 
+	err = err != NULL ? err : &own;
 	*out = (struct mfs_folders)MFS_FOLDERS_INIT;
 	f.uid = geteuid();
 	f.gid = getegid();
