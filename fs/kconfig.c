@@ -4,11 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "io.h"
 #include "keeper.h"
 #include "log.h"
+
+#define LOCK_WAIT_MS 2000
 
 struct reading { /* everything that follows from the files */
 	struct mfs_config_snapshot *snapshot;
@@ -115,6 +118,20 @@ reading_install(struct mfs_keeper *k, struct reading *r)
 	k->touch = touch;
 }
 
+/* A keeper that was just killed may still be on its way out with the lock: it gets a moment. A live one keeps it. */
+static enum mfs_code
+lock_take(struct mfs_keeper *k, struct mfs_err *err)
+{
+	const struct timespec pause = { .tv_nsec = 20 * 1000 * 1000 };
+	const int64_t end = mfs_clock_mono_ms() + LOCK_WAIT_MS;
+	enum mfs_code code;
+
+	while ((code = mfs_lock_take(k->folders.state, MFS_STATE_LOCK, false, &k->lock_fd, err)) == MFS_CONDITION_UNMET &&
+		mfs_clock_mono_ms() < end)
+		(void)nanosleep(&pause, NULL);
+	return code;
+}
+
 enum mfs_code
 mfs_keeper_configure(struct mfs_keeper *k, struct mfs_err *err)
 {
@@ -122,7 +139,7 @@ mfs_keeper_configure(struct mfs_keeper *k, struct mfs_err *err)
 
 	k->config = NULL;
 	if (reading_parse(k, &r, err) != MFS_OK || mfs_setup_folders(r.config, true, &k->folders, err) != MFS_OK ||
-		mfs_lock_take(k->folders.state, MFS_STATE_LOCK, false, &k->lock_fd, err) != MFS_OK ||
+		lock_take(k, err) != MFS_OK ||
 		reading_open(k, &r, err) != MFS_OK) {
 		reading_free(&r);
 		return err->code;

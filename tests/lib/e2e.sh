@@ -115,7 +115,7 @@ until_true() {
 	done
 }
 tier_is() { grep -qE "^modelfs_model_info\{[^}]*model=\"$1\"[^}]*tier=\"$2\"" "$MNT/.modelfs/metrics.prom"; }
-wait_tier() { until_true 30 tier_is "$1" "$2" || fail "model $1 never got tier $2: $(grep model_info "$MNT/.modelfs/metrics.prom")"; }
+wait_tier() { until_true "${3:-30}" tier_is "$1" "$2" || fail "model $1 never got tier $2: $(cat "$MNT/$1/status")"; }
 
 same() { cmp "$1" "$2" || fail "$1 differs from $2"; }
 

@@ -24,6 +24,6 @@ mem=$(awk '/^MemAvailable/ {print $2}' /proc/meminfo)
 config_extra='memory_budget: 60%
 ' config 'det: {serve: resident}'
 mount_
-wait_tier det resident
+wait_tier det resident 90
 "$B/fileprobe" all "$MNT/det/active/big.bin" "$W/big.bin" >>"$W/log" 2>&1 || fail "fileprobe, resident"
 unmount_
