@@ -53,6 +53,12 @@ void mfs_folders_close(struct mfs_folders *f);
  */
 enum mfs_code mfs_lock_take(int dirfd, const char *name, bool wait, int *fd, struct mfs_err *err);
 
+/*
+ * Load what a sandboxed process cannot load any more: OpenSSL's configuration, providers and
+ * algorithms, locked memory, boot id, time zone. Before the sandbox, once. errors INTERNAL
+ */
+enum mfs_code mfs_libraries_load(struct mfs_err *err);
+
 /* mount.c, unmount.c, serve.c */
 int mfs_cmd_mount(int argc, char **argv);
 int mfs_cmd_unmount(int argc, char **argv);

@@ -101,12 +101,11 @@ confined_main(const char *command, struct mfs_cmd_env *env, int extra_fd, mfs_co
 		dirs[sandbox.n_dirs++] = (struct mfs_sandbox_dir){ env->seeds[i], false };
 	if (extra_fd >= 0)
 		dirs[sandbox.n_dirs++] = (struct mfs_sandbox_dir){ extra_fd, false };
-	(void)mfs_secret_memory(); /* locked memory for keys: before the sandbox */
 	if (geteuid() == 0) {
 		sandbox.uid = env->folders.uid;
 		sandbox.gid = env->folders.gid;
 	}
-	if (mfs_sandbox_apply(&sandbox, &report, &err) != MFS_OK)
+	if (mfs_libraries_load(&err) != MFS_OK || mfs_sandbox_apply(&sandbox, &report, &err) != MFS_OK)
 		_exit(mfs_cmd_fail(command, &err));
 	status = fn(env, link, arg);
 	(void)fflush(stdout);

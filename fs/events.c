@@ -121,13 +121,30 @@ file_open(struct mfs_events *e, bool ends_open)
 		e->size++;
 }
 
+static pthread_once_t boot_once = PTHREAD_ONCE_INIT;
+static char boot_id[40]; /* written once */
+
+static void
+boot_load(void)
+{
+	/* A file of /proc has size 0: read it as a stream. */
+	mfs_autofclose FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+
+	boot_id[f != NULL ? fread(boot_id, 1, 36, f) : 0] = '\0';
+}
+
+void
+mfs_events_boot(void)
+{
+	(void)pthread_once(&boot_once, boot_load);
+}
+
 enum mfs_code
 mfs_events_open(int state_dirfd, bool read_only, struct mfs_events **out, struct mfs_err *err)
 {
 	struct mfs_events *e = calloc(1, sizeof(*e));
 	pthread_condattr_t attr;
 	bool ends_open;
-	size_t len;
 
 	*out = NULL;
 	if (e == NULL || (e->totals = calloc(EVENTS_TOTALS, sizeof(*e->totals))) == NULL) {
@@ -146,13 +163,8 @@ mfs_events_open(int state_dirfd, bool read_only, struct mfs_events **out, struct
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&e->added, &attr);
 	(void)pthread_condattr_destroy(&attr);
-	{
-		/* A file of /proc has size 0: read it as a stream. */
-		mfs_autofclose FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-
-		len = f != NULL ? fread(e->boot, 1, 36, f) : 0;
-		e->boot[len] = '\0';
-	}
+	mfs_events_boot();
+	(void)snprintf(e->boot, sizeof(e->boot), "%s", boot_id);
 	file_load(e, EVENTS_OLD, &ends_open);
 	file_load(e, EVENTS_NAME, &ends_open);
 	if (!read_only)

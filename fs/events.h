@@ -11,6 +11,8 @@
 #include "mfs_verify.h"
 
 struct mfs_events;
+/* Read the host's boot id, which a sandboxed process cannot: call it before the sandbox. Once is enough. */
+void mfs_events_boot(void);
 enum mfs_code mfs_events_open(int state_dirfd, bool read_only, struct mfs_events **out, struct mfs_err *err);
 void mfs_events_close(struct mfs_events *e);
 

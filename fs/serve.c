@@ -95,23 +95,6 @@ inherited_cloexec(const struct mfs_config *c)
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
-/* Providers, algorithms, time zone: what would open files later is loaded now. */
-static enum mfs_code
-libraries_load(struct mfs_err *err)
-{
-	static const char *const digests[] = { "SHA256", "SHA512" };
-	static const char *const ciphers[] = { "AES-256-GCM", "ChaCha20-Poly1305", "AES-256-WRAP-PAD" };
-
-	if (OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG | OPENSSL_INIT_LOAD_CRYPTO_STRINGS, NULL) != 1)
-		return mfs_fail(err, MFS_INTERNAL, "serve: OpenSSL does not start");
-	for (size_t i = 0; i < sizeof(digests) / sizeof(digests[0]); i++)
-		EVP_MD_free(EVP_MD_fetch(NULL, digests[i], NULL));
-	for (size_t i = 0; i < sizeof(ciphers) / sizeof(ciphers[0]); i++)
-		EVP_CIPHER_free(EVP_CIPHER_fetch(NULL, ciphers[i], NULL));
-	(void)mfs_secret_memory();
-	tzset();
-	return MFS_OK;
-}
 
 static enum mfs_code
 sandbox_enter(struct mfs_serve *s, const struct inherited *in, pid_t keeper, struct mfs_err *err)
@@ -257,7 +240,7 @@ serve_main(struct mfs_serve *s, pid_t keeper, struct mfs_err *err)
 		mfs_config_parse(snapshot, &s->config, err) != MFS_OK || inherited_find(s->config, &in, err) != MFS_OK)
 		return err->code;
 	inherited_cloexec(s->config);
-	if (shared_map(s, err) != MFS_OK || libraries_load(err) != MFS_OK || sandbox_enter(s, &in, keeper, err) != MFS_OK)
+	if (shared_map(s, err) != MFS_OK || mfs_libraries_load(err) != MFS_OK || sandbox_enter(s, &in, keeper, err) != MFS_OK)
 		return err->code;
 	if (serve_build(s, &in, err) != MFS_OK)
 		return err->code;

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* setup.c - the folders and locks that keeper and offline commands share. */
+/* setup.c - folders, locks and libraries, for keeper, serve and the commands that work offline. */
 #include <fcntl.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cmd.h"
+#include "events.h"
 #include "io.h"
+#include "keys.h"
 #include "trusted.h"
 
 static enum mfs_code
@@ -120,5 +125,23 @@ mfs_lock_take(int dirfd, const char *name, bool wait, int *fd, struct mfs_err *e
 			return mfs_fail_sys(err, MFS_IO, "%s: cannot lock", name);
 	}
 	*fd = mfs_steal_fd(&lock);
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_libraries_load(struct mfs_err *err)
+{
+	static const char *const digests[] = { "SHA256", "SHA512" };
+	static const char *const ciphers[] = { "AES-256-GCM", "ChaCha20-Poly1305", "AES-256-WRAP-PAD" };
+
+	if (OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG | OPENSSL_INIT_LOAD_CRYPTO_STRINGS, NULL) != 1)
+		return mfs_fail(err, MFS_INTERNAL, "OpenSSL does not start");
+	for (size_t i = 0; i < sizeof(digests) / sizeof(digests[0]); i++)
+		EVP_MD_free(EVP_MD_fetch(NULL, digests[i], NULL));
+	for (size_t i = 0; i < sizeof(ciphers) / sizeof(ciphers[0]); i++)
+		EVP_CIPHER_free(EVP_CIPHER_fetch(NULL, ciphers[i], NULL));
+	(void)mfs_secret_memory();
+	mfs_events_boot();
+	tzset();
 	return MFS_OK;
 }

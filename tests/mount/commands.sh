@@ -60,6 +60,7 @@ every_command() { # the same with and without a mount
 	m 2 '0 removed' gc
 	[ "$("$modelfs" status -c "$CFG" --json | jq -r '.models[0].active.version')" = 1.3.0 ] || fail "status --json"
 	[ "$("$modelfs" status det --json -c "$CFG" | jq -r .active.release)" = 3 ] || fail "status ID --json"
+	[ "$("$modelfs" events -c "$CFG" --json | jq -rs 'last.boot')" = "$(cat /proc/sys/kernel/random/boot_id)" ] || fail "boot of events"
 	"$modelfs" events -c "$CFG" --json | jq -es 'map(.seq) | length > 3 and . == sort' >/dev/null || fail "events --json"
 }
 
