@@ -181,6 +181,9 @@ keeper_main(struct mfs_keeper *k)
 		mfs_log_err("", &k->result);
 	mfs_notify("STOPPING=1");
 	run_clean(k);
+	/* Without root it was mounted before it was ready: a start that failed must not leave it. */
+	if (geteuid() != 0 && k->mount.id != 0 && mfs_kmount_listed(&k->mount))
+		(void)mfs_krootless_unmount(k->mount.path, true);
 	mfs_keeper_disconnect(k); /* the connection ends here at the latest */
 	if (k->report_fd >= 0 && write(k->report_fd, &k->result, sizeof(k->result)) < 0)
 		return k->result.code;
@@ -228,14 +231,15 @@ mfs_cmd_mount(int argc, char **argv)
 	mfs_autofree char *config = NULL;
 	struct mfs_err err = MFS_ERR_INIT;
 	struct mfs_args args;
-	int code;
+	int code, null;
 
 	if (!mfs_args_parse(argc, argv, MFS_ARG_FOLLOW, 0, 1, &args, &code))
 		return code;
-	if (geteuid() != 0) {
-		(void)mfs_fail(&err, MFS_CONFIG_INVALID, "needs root: run it with sudo");
-		return mfs_cmd_fail("mount", &err);
-	}
+	/* Numbers 0 to 2 are taken before anything else could get them. */
+	do
+		null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (null >= 0 && null <= 2);
+	mfs_cleanup_close(&null);
 	/* Absolute, so that SIGHUP reads the same file again. */
 	if (args.config != NULL && (config = realpath(args.config, NULL)) == NULL) {
 		(void)mfs_fail_sys(&err, MFS_CONFIG_INVALID, "%s", MFS_ESC(args.config));

@@ -127,6 +127,8 @@ unmount_try(const char *path, int flags)
 	int status;
 	pid_t pid = fork();
 
+	if (pid == 0 && geteuid() != 0)
+		_exit(mfs_krootless_unmount(path, flags != 0));
 	if (pid == 0)
 		_exit(umount2(path, flags | UMOUNT_NOFOLLOW) == 0 ? 0 : errno);
 	if (pid < 0)

@@ -12,7 +12,11 @@
 #include "keys.h"
 #include "klink.h"
 
-/* ---- descriptors of a serve: fixed numbers (kspawn.c) ---------------------------------------- */
+/*
+ * ---- descriptors of a serve: fixed numbers (kspawn.c) ----------------------------------------
+ *
+ * One that is absent is an O_PATH descriptor, which nothing can be read from.
+ */
 
 enum mfs_serve_fd {
 	MFS_FD_LINK = 3,
@@ -21,10 +25,10 @@ enum mfs_serve_fd {
 	MFS_FD_CONFIG,  /* the snapshot; has its own offset: read by position */
 	MFS_FD_STATE,
 	MFS_FD_STORE,
-	MFS_FD_CONTROL, /* listening; closed when there is none */
-	MFS_FD_SCRATCH, /* closed when there is no noswap tmpfs */
+	MFS_FD_CONTROL, /* listening; may be absent */
+	MFS_FD_SCRATCH, /* absent when there is no noswap tmpfs */
 	MFS_FD_STATE_KEY,
-	MFS_FD_FIRST_KEY, /* n_keys trust keys, then n_models model keys (closed where absent), then n_seed seeds */
+	MFS_FD_FIRST_KEY, /* n_keys trust keys, then n_models model keys, then n_seed seeds; both may be absent */
 };
 
 #define MFS_SCRATCH_BYTES (16u << 20)
@@ -70,6 +74,13 @@ bool mfs_kmount_dead(const struct mfs_kmount *m);   /* the kernel has ended the 
  */
 pid_t mfs_kmount_remove(struct mfs_kmount *m, bool abort);
 void mfs_kmount_close(struct mfs_kmount *m);
+
+/* ---- without root (krootless.c) --------------------------------------------------------------- */
+
+/* Mount at m->path through fusermount3: m->dev and m->id. errors IO */
+enum mfs_code mfs_krootless_mount(struct mfs_kmount *m, const struct mfs_config *c, struct mfs_err *err);
+/* Blocking: in a child. 0, EBUSY, or EINVAL when nothing is mounted there. */
+int mfs_krootless_unmount(const char *path, bool lazy);
 
 /* ---- mountinfo (kmountinfo.c), for the commands too ------------------------------------------- */
 

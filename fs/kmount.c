@@ -55,7 +55,7 @@ mfs_kmount_target(struct mfs_kmount *m, const char *path, struct mfs_err *err)
 		if (state == MFS_MOUNT_LIVE)
 			return mfs_fail(err, MFS_CONDITION_UNMET, "mount: %s: another modelfs is mounted there", MFS_ESC(full));
 		mfs_log(MFS_LOG_NOTICE, "%s: detaching what a dead modelfs left mounted", MFS_ESC(full));
-		if (umount2(full, MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
+		if (geteuid() != 0 ? mfs_krootless_unmount(full, true) != 0 : umount2(full, MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
 			return mfs_fail_sys(err, MFS_IO, "mount: %s: cannot detach the dead mount", MFS_ESC(full));
 	}
 	if (mkdir(full, 0755) == 0)
@@ -168,6 +168,11 @@ mfs_kmount_create(struct mfs_kmount *m, const struct mfs_config *c, struct mfs_s
 	unsigned flags = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | (c->exec ? 0 : MOUNT_ATTR_NOEXEC);
 	mfs_autoclose int fs = -1;
 
+	shm->mounted_at = mfs_clock_wall();
+	if (geteuid() != 0) {
+		shm->rootless = 1;
+		return mfs_krootless_mount(m, c, err) == MFS_OK ? init_exchange(m, shm, false, resend, err) : err->code;
+	}
 	m->dev = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (m->dev < 0) {
 		(void)mfs_fail_sys(err, MFS_IO, "/dev/fuse");
@@ -186,7 +191,6 @@ mfs_kmount_create(struct mfs_kmount *m, const struct mfs_config *c, struct mfs_s
 	if (init_exchange(m, shm, noswap, resend, err) != MFS_OK)
 		return err->code;
 	read_ahead_set(m, c, shm);
-	shm->mounted_at = mfs_clock_wall();
 	return MFS_OK;
 }
 
@@ -196,6 +200,8 @@ mfs_kmount_attach(struct mfs_kmount *m, struct mfs_err *err)
 	struct mount_attr writable = { .attr_clr = MOUNT_ATTR_RDONLY };
 	struct statx sx;
 
+	if (m->detached_fd < 0) /* without root it was attached from the start */
+		return MFS_OK;
 	if (move_mount(m->detached_fd, "", m->target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0)
 		return mfs_fail_sys(err, MFS_IO, "mount: %s", MFS_ESC(m->path));
 	if (statx(m->detached_fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0x1000 /* STATX_MNT_ID */, &sx) == 0 &&
@@ -257,7 +263,10 @@ mfs_kmount_remove(struct mfs_kmount *m, bool abort)
 
 		(void)close(dev); /* else the connection would live as long as this child */
 		if (m->id != 0 && mfs_kmount_listed(m)) {
-			if (abort)
+			if (geteuid() != 0) {
+				if (mfs_krootless_unmount(m->path, abort) == EBUSY)
+					(void)mfs_krootless_unmount(m->path, true);
+			} else if (abort)
 				(void)umount2(m->path, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW);
 			else if (umount2(m->path, UMOUNT_NOFOLLOW) != 0 && errno == EBUSY)
 				(void)umount2(m->path, MNT_DETACH | UMOUNT_NOFOLLOW);

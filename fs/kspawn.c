@@ -85,6 +85,7 @@ serve_exec(int *fds, size_t n, pid_t keeper)
 	const int base = MFS_FD_LINK + (int)n;
 	char pid[16];
 	char *argv[] = { (char[]){ "modelfs:" }, (char[]){ "serve" }, pid, NULL };
+	int absent;
 	char *env[24] = { (char[]){ "PATH=/usr/sbin:/usr/bin:/sbin:/bin" }, (char[]){ "LANG=C" } };
 
 #ifdef MFS_SANITIZERS
@@ -101,16 +102,15 @@ serve_exec(int *fds, size_t n, pid_t keeper)
 #endif
 	limits_set();
 	oom_score_set("-500");
+	/* An absent one is an O_PATH of /dev/null: a free number would soon be something else. */
+	absent = open("/dev/null", O_PATH | O_CLOEXEC);
 	/* First out of the way of the numbers they are to have, then there. */
 	for (size_t i = 0; i < n; i++)
-		if (fds[i] >= 0 && (fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, base)) < 0)
+		if ((fds[i] = fcntl(fds[i] >= 0 ? fds[i] : absent, F_DUPFD_CLOEXEC, base)) < 0)
 			_exit(126);
-	for (size_t i = 0; i < n; i++) {
-		int number = MFS_FD_LINK + (int)i;
-
-		if (fds[i] >= 0 ? dup2(fds[i], number) < 0 : close(number) != 0 && errno != EBADF)
+	for (size_t i = 0; i < n; i++)
+		if (dup2(fds[i], MFS_FD_LINK + (int)i) < 0)
 			_exit(126);
-	}
 	if (syscall(SYS_close_range, (unsigned)base, ~0u, 0) != 0)
 		for (int fd = base; fd < SERVE_NOFILE; fd++)
 			(void)close(fd);

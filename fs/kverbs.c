@@ -76,6 +76,8 @@ mfs_keeper_verb(struct mfs_keeper *k, const struct mfs_kmsg *m)
 		k->serve.last_pong = mfs_clock_mono_ms();
 		return true;
 	case MFS_K_TOUCH:
+		if (k->serve.stop_sent)
+			return true; /* it counts models of the configuration before */
 		if (m->model >= k->config->n_models)
 			return false;
 		if (k->touch != NULL)

@@ -37,7 +37,9 @@ static int wake_fd = -1; /* the main thread waits on it */
 static bool
 fd_open(int fd)
 {
-	return fcntl(fd, F_GETFD) >= 0;
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags >= 0 && (flags & O_PATH) == 0; /* keeper's mark of an absent one */
 }
 
 static void
