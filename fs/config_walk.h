@@ -64,4 +64,9 @@ mfs_read_fn mfs_read_fraction;  /* checks 0 to 1; stores nothing */
 mfs_read_fn mfs_read_sha256;    /* struct mfs_sha256 */
 mfs_read_fn mfs_read_mapping;   /* a mapping with the table arg; dst is its object, NULL if inert */
 
+/* config_models.c: `models` into w->c (dst); a user or group ("user", "group"): number, or a name as a fact. */
+mfs_read_fn mfs_read_models;
+enum mfs_code mfs_read_principal(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const char *kind,
+	uint32_t *out);
+
 #endif
