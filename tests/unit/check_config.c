@@ -473,13 +473,14 @@ Test(keys, a_bad_model_key_costs_its_model_alone_and_says_why)
 	write_text("r.pem", public_key, 0644);
 	write_text("key", "0123456789abcdef0123456789abcdef", 0600);
 	write_text("good", "0123456789abcdef0123456789abcdef", 0600);
-	write_text("open", "0123456789abcdef0123456789abcdef", 0640);
+	write_text("seen", "0123456789abcdef0123456789abcdef", 0644);
+	write_text("open", "0123456789abcdef0123456789abcdef", 0620);
 	write_text("short", "0123456789abcdef", 0600);
 	cr_assert_eq(truncate("key", 32), 0);
 	write_text("long", "x", 0600);
 	cr_assert_eq(truncate("long", 1000), 0);
 	cr_assert_eq(open_keys(&k, "good: {model_key: \"file:good\"}, absent: {model_key: \"file:absent\"}, "
-		"open: {model_key: \"file:open\"}, long: {model_key: \"file:long\"}, short: {model_key: \"file:short\"}, "
+		"seen: {model_key: \"file:seen\"}, open: {model_key: \"file:open\"}, long: {model_key: \"file:long\"}, short: {model_key: \"file:short\"}, "
 		"plain: {}, cred: {model_key: \"credential:x\"}"), MFS_OK, "%s", k.err.msg);
 	cr_assert_eq(mfs_keys_load(k.c, &k.fds, &keys, &k.err), MFS_OK, "%s", k.err.msg);
 	cr_assert_not_null(mfs_keys_trust(keys));
@@ -494,6 +495,8 @@ Test(keys, a_bad_model_key_costs_its_model_alone_and_says_why)
 	cr_assert_eq(mfs_keys_content(keys, (size_t)mfs_config_find(k.c, "good"), &m, &got, &k.err), MFS_OK, "%s",
 		k.err.msg);
 	cr_assert_eq(memcmp(got.b, content.b, MFS_KEY_LEN), 0);
+	cr_assert_eq(mfs_keys_content(keys, (size_t)mfs_config_find(k.c, "seen"), &m, &got, &k.err), MFS_OK,
+		"one that others can read is weaker, not useless: %s", k.err.msg);
 	for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
 		size_t at = (size_t)mfs_config_find(k.c, want[i].model);
 
