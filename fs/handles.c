@@ -2,12 +2,15 @@
 #include <pthread.h>
 
 #include "handles.h"
+#include "io.h"
 
+#define REPEATS_MS 120000 /* a successor repeats what its predecessor left at once; later a number came round */
 #define NONE 0u /* end of a chain: index 0 is never used */
 
 struct mfs_handles {
 	struct mfs_shm *shm;
 	pthread_mutex_t lock;
+	int64_t started_ms;
 	uint32_t hint, used;
 	uint32_t head[MFS_HANDLES]; /* by low bits of the unique: how a repeated OPEN is found */
 	uint32_t next[MFS_HANDLES];
@@ -65,6 +68,7 @@ mfs_handles_new(struct mfs_shm *shm, struct mfs_handles **out, struct mfs_err *e
 	if (h == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "handle table");
 	h->shm = shm;
+	h->started_ms = mfs_clock_boot_ms();
 	(void)pthread_mutex_init(&h->lock, NULL);
 	for (uint32_t i = 1; i < MFS_HANDLES; i++) {
 		uint64_t fh = load(h, i);
@@ -95,6 +99,9 @@ mfs_handles_repeated(struct mfs_handles *h, uint64_t unique, uint64_t node, stru
 {
 	uint64_t low = unique & UINT32_MAX, found = 0;
 
+	/* The low bits come round after 2^31 requests: a handle must not be mistaken for a long-lived one. */
+	if (mfs_clock_boot_ms() - h->started_ms > REPEATS_MS)
+		return 0;
 	(void)pthread_mutex_lock(&h->lock);
 	for (uint32_t i = h->head[bucket(low << 32)]; i != NONE; i = h->next[i])
 		if (load(h, i) == (low << 32 | i) && h->shm->handles[i].node == node) {

@@ -23,7 +23,10 @@ struct mfs_handle { /* what a slot says */
 enum mfs_code mfs_handles_new(struct mfs_shm *shm, struct mfs_handles **out, struct mfs_err *err);
 void mfs_handles_free(struct mfs_handles *h);
 
-/* The handle that this OPEN got before its answer was lost: its fh and *out, or 0. */
+/*
+ * The handle that this OPEN got before its answer was lost: its fh and *out, or 0. Only in the
+ * first two minutes of a serve, when requests of its predecessor come again.
+ */
 uint64_t mfs_handles_repeated(struct mfs_handles *h, uint64_t unique, uint64_t node, struct mfs_handle *out);
 
 /* Take a slot; 0 when the table is full (ENFILE). */

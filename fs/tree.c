@@ -5,172 +5,6 @@
 #include "log.h"
 #include "tree_int.h"
 
-const struct mfs_fixed mfs_fixed_root[MFS_FIXED_ROOT] = {
-	{ ".active", MFS_NODE_DOT_ACTIVE, 0 },
-	{ ".release", MFS_NODE_DOT_RELEASE, 0 },
-	{ ".modelfs", MFS_NODE_DOT_MODELFS, 0 },
-};
-
-const struct mfs_fixed mfs_fixed_modelfs[MFS_FIXED_MODELFS] = {
-	{ "status", MFS_NODE_STATUS, MFS_STATUS_ALL_TEXT },
-	{ "status.json", MFS_NODE_STATUS, MFS_STATUS_ALL_JSON },
-	{ "metrics.prom", MFS_NODE_STATUS, MFS_STATUS_METRICS },
-	{ "version", MFS_NODE_STATUS, MFS_STATUS_VERSION },
-	{ "config", MFS_NODE_STATUS, MFS_STATUS_CONFIG },
-};
-
-const struct mfs_fixed mfs_fixed_model[MFS_FIXED_MODEL] = {
-	{ "active", MFS_NODE_ACTIVE, 0 },
-	{ "previous", MFS_NODE_PREVIOUS, 0 },
-	{ "versions", MFS_NODE_VERSIONS, 0 },
-	{ "manifests", MFS_NODE_MANIFESTS, 0 },
-	{ "status", MFS_NODE_STATUS, MFS_STATUS_MODEL_TEXT },
-	{ "status.json", MFS_NODE_STATUS, MFS_STATUS_MODEL_JSON },
-	{ "events", MFS_NODE_STATUS, MFS_STATUS_MODEL_EVENTS },
-	{ "generation", MFS_NODE_STATUS, MFS_STATUS_MODEL_GENERATION },
-};
-
-#define FIXED_GLOBAL (1 + MFS_FIXED_ROOT + MFS_FIXED_MODELFS)
-
-struct mfs_node *
-mfs_node_root(struct mfs_tree *t)
-{
-	return &t->fixed[0];
-}
-
-struct mfs_node *
-mfs_node_top(struct mfs_tree *t, size_t child)
-{
-	return &t->fixed[1 + child];
-}
-
-struct mfs_node *
-mfs_node_modelfs(struct mfs_tree *t, size_t child)
-{
-	return &t->fixed[1 + MFS_FIXED_ROOT + child];
-}
-
-struct mfs_node *
-mfs_node_model(struct mfs_tree *t, size_t i)
-{
-	return &t->fixed[FIXED_GLOBAL + i * MFS_FIXED_PER_MODEL];
-}
-
-struct mfs_node *
-mfs_node_model_child(struct mfs_tree *t, size_t i, size_t child)
-{
-	return mfs_node_model(t, i) + 1 + child;
-}
-
-struct mfs_node *
-mfs_node_active_link(struct mfs_tree *t, size_t i)
-{
-	return mfs_node_model(t, i) + 1 + MFS_FIXED_MODEL;
-}
-
-struct mfs_node *
-mfs_node_release_dir(struct mfs_tree *t, size_t i)
-{
-	return mfs_node_model(t, i) + 2 + MFS_FIXED_MODEL;
-}
-
-/* ---- the map of nodes ------------------------------------------------------------------------ */
-
-struct mfs_node *
-mfs_node_find(struct mfs_tree *t, uint64_t id)
-{
-	struct mfs_node *n = t->by_id[id & (t->buckets - 1)];
-
-	while (n != NULL && n->id != id)
-		n = n->next;
-	return n;
-}
-
-static bool
-ino_taken(const struct mfs_tree *t, uint32_t ino)
-{
-	const struct mfs_node *n;
-
-	if (ino <= 1 || ino == UINT32_MAX)
-		return true;
-	for (n = t->by_ino[ino & (t->buckets - 1)]; n != NULL; n = n->ino_next)
-		if (n->ino == ino)
-			return true;
-	return false;
-}
-
-/* Hold lock for writing; room was made by map_reserve. False when the id is taken. */
-static bool
-map_insert(struct mfs_tree *t, struct mfs_node *n)
-{
-	size_t b = n->id & (t->buckets - 1);
-
-	if (mfs_node_find(t, n->id) != NULL)
-		return false;
-	n->next = t->by_id[b];
-	t->by_id[b] = n;
-	if (n->ino == 0) {
-		n->ino = (uint32_t)n->id;
-		while (ino_taken(t, n->ino))
-			n->ino++;
-	}
-	b = n->ino & (t->buckets - 1);
-	n->ino_next = t->by_ino[b];
-	t->by_ino[b] = n;
-	t->n_nodes++;
-	return true;
-}
-
-static void
-map_remove(struct mfs_tree *t, struct mfs_node *n)
-{
-	struct mfs_node **p = &t->by_id[n->id & (t->buckets - 1)];
-
-	while (*p != NULL && *p != n)
-		p = &(*p)->next;
-	if (*p == NULL)
-		return;
-	*p = n->next;
-	p = &t->by_ino[n->ino & (t->buckets - 1)];
-	while (*p != NULL && *p != n)
-		p = &(*p)->ino_next;
-	if (*p != NULL)
-		*p = n->ino_next;
-	t->n_nodes--;
-}
-
-/* Hold lock for writing. On failure nothing changed. */
-static enum mfs_code
-map_reserve(struct mfs_tree *t, size_t more, struct mfs_err *err)
-{
-	struct mfs_node **old = t->by_id, **by_id, **by_ino;
-	size_t was = t->buckets, want = was > 0 ? was : 256;
-
-	while (want < t->n_nodes + more)
-		want *= 2;
-	if (want == was)
-		return MFS_OK;
-	by_id = calloc(want, sizeof(struct mfs_node *));
-	by_ino = calloc(want, sizeof(struct mfs_node *));
-	if (by_id == NULL || by_ino == NULL) {
-		free(by_id);
-		free(by_ino);
-		return mfs_fail(err, MFS_NO_MEMORY, "tree of %zu nodes", t->n_nodes + more);
-	}
-	free(t->by_ino);
-	t->by_id = by_id;
-	t->by_ino = by_ino;
-	t->buckets = want;
-	t->n_nodes = 0;
-	for (size_t b = 0; b < was; b++)
-		for (struct mfs_node *n = old[b], *next; n != NULL; n = next) {
-			next = n->next;
-			(void)map_insert(t, n);
-		}
-	free(old);
-	return MFS_OK;
-}
-
 /* ---- versions and exposures -------------------------------------------------------------------- */
 
 void
@@ -323,16 +157,16 @@ exp_get(struct mfs_tree *t, size_t i, const struct mfs_exposed *x, struct mfs_ex
 	e->activated_ns = x->activated_ns;
 	e->hidden_ms = mfs_clock_boot_ms();
 	(void)pthread_rwlock_wrlock(&t->lock);
-	code = map_reserve(t, e->n_nodes + 3, err);
+	code = mfs_map_reserve(t, e->n_nodes + 3, err);
 	for (size_t k = 0; code == MFS_OK && !m->linked && k < 3; k++)
-		ok = map_insert(t, &m->nodes[k]) && ok;
+		ok = mfs_map_insert(t, &m->nodes[k]) && ok;
 	m->linked = m->linked || code == MFS_OK;
 	for (size_t k = 0; code == MFS_OK && k < e->n_nodes; k++)
-		ok = map_insert(t, &e->nodes[k]) && ok;
+		ok = mfs_map_insert(t, &e->nodes[k]) && ok;
 	if (code == MFS_OK && !ok) { /* 2^-64, or a number that was used twice: show nothing rather than a mix */
 		for (size_t k = 0; k < e->n_nodes; k++)
 			if (mfs_node_find(t, e->nodes[k].id) == &e->nodes[k])
-				map_remove(t, &e->nodes[k]);
+				mfs_map_remove(t, &e->nodes[k]);
 		code = mfs_fail(err, MFS_INTERNAL, "model %s: version %s: a node id is taken",
 			t->config->models[i].id, x->v->m->version);
 	}
@@ -598,7 +432,7 @@ mfs_tree_unlink(struct mfs_tree *t, struct mfs_exp **p)
 
 	*p = e->next;
 	for (size_t k = 0; k < e->n_nodes; k++)
-		map_remove(t, &e->nodes[k]);
+		mfs_map_remove(t, &e->nodes[k]);
 	mfs_exp_unref(e);
 }
 
@@ -635,7 +469,7 @@ sweep_mvers(struct mfs_tree *t, struct mfs_model *model)
 		}
 		*p = m->next;
 		for (size_t k = 0; m->linked && k < 3; k++)
-			map_remove(t, &m->nodes[k]);
+			mfs_map_remove(t, &m->nodes[k]);
 		mfs_mver_unref(m);
 	}
 }
@@ -663,10 +497,10 @@ mfs_tree_sweep(struct mfs_tree *t, bool pressure)
 enum mfs_code
 mfs_tree_link_fixed(struct mfs_tree *t, struct mfs_err *err)
 {
-	enum mfs_code code = map_reserve(t, t->n_fixed, err);
+	enum mfs_code code = mfs_map_reserve(t, t->n_fixed, err);
 
 	for (size_t k = 0; code == MFS_OK && k < t->n_fixed; k++)
-		if (!map_insert(t, &t->fixed[k]))
+		if (!mfs_map_insert(t, &t->fixed[k]))
 			code = mfs_fail(err, MFS_INTERNAL, "a fixed node id is taken");
 	return code;
 }

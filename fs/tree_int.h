@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tree_int.h - shared by tree.c, tree_start.c, tree_look.c, view.c and ops*.c alone.
+ * tree_int.h - shared by tree.c, tree_map.c, tree_start.c, tree_look.c, view.c and ops*.c alone.
  *
- * Locks, in this order; none is held across disk, network, a reply or a render:
- *   refresh_lock  one refresh at a time, across the engine and its writes; no request takes it
- *   view_lock   one writer at a time: lists of versions and exposures change under it
- *   lock        rwlock: readers of nodes and views; a writer swaps a finished view in
- *   handles, pins, snaps: leaf mutexes, each in its own file
+ * Locks, in this order. No request takes the first two; the others are never held across disk,
+ * network, a reply, a render or a system call about a process.
+ *   refresh_lock  one refresh at a time, across the engine's writes
+ *   view_lock     one writer at a time: lists of versions and exposures, and the records in shm,
+ *                 change under it (a serve's start reads manifests of kept versions under it)
+ *   lock          rwlock: readers of nodes and views; a writer swaps a finished view in
+ *   snaps, handles; pins: each in its own file
  */
 #ifndef MFS_TREE_INT_H
 #define MFS_TREE_INT_H
@@ -120,7 +122,7 @@ struct mfs_tree {
 	_Atomic uint64_t failures_muted;
 };
 
-/* ---- tree.c ------------------------------------------------------------------------------------ */
+/* ---- tree_map.c ------------------------------------------------------------------------------------ */
 
 /* Names below a fixed folder, in the order of their offsets (3 + position). */
 struct mfs_fixed {
@@ -145,6 +147,17 @@ struct mfs_node *mfs_node_release_dir(struct mfs_tree *t, size_t i);
 
 /* The node of an id, or NULL. Hold lock. */
 struct mfs_node *mfs_node_find(struct mfs_tree *t, uint64_t id);
+
+/*
+ * Hold lock for writing. _reserve makes room for `more` nodes (on failure nothing changed), _insert
+ * puts one in and gives it an inode number that is unique in the mount (false: its id is taken),
+ * _remove takes one out if it is there.
+ */
+enum mfs_code mfs_map_reserve(struct mfs_tree *t, size_t more, struct mfs_err *err);
+bool mfs_map_insert(struct mfs_tree *t, struct mfs_node *n);
+void mfs_map_remove(struct mfs_tree *t, struct mfs_node *n);
+
+/* ---- tree.c ------------------------------------------------------------------------------------ */
 
 /* Put the fixed nodes into the map; free a model's views and records (no lock needed: nobody asks). */
 enum mfs_code mfs_tree_link_fixed(struct mfs_tree *t, struct mfs_err *err);

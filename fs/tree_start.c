@@ -149,6 +149,30 @@ locks_init(struct mfs_tree *t, struct mfs_err *err)
 	return MFS_OK;
 }
 
+/*
+ * Records that a predecessor died on while it filled them in, and those of models that are no
+ * longer configured. Residency gives resident ones back.
+ */
+static enum mfs_code
+records_clean(struct mfs_tree *t, struct mfs_err *err)
+{
+	mfs_autofree uint32_t *counts = calloc(MFS_EXPOSURES, sizeof(*counts));
+
+	if (counts == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "exposure records");
+	mfs_handles_counts(t->handles, counts);
+	for (uint32_t x = 0; x < MFS_EXPOSURES; x++) {
+		struct mfs_shm_exposure *r = &t->shm->exposures[x];
+		uint32_t state = atomic_load(&r->state);
+
+		r->model[sizeof(r->model) - 1] = '\0';
+		if (state == MFS_EXPOSURE_CLAIMED || (state == MFS_EXPOSURE_LIVE && r->tier == MFS_TIER_PAGED &&
+			counts[x] == 0 && mfs_config_find(t->config, r->model) < 0))
+			atomic_store(&r->state, MFS_EXPOSURE_FREE);
+	}
+	return MFS_OK;
+}
+
 static enum mfs_code
 tables_init(struct mfs_tree *t, struct mfs_err *err)
 {
@@ -165,10 +189,8 @@ tables_init(struct mfs_tree *t, struct mfs_err *err)
 		(code = mfs_snaps_new(t->s, t->shm, t->handles, t->n_models, &t->snaps, err)) != MFS_OK ||
 		(code = mfs_pins_new(t->config, NULL, &t->pins, err)) != MFS_OK)
 		return code;
-	/* A predecessor died between taking a record and filling it. */
-	for (uint32_t i = 0; i < MFS_EXPOSURES; i++)
-		if (atomic_load(&t->shm->exposures[i].state) == MFS_EXPOSURE_CLAIMED)
-			atomic_store(&t->shm->exposures[i].state, MFS_EXPOSURE_FREE);
+	if ((code = records_clean(t, err)) != MFS_OK)
+		return code;
 	return fixed_nodes(t, err);
 }
 

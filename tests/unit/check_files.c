@@ -471,6 +471,18 @@ Test(files, a_record_that_was_being_filled_in_is_freed_by_the_next_serve)
 	cr_assert_eq(atomic_load(&f.shm->exposures[100].state), MFS_EXPOSURE_FREE);
 }
 
+Test(files, records_of_models_that_are_configured_no_more_are_freed)
+{
+	atomic_store(&f.shm->exposures[200].state, MFS_EXPOSURE_LIVE);
+	strcpy(f.shm->exposures[200].model, "gone");
+	atomic_store(&f.shm->exposures[201].state, MFS_EXPOSURE_LIVE);
+	strcpy(f.shm->exposures[201].model, "gone");
+	f.shm->exposures[201].tier = MFS_TIER_RESIDENT;
+	fix_restart(&f);
+	cr_assert_eq(atomic_load(&f.shm->exposures[200].state), MFS_EXPOSURE_FREE);
+	cr_assert_eq(atomic_load(&f.shm->exposures[201].state), MFS_EXPOSURE_LIVE, "residency has its files");
+}
+
 Test(files, seeking_data_and_holes)
 {
 	uint64_t node = wire_walk(W, "det/versions/2.0.0/w");
