@@ -189,7 +189,8 @@ take_model(json_t *o, size_t i, struct mfs_cycle *c, struct mfs_err *err)
 	(void)snprintf(where, sizeof(where), "models[%zu].", i);
 	if (id == NULL)
 		return mfs_fail(err, MFS_MALFORMED, "cycle: %sid: not a string", where);
-	if ((code = mfs_cycle_add(c, id, &m, err)) != MFS_OK)
+	code = mfs_cycle_add(c, id, &m, err);
+	if (m == NULL)
 		return code;
 	if (!json_is_boolean(held))
 		return mfs_fail(err, MFS_MALFORMED, "cycle: %sheld: not true or false", where);

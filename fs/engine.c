@@ -187,12 +187,13 @@ view_versions(struct mfs_engine *e, size_t i, const struct mfs_anchor_model *st,
 	for (size_t k = 0; k <= st->n_retained; k++) {
 		const struct mfs_vref *ref = k == 0 ? &st->active : &st->retained[k - 1];
 		struct mfs_err why = MFS_ERR_INIT;
-		struct mfs_version *v;
+		struct mfs_version *v = NULL;
 
 		if (mfs_sha256_is_zero(&ref->manifest))
 			continue;
-		if (mfs_decide_retained(st, ref, min, &why) == MFS_OK &&
-			version_get(e, i, &ref->manifest, loaded, &v, &why) == MFS_OK) {
+		if (mfs_decide_retained(st, ref, min, &why) == MFS_OK)
+			(void)version_get(e, i, &ref->manifest, loaded, &v, &why);
+		if (v != NULL) {
 			out->versions[out->n++] = (struct mfs_engine_version){
 				.v = v,
 				.active = k == 0,
