@@ -424,6 +424,7 @@ reconsider(struct mfs_residency *r, size_t i)
 	const struct mfs_version *active = NULL;
 	struct mfs_err err = MFS_ERR_INIT;
 	struct model *m = &r->models[i];
+	const struct mfs_manifest *keep;
 	bool have, freed;
 
 	m->retry_ms = 0;
@@ -442,7 +443,9 @@ reconsider(struct mfs_residency *r, size_t i)
 		m->last = active->m->id;
 		m->seen = true;
 	}
-	if (!copies_clean(r->s, id, active != NULL ? active->m : NULL, &have, &freed))
+	/* Configured paged since: the view shows it no more. */
+	keep = active != NULL && r->s->config->models[i].serve != MFS_SERVE_PAGED ? active->m : NULL;
+	if (!copies_clean(r->s, id, keep, &have, &freed))
 		look_again(m, RETIRE_MS);
 	if (freed)
 		wake_waiting(r);

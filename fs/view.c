@@ -162,7 +162,7 @@ record_choose(struct mfs_tree *t, size_t i, const struct mfs_engine_version *ev)
 {
 	uint32_t x = MFS_EXPOSURES;
 
-	if (ev->active && t->shm->passthrough)
+	if (ev->active && t->shm->passthrough && t->config->models[i].serve != MFS_SERVE_PAGED)
 		x = record_find(t, i, ev->v->m, MFS_TIER_RESIDENT);
 	return x != MFS_EXPOSURES ? x : record_find(t, i, ev->v->m, MFS_TIER_PAGED);
 }
