@@ -237,7 +237,7 @@ mfs_cmd_mount(int argc, char **argv)
 		return code;
 	/* Numbers 0 to 2 are taken before anything else could get them. */
 	do
-		null = open("/dev/null", O_RDWR | O_CLOEXEC);
+		null = open("/dev/null", O_RDWR);
 	while (null >= 0 && null <= 2);
 	mfs_cleanup_close(&null);
 	/* Absolute, so that SIGHUP reads the same file again. */
