@@ -248,7 +248,7 @@ decide(struct mfs_residency *r, size_t i, const struct mfs_version *v, uint64_t 
 		return say_no(why, MFS_CONDITION_UNMET,
 			shm->rootless ? "mounted without root" : "this kernel has no FUSE passthrough (Linux 6.9) or no tmpfs without swap (6.4)");
 	if (atomic_load(&shm->models[i].fill_deaths) >= DEATHS_MAX)
-		return say_no(why, MFS_INTERNAL, "serve died twice while it filled memory with this model; an install or a new start of modelfs tries again");
+		return say_no(why, MFS_INTERNAL, "serve died twice while it filled memory with this model; the next version or a new start of modelfs tries again");
 	others = slots_bytes(r->s, c->id);
 	/* Old and new side by side must fit, so that the tier stays the same from update to update. */
 	if (c->serve == MFS_SERVE_AUTO && (*bytes > budget / 2 || others > budget - 2 * *bytes))
