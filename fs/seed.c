@@ -11,6 +11,7 @@
 
 #include "bundledir.h"
 #include "io.h"
+#include "log.h"
 #include "store_io.h"
 
 #define SEED_BUNDLES_MAX 256u
@@ -106,12 +107,16 @@ folder_scan(struct mfs_seeds *s, int seed, struct mfs_err *err)
 	enum mfs_code code;
 
 	if (self < 0 || list < 0 || (d = fdopendir(list)) == NULL) {
-		code = mfs_fail_sys(err, MFS_IO, "seed: list");
+		struct mfs_err why = MFS_ERR_INIT;
+
+		/* What a seed cannot give is no reason to serve nothing. */
+		(void)mfs_fail_sys(&why, MFS_IO, "cannot be listed by this user, its bundles are not used");
+		mfs_log_err("seed", &why);
 		if (self >= 0)
 			(void)close(self);
 		if (list >= 0)
 			(void)close(list);
-		return code;
+		return MFS_OK;
 	}
 	code = bundle_add(s, self, err);
 	for (struct dirent *e; code == MFS_OK && (e = readdir(d)) != NULL;) {
