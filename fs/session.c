@@ -501,6 +501,8 @@ mfs_session_stop(struct mfs_session *s)
 
 /* ---- making one ------------------------------------------------------------------------------- */
 
+static void libfuse_log(enum fuse_log_level level, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
+
 static void
 libfuse_log(enum fuse_log_level level, const char *fmt, va_list ap)
 {
