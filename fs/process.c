@@ -55,6 +55,12 @@ by_pidfd(pid_t tid, bool cgroup, struct mfs_process *out)
 		*out = (struct mfs_process){ .id = info.cgroup };
 		return 1;
 	}
+	if ((pid_t)info.tgid == tid) { /* the leader itself asks: the usual case */
+		if (fstat(thread, &st) != 0)
+			return 0;
+		*out = (struct mfs_process){ .id = st.st_ino, .tgid = tid };
+		return 1;
+	}
 	/* An inode names a thread; the process is its leader's. The thread living, so does the leader. */
 	if ((leader = pidfd_open_raw((pid_t)info.tgid, 0)) < 0 || fstat(leader, &st) != 0)
 		return 0;

@@ -235,20 +235,21 @@ mfs_look_target(struct mfs_tree *t, const struct mfs_node *link, const struct mf
 	size_t cap)
 {
 	const char *id = link->model < t->n_models ? t->config->models[link->model].id : "";
+	const struct mfs_view *v = view_of(t, link->model);
 	const struct mfs_exp *e = NULL;
 
-	if (!mfs_look_present(t, link))
+	if (v == NULL || !mfs_look_present(t, link))
 		return false;
 	switch (link->kind) {
 	case MFS_NODE_ACTIVE:
-		if (pinned != NULL)
+	case MFS_NODE_PREVIOUS:
+		e = link->kind == MFS_NODE_ACTIVE ? v->active : v->previous;
+		if (link->kind == MFS_NODE_ACTIVE && e != NULL && pinned != NULL &&
+			mfs_look_shown(t, link->model, pinned) != NULL)
 			e = mfs_look_shown(t, link->model, pinned);
 		if (e == NULL)
-			e = active_of(t, link->model);
+			return false;
 		(void)snprintf(out, cap, "versions/%s", e->mver->v->m->version);
-		return true;
-	case MFS_NODE_PREVIOUS:
-		(void)snprintf(out, cap, "versions/%s", view_of(t, link->model)->previous->mver->v->m->version);
 		return true;
 	case MFS_NODE_ACTIVE_LINK:
 		(void)snprintf(out, cap, "../%s/active", id);
