@@ -35,7 +35,7 @@ model_gather(struct mfs_serve *s, size_t i, struct mfs_facts_model *out, struct 
 	*out = (struct mfs_facts_model){ .conf = &s->config->models[i] };
 	if (mfs_engine_model_get(s->engine, i, &out->m, err) != MFS_OK)
 		return err->code;
-	if ((a = mfs_facts_active(out)) != NULL)
+	if ((a = mfs_facts_active(out)) != NULL && s->tree != NULL)
 		out->tier = mfs_tree_tier(s->tree, i, &a->v->m->id);
 	if (s->residency != NULL) {
 		mfs_residency_facts(s->residency, i, &out->residency);
