@@ -84,7 +84,6 @@ do_run(struct job *j, struct mfs_reader *r, uint64_t first, struct mfs_err *err)
 			mfs_fail(err, MFS_NO_MEMORY, "resident copy: the memory set aside for it is full at offset %llu; raise memory_budget",
 				(unsigned long long)off) :
 			mfs_fail_sys(err, MFS_IO, "resident copy: write at offset %llu", (unsigned long long)off);
-	explicit_bzero(r->bounce, bytes);
 	if (code == MFS_OK && j->done != NULL)
 		atomic_fetch_add(j->done, bytes);
 	return code;
@@ -112,8 +111,10 @@ work(void *arg)
 	}
 	if (code != MFS_OK)
 		fail_job(j, &err);
-	if (r != NULL)
+	if (r != NULL) {
+		explicit_bzero(r->bounce, r->bounce_cap); /* once: each run overwrites the one before */
 		mfs_reader_drop(r);
+	}
 	return NULL;
 }
 
