@@ -194,10 +194,10 @@ serve_build(struct mfs_serve *s, const struct inherited *in, struct mfs_err *err
 		return err->code;
 	mfs_session_on_end(s->session, on_session_end, s);
 	views_publish(s);
-	if (mfs_session_start(s->session, thread_count(), err) != MFS_OK ||
-		mfs_residency_start(s, &s->residency, err) != MFS_OK)
-		return err->code;
-	if (fd_open(MFS_FD_CONTROL) && mfs_control_start(s, MFS_FD_CONTROL, &s->control, err) != MFS_OK)
+	/* Requests last: they see every pointer of the context, and none of them changes any more. */
+	if (mfs_residency_start(s, &s->residency, err) != MFS_OK ||
+		(fd_open(MFS_FD_CONTROL) && mfs_control_start(s, MFS_FD_CONTROL, &s->control, err) != MFS_OK) ||
+		mfs_session_start(s->session, thread_count(), err) != MFS_OK)
 		return err->code;
 	return mfs_klink_notify(s->klink, MFS_K_READY, 0, NULL, err);
 }
