@@ -74,7 +74,7 @@ chunk_failed(void *user, const struct mfs_content *c, uint64_t chunk, const stru
 	struct mfs_tree *t = user;
 	const struct mfs_manifest *m = mfs_content_manifest(c);
 	int64_t now = mfs_clock_boot_ms(), last = atomic_load(&t->failure_event_ms);
-	char model[MFS_ID_MAX + 1], detail[640];
+	char model[MFS_ID_MAX + 1], detail[1024];
 	unsigned long long muted;
 
 	(void)atomic_fetch_add(&t->shm->chunk_failures, 1);
@@ -85,7 +85,8 @@ chunk_failed(void *user, const struct mfs_content *c, uint64_t chunk, const stru
 	}
 	muted = atomic_exchange(&t->failures_muted, 0);
 	local_id(t, m, model, sizeof(model));
-	(void)snprintf(detail, sizeof(detail), "chunk %llu: %s%s", (unsigned long long)chunk, err->msg,
+	(void)snprintf(detail, sizeof(detail), "%s: chunk %llu: %s%s", MFS_ESC(m->files[mfs_content_file(c)].name),
+		(unsigned long long)chunk, err->msg,
 		muted > 0 ? " (more failed since the last event)" : "");
 	if (t->s->events != NULL)
 		mfs_event(t->s->events, &(struct mfs_event){ .model = model, .version = m->version, .code = err->code,

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the engine has and what keeper's memory remembers, brought into the tree. */
+#include <sys/random.h>
+
 #include "log.h"
 #include "tree_int.h"
 
@@ -42,6 +44,27 @@ record_claim(struct mfs_tree *t, size_t i, const struct mfs_sha256 *manifest, en
 	return claimed;
 }
 
+/*
+ * A number that no node id was ever made from. Durable before anything shows it; when the state's
+ * disk is full or failing the working model must still be shown, and 63 random bits (with the
+ * highest set: no counter gets there) are not met twice either.
+ */
+static enum mfs_code
+number_take(struct mfs_serve *s, size_t i, uint64_t *number, struct mfs_err *err)
+{
+	struct mfs_err own = MFS_ERR_INIT;
+
+	if (mfs_engine_exposures(s->engine, i, 1, number, &own) == MFS_OK)
+		return MFS_OK;
+	if ((own.code != MFS_IO && own.code != MFS_INSUFFICIENT_STORAGE) ||
+		getrandom(number, sizeof(*number), 0) != (ssize_t)sizeof(*number))
+		return mfs_fail(err, own.code, "%s", own.msg);
+	*number |= 1ull << 63;
+	(void)mfs_err_context(&own, "model %s: node ids are numbered at random: ", s->tree->config->models[i].id);
+	mfs_log_err("tree", &own);
+	return MFS_OK;
+}
+
 enum mfs_code
 mfs_view_expose(struct mfs_serve *s, size_t i, const struct mfs_version *v, enum mfs_tier tier, uint32_t *index,
 	struct mfs_err *err)
@@ -50,8 +73,7 @@ mfs_view_expose(struct mfs_serve *s, size_t i, const struct mfs_version *v, enum
 	enum mfs_code code;
 	uint64_t number;
 
-	/* Durable before anything shows it: no node id is ever used for two things. */
-	if ((code = mfs_engine_exposures(s->engine, i, 1, &number, err)) != MFS_OK)
+	if ((code = number_take(s, i, &number, err)) != MFS_OK)
 		return code;
 	if (record_claim(t, i, &v->m->id, tier, number, index))
 		return MFS_OK;

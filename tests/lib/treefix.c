@@ -152,7 +152,9 @@ mfs_content_file(const struct mfs_content *c)
 void
 mfs_cache_on_failure(struct mfs_cache *c, mfs_content_failed_fn *fn, void *user)
 {
-	(void)c, (void)fn, (void)user;
+	(void)c;
+	fix_global->failed = fn;
+	fix_global->failed_user = user;
 }
 
 /* ---- engine ------------------------------------------------------------------------------------------ */
@@ -189,7 +191,9 @@ mfs_engine_model_free(struct mfs_engine_model *m)
 enum mfs_code
 mfs_engine_exposures(struct mfs_engine *e, size_t i, unsigned n, uint64_t *first, struct mfs_err *err)
 {
-	(void)e, (void)err;
+	(void)e;
+	if (fix_global->exposures_code != MFS_OK)
+		return mfs_fail(err, fix_global->exposures_code, "as the test wants");
 	(void)pthread_mutex_lock(&fix_lock);
 	*first = fix_global->engine[i].exposure_next;
 	fix_global->engine[i].exposure_next += n;
@@ -250,7 +254,10 @@ mfs_klink_notify(struct mfs_klink *k, enum mfs_kverb verb, uint32_t model, const
 void
 mfs_event(struct mfs_events *e, const struct mfs_event *ev)
 {
-	(void)e, (void)ev;
+	(void)e;
+	fix_global->events++;
+	(void)snprintf(fix_global->event_model, sizeof(fix_global->event_model), "%s", ev->model);
+	(void)snprintf(fix_global->event_detail, sizeof(fix_global->event_detail), "%s", ev->detail);
 }
 
 bool
@@ -285,7 +292,8 @@ start(struct fix *f)
 	struct mfs_err err = MFS_ERR_INIT;
 
 	f->serve = (struct mfs_serve){ .config = &f->config, .shm = f->shm, .state_dirfd = -1,
-		.klink = (struct mfs_klink *)(void *)f };
+		.klink = (struct mfs_klink *)(void *)f, .cache = (struct mfs_cache *)(void *)f,
+		.events = (struct mfs_events *)(void *)f };
 	if (mfs_tree_new(&f->serve, &f->serve.tree, &err) != MFS_OK)
 		die(err.msg);
 	wire_open(&f->wire, &mfs_tree_ops, &f->serve);

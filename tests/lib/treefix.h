@@ -29,6 +29,11 @@ struct fix {
 	_Atomic unsigned epochs;
 	_Atomic unsigned renders;
 	const char *status; /* the text of every document */
+	enum mfs_code exposures_code; /* outcome of taking exposure numbers */
+	mfs_content_failed_fn *failed; /* what the tree registered with the cache */
+	void *failed_user;
+	unsigned events;
+	char event_model[MFS_ID_MAX + 1], event_detail[256]; /* of the last event */
 	enum mfs_code read_code; /* outcome of every content read */
 	bool defer;              /* slow_begin refuses: the work is run by fix_run_deferred */
 	void (*deferred)(void *arg);

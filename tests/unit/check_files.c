@@ -483,6 +483,41 @@ Test(files, records_of_models_that_are_configured_no_more_are_freed)
 	cr_assert_eq(atomic_load(&f.shm->exposures[201].state), MFS_EXPOSURE_LIVE, "residency has its files");
 }
 
+Test(files, a_full_disk_at_start_takes_no_model_away)
+{
+	uint64_t first, second;
+
+	f.exposures_code = MFS_INSUFFICIENT_STORAGE;
+	fix_show(&f, 0, fix_version(3, "3.0.0", 30, "a=10"), NULL);
+	first = wire_walk(W, "det/versions/3.0.0/a");
+	(void)open_ok(first);
+	fix_restart(&f);
+	cr_assert_eq(wire_walk(W, "det/versions/3.0.0/a"), first);
+	fix_show(&f, 0, NULL, NULL);
+	fix_show(&f, 0, fix_version(4, "4.0.0", 40, "a=10"), NULL);
+	fix_show(&f, 0, fix_version(3, "3.0.0", 30, "a=10"), NULL);
+	second = wire_walk(W, "det/versions/3.0.0/a");
+	cr_assert_neq(second, 0);
+	f.exposures_code = MFS_INTERNAL; /* but a counter that cannot be trusted is a refusal */
+	cr_assert_neq(mfs_view_expose(&f.serve, 0, f.engine[0].versions[0].v, MFS_TIER_PAGED, &(uint32_t){ 0 }, NULL), MFS_OK);
+}
+
+Test(files, failed_chunks_are_counted_and_told_of_once)
+{
+	struct mfs_version *v = f.engine[0].versions[0].v;
+	struct mfs_err err = MFS_ERR_INIT;
+
+	(void)mfs_fail(&err, MFS_HASH_MISMATCH, "blob abc: chunk 3");
+	cr_assert_not_null(f.failed);
+	for (unsigned k = 0; k < 50; k++)
+		f.failed(f.failed_user, v->files[0], 3, &err);
+	cr_assert_eq(atomic_load(&f.shm->chunk_failures), 50);
+	cr_assert_eq(f.events, 1, "a bad disk must not fill the log");
+	cr_assert_str_eq(f.event_model, "det");
+	cr_assert_not_null(strstr(f.event_detail, "model.onnx"), "%s", f.event_detail);
+	cr_assert_not_null(strstr(f.event_detail, "chunk 3"));
+}
+
 Test(files, seeking_data_and_holes)
 {
 	uint64_t node = wire_walk(W, "det/versions/2.0.0/w");
