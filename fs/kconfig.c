@@ -39,12 +39,10 @@ reading_free(struct reading *r)
 static enum mfs_code
 mountpoint_append(struct mfs_config_snapshot *s, const char *path, struct mfs_err *err)
 {
-	struct mfs_config_source *grown = realloc(s->sources, (s->n + 1) * sizeof(*grown));
+	struct mfs_config_source *grown;
 	char quoted[2 * 4096 + 32], *p = quoted;
+	mfs_autofree char *name = strdup("/command line"), *text = NULL;
 
-	if (grown == NULL)
-		return mfs_fail(err, MFS_NO_MEMORY, "configuration");
-	s->sources = grown;
 	p += sprintf(p, "mount: \"");
 	for (const char *c = path; *c != '\0' && p < quoted + sizeof(quoted) - 8; c++) {
 		if (*c == '"' || *c == '\\')
@@ -52,11 +50,13 @@ mountpoint_append(struct mfs_config_snapshot *s, const char *path, struct mfs_er
 		*p++ = *c;
 	}
 	(void)strcpy(p, "\"\n");
-	grown[s->n] = (struct mfs_config_source){ .path = strdup("/command line"), .text = strdup(quoted),
-		.len = strlen(quoted) };
-	s->n++;
-	if (grown[s->n - 1].path == NULL || grown[s->n - 1].text == NULL)
+	text = strdup(quoted);
+	grown = name != NULL && text != NULL ? realloc(s->sources, (s->n + 1) * sizeof(*grown)) : NULL;
+	if (grown == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "configuration");
+	grown[s->n] = (struct mfs_config_source){ .path = mfs_steal(&name), .text = mfs_steal(&text), .len = strlen(quoted) };
+	s->sources = grown;
+	s->n++;
 	return MFS_OK;
 }
 

@@ -73,7 +73,7 @@ rights_take(struct msghdr *msg, int *fd)
 int
 mfs_kmsg_recv(int sock, struct mfs_kmsg *m, int *fd)
 {
-	struct iovec iov = { m, sizeof(*m) };
+	struct iovec iov = { 0 };
 	union {
 		struct cmsghdr h;
 		char space[CMSG_SPACE(4 * sizeof(int))];
@@ -85,6 +85,7 @@ mfs_kmsg_recv(int sock, struct mfs_kmsg *m, int *fd)
 
 	*fd = -1;
 	*m = (struct mfs_kmsg){ 0 };
+	iov = (struct iovec){ m, sizeof(*m) };
 	do
 		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
@@ -280,7 +281,7 @@ mfs_klink_call(struct mfs_klink *k, enum mfs_kverb verb, uint32_t slot, uint64_t
 	pthread_mutex_lock(&k->lock);
 	m.seq = c.seq = ++k->seq;
 	c.next = k->calls;
-	k->calls = &c;
+	k->calls = &c; /* cppcheck-suppress autoVariables; call_forget takes it out before this returns */
 	pthread_mutex_unlock(&k->lock);
 
 	done = mfs_kmsg_send(k->sock, &m, -1) == 0;

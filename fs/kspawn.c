@@ -79,7 +79,7 @@ oom_score_set(const char *score)
 }
 
 /* In the child: never returns. */
-static void
+static __attribute__((noreturn)) void
 serve_exec(int *fds, size_t n, pid_t keeper)
 {
 	const int base = MFS_FD_LINK + (int)n;

@@ -230,7 +230,7 @@ static enum mfs_code
 serve_main(struct mfs_serve *s, pid_t keeper, struct mfs_err *err)
 {
 	struct mfs_config_snapshot *snapshot = NULL;
-	struct inherited in = { 0 };
+	static struct inherited in; /* as long as the process */
 	uint64_t why;
 
 	s->state_dirfd = MFS_FD_STATE;

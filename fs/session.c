@@ -183,22 +183,18 @@ conn_read(int fd, void *buf, size_t len, void *user)
 bool
 mfs_session_slow_begin(struct mfs_session *s, void (*fn)(void *arg), void *arg)
 {
-	struct deferred *d = NULL;
-	bool now;
+	struct deferred *d;
 
 	pthread_mutex_lock(&s->lock);
-	now = s->slow + 1 < s->n_threads;
-	if (!now && (d = malloc(sizeof(*d))) == NULL)
-		now = true; /* no memory to wait with: metadata waits instead */
-	if (now) {
-		s->slow++;
-	} else {
-		*d = (struct deferred){ .fn = fn, .arg = arg };
-		*s->last = d;
-		s->last = &d->next;
+	if (s->slow + 1 < s->n_threads || (*s->last = d = malloc(sizeof(*d))) == NULL) {
+		s->slow++; /* also without memory to wait with: metadata waits instead */
+		pthread_mutex_unlock(&s->lock);
+		return true;
 	}
+	*d = (struct deferred){ .fn = fn, .arg = arg };
+	s->last = &d->next;
 	pthread_mutex_unlock(&s->lock);
-	return now;
+	return false;
 }
 
 void
