@@ -5,7 +5,8 @@
 #include "io.h"
 
 #define REPEATS_MS 120000 /* a successor repeats what its predecessor left at once; later a number came round */
-#define NONE 0u /* end of a chain: index 0 is never used */
+#define NONE    0u    /* end of a chain: index 0 is never used */
+#define BY_USER 4096u /* users are told apart modulo this */
 
 struct mfs_handles {
 	struct mfs_shm *shm;
@@ -14,7 +15,7 @@ struct mfs_handles {
 	uint32_t hint, used;
 	uint32_t head[MFS_HANDLES]; /* by low bits of the unique: how a repeated OPEN is found */
 	uint32_t next[MFS_HANDLES];
-	uint64_t owner[MFS_HANDLES];
+	uint32_t users[BY_USER]; /* handles of each */
 };
 
 static uint32_t
@@ -37,6 +38,7 @@ link_slot(struct mfs_handles *h, uint32_t i, uint64_t fh)
 	h->next[i] = h->head[b];
 	h->head[b] = i;
 	h->used++;
+	h->users[h->shm->handles[i].uid % BY_USER]++;
 }
 
 static void
@@ -49,6 +51,7 @@ unlink_slot(struct mfs_handles *h, uint32_t i, uint64_t fh)
 	if (*p == i)
 		*p = h->next[i];
 	h->used--;
+	h->users[h->shm->handles[i].uid % BY_USER]--;
 }
 
 static void
@@ -56,7 +59,7 @@ fill(const struct mfs_handles *h, uint32_t i, struct mfs_handle *out)
 {
 	const struct mfs_shm_handle *s = &h->shm->handles[i];
 
-	*out = (struct mfs_handle){ s->node, s->exposure, s->snap, h->owner[i] };
+	*out = (struct mfs_handle){ s->node, s->exposure, s->snap, s->owner, s->uid };
 }
 
 enum mfs_code
@@ -113,13 +116,22 @@ mfs_handles_repeated(struct mfs_handles *h, uint64_t unique, uint64_t node, stru
 	return found;
 }
 
+/* Hold lock. */
+static bool
+may_take(const struct mfs_handles *h, uint32_t uid)
+{
+	uint32_t left = MFS_HANDLES - 1 - h->used;
+
+	return uid == 0 ? left > 0 : h->users[uid % BY_USER] < left;
+}
+
 uint64_t
 mfs_handles_take(struct mfs_handles *h, uint64_t unique, const struct mfs_handle *what)
 {
 	uint64_t fh = 0;
 
 	(void)pthread_mutex_lock(&h->lock);
-	for (uint32_t n = 0; h->used < MFS_HANDLES - 1 && n < MFS_HANDLES; n++) {
+	for (uint32_t n = 0; may_take(h, what->uid) && n < MFS_HANDLES; n++) {
 		uint32_t i = h->hint = (h->hint + 1) % MFS_HANDLES;
 		struct mfs_shm_handle *s = &h->shm->handles[i];
 
@@ -128,7 +140,8 @@ mfs_handles_take(struct mfs_handles *h, uint64_t unique, const struct mfs_handle
 		s->node = what->node;
 		s->exposure = what->exposure;
 		s->snap = what->snap;
-		h->owner[i] = what->owner;
+		s->owner = what->owner;
+		s->uid = what->uid;
 		fh = (unique & UINT32_MAX) << 32 | i;
 		link_slot(h, i, fh);
 		atomic_store_explicit(&s->fh, fh, memory_order_release); /* last: a crash before it took nothing */
@@ -151,7 +164,7 @@ mfs_handles_own(struct mfs_handles *h, uint64_t fh, uint64_t owner)
 {
 	(void)pthread_mutex_lock(&h->lock);
 	if (is_open(h, fh))
-		h->owner[(uint32_t)fh] = owner;
+		h->shm->handles[(uint32_t)fh].owner = owner;
 	(void)pthread_mutex_unlock(&h->lock);
 }
 
@@ -178,7 +191,6 @@ mfs_handles_release(struct mfs_handles *h, uint64_t fh, struct mfs_handle *out)
 
 		fill(h, i, out);
 		unlink_slot(h, i, fh);
-		h->owner[i] = 0;
 		atomic_store_explicit(&h->shm->handles[i].fh, 0, memory_order_release);
 	}
 	(void)pthread_mutex_unlock(&h->lock);

@@ -16,7 +16,8 @@ struct mfs_handle { /* what a slot says */
 	uint64_t node;
 	uint32_t exposure; /* index + 1, or 0 */
 	uint32_t snap;     /* index + 1, or 0 */
-	uint64_t owner;    /* pins: the process that opened it, 0 unknown (lost with serve) */
+	uint64_t owner;    /* pins: the load that it belongs to, 0 none */
+	uint32_t uid;      /* who opened it */
 };
 
 /* Reads the table as a predecessor left it; shm must outlive it. errors NO_MEMORY */
@@ -29,7 +30,10 @@ void mfs_handles_free(struct mfs_handles *h);
  */
 uint64_t mfs_handles_repeated(struct mfs_handles *h, uint64_t unique, uint64_t node, struct mfs_handle *out);
 
-/* Take a slot; 0 when the table is full (ENFILE). */
+/*
+ * Take a slot; 0 when the table is full (ENFILE), also for a user other than root who holds as many
+ * as are left: one that opens files without end leaves room for everybody else.
+ */
 uint64_t mfs_handles_take(struct mfs_handles *h, uint64_t unique, const struct mfs_handle *what);
 
 /* Who opened it, once known (after the slot was taken). */

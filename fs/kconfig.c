@@ -166,7 +166,7 @@ same_place(const struct mfs_config *a, const struct mfs_config *b, struct mfs_er
 	return MFS_OK;
 }
 
-/* shm->models goes by index: it must mean the same models. */
+/* shm->models and pins go by index: it must mean the same models. */
 static bool
 same_models(const struct mfs_config *a, const struct mfs_config *b)
 {
@@ -188,8 +188,7 @@ mfs_keeper_reload(struct mfs_keeper *k, struct mfs_err *err)
 		reading_free(&r);
 		return err->code;
 	}
-	if (!same_models(k->config, r.config))
-		memset(k->shm->models, 0, sizeof(k->shm->models));
+	k->models_changed |= !same_models(k->config, r.config);
 	reading_install(k, &r);
 	return MFS_OK;
 }

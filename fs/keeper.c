@@ -55,6 +55,11 @@ serve_start(struct mfs_keeper *k, int64_t now)
 
 	k->spawn_at = 0;
 	k->failed = (struct mfs_err)MFS_ERR_INIT;
+	if (k->models_changed) { /* not while the serve before may still write there */
+		memset(k->shm->models, 0, sizeof(k->shm->models));
+		memset(&k->shm->pins, 0, sizeof(k->shm->pins));
+		k->models_changed = false;
+	}
 	if (mfs_kserve_spawn(k, &err) != MFS_OK) {
 		mfs_log_err("serve", &err);
 		k->spawn_at = now + BACKOFF_MAX;

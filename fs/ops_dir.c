@@ -8,7 +8,7 @@ mfs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct mfs_tree *t = mfs_req_tree(req);
 	uint64_t unique = mfs_session_current_unique();
-	struct mfs_handle h = { .node = ino }, old;
+	struct mfs_handle h = { .node = ino, .uid = fuse_req_ctx(req)->uid }, old;
 	struct mfs_node *n;
 	int error = 0;
 

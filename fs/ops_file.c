@@ -19,6 +19,7 @@ struct opening { /* what an OPEN found out under the lock */
 	uint64_t fh;
 	int32_t backing_id;
 	bool repeated;
+	uid_t uid; /* who asks */
 	struct mfs_sha256 manifest;
 	size_t n_files, file;
 };
@@ -49,7 +50,7 @@ open_payload(struct mfs_tree *t, const struct mfs_node *n, uint64_t unique, stru
 {
 	const struct mfs_exp *e = n->of.exp;
 	const struct mfs_version *v = e->mver->v;
-	struct mfs_handle h = { .node = n->id, .exposure = e->index + 1 }, old;
+	struct mfs_handle h = { .node = n->id, .exposure = e->index + 1, .uid = o->uid }, old;
 
 	o->how = OPEN_PAGED;
 	o->model = e->mver->model;
@@ -104,7 +105,7 @@ mfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct mfs_tree *t = mfs_req_tree(req);
 	uint64_t unique = mfs_session_current_unique();
-	struct opening o = { .fh = 0 };
+	struct opening o = { .uid = fuse_req_ctx(req)->uid };
 	struct mfs_handle old;
 	int error, sent;
 
@@ -115,7 +116,7 @@ mfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	if ((error = open_node(t, ino, unique, &o)) == 0 && o.how == OPEN_STATUS) {
 		o.repeated = mfs_handles_repeated(t->handles, unique, ino, &old) != 0;
-		o.fh = mfs_snap_open(t->snaps, unique, ino, o.kind, o.model, &error);
+		o.fh = mfs_snap_open(t->snaps, unique, ino, o.uid, o.kind, o.model, &error);
 	}
 	if (error != 0) {
 		(void)fuse_reply_err(req, error);
@@ -123,7 +124,8 @@ mfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	if ((o.how == OPEN_PAGED || o.how == OPEN_RESIDENT) && !o.repeated)
 		mfs_handles_own(t->handles, o.fh,
-			mfs_pins_opened(t->pins, o.model, fuse_req_ctx(req)->pid, &o.manifest, o.n_files, o.file));
+			mfs_pins_opened(t->pins, o.model, fuse_req_ctx(req)->pid, o.uid, &o.manifest, o.n_files,
+				o.file));
 	fi->fh = o.fh;
 	if (o.how == OPEN_RESIDENT) {
 		/* As a whole struct: libfuse before 3.17 has no field for the backing id. */

@@ -4,7 +4,9 @@
  *
  * A request is read straight into a slot of memory that outlives this process. The slot is free
  * again when its reply was written (hdr.len is 0) and the operation that was given pointers into
- * it has returned (local flags). A successor answers what still stands in the slots.
+ * it has returned (local flags). A READ that must wait until a thread may be slow is copied to the
+ * parked ones, which outlive this process too, and its slot is free at once: else 256 slow reads
+ * would keep every statfs waiting. A successor answers what still stands in either.
  *
  * Lock order: lock alone; never held across a read, a write or an operation.
  */
@@ -29,6 +31,8 @@
 #define NOTIFY_INC_EPOCH 8
 #define ATTEMPTS_MAX     3u           /* serves that died on a request before it gets EIO */
 
+#define PLACES (MFS_SLOTS + MFS_PARKED) /* of a request: a slot, or from MFS_SLOTS on a parked one */
+
 #define SLOT_RUNNING 1u /* an operation may still look at the bytes */
 #define SLOT_WAITING 2u /* no reply yet */
 
@@ -36,6 +40,7 @@ struct deferred {
 	struct deferred *next;
 	void (*fn)(void *arg);
 	void *arg;
+	int place; /* of its request */
 };
 
 struct mfs_session {
@@ -50,8 +55,8 @@ struct mfs_session {
 	uint8_t captured[256];
 	size_t captured_len;
 
-	_Atomic uint64_t unique[MFS_SLOTS]; /* of the waiting request in each slot, 0: none */
-	_Atomic uint8_t flags[MFS_SLOTS];
+	_Atomic uint64_t unique[PLACES]; /* of the waiting request in each place, 0: none */
+	_Atomic uint8_t flags[PLACES];
 
 	pthread_t *threads;
 	unsigned n_threads;
@@ -60,6 +65,7 @@ struct mfs_session {
 	pthread_mutex_t lock; /* all below */
 	pthread_cond_t cond;  /* a slot was freed, work was queued, a thread ended, the replay is over, stopping */
 	unsigned free_slots[MFS_SLOTS], n_free;
+	unsigned free_parked[MFS_PARKED], n_parked; /* free ones */
 	unsigned alive, slow;
 	struct deferred *first, **last;
 	unsigned replay_next, replay_running; /* slots still to look at; operations of the replay not returned */
@@ -68,11 +74,20 @@ struct mfs_session {
 
 static struct mfs_session *session_global; /* libfuse's hooks get no other pointer to it */
 static _Thread_local uint64_t current_unique;
+static _Thread_local int current_place = -1; /* of the request that this thread works on */
 
 static struct fuse_in_header *
 slot_header(struct mfs_session *s, unsigned i)
 {
+	if (i >= MFS_SLOTS)
+		return (struct fuse_in_header *)(void *)s->shm->parked[i - MFS_SLOTS].buf;
 	return (struct fuse_in_header *)(void *)s->shm->slots[i].buf;
+}
+
+static _Atomic uint32_t *
+slot_attempts(struct mfs_session *s, unsigned i)
+{
+	return i >= MFS_SLOTS ? &s->shm->parked[i - MFS_SLOTS].attempts : &s->shm->slots[i].attempts;
 }
 
 static bool
@@ -88,7 +103,10 @@ static void
 slot_free(struct mfs_session *s, unsigned i)
 {
 	pthread_mutex_lock(&s->lock);
-	s->free_slots[s->n_free++] = i;
+	if (i >= MFS_SLOTS)
+		s->free_parked[s->n_parked++] = i;
+	else
+		s->free_slots[s->n_free++] = i;
 	pthread_cond_signal(&s->cond);
 	pthread_mutex_unlock(&s->lock);
 }
@@ -106,21 +124,59 @@ slot_empty(struct mfs_session *s, unsigned i)
 	__atomic_store_n(&slot_header(s, i)->len, 0, __ATOMIC_SEQ_CST);
 }
 
-/* The reply to `unique` was written. */
+/* Is it the one in place i? Then it is answered. */
+static bool
+slot_answer(struct mfs_session *s, unsigned i, uint64_t unique)
+{
+	uint64_t expected = unique;
+
+	if (atomic_load_explicit(&s->unique[i], memory_order_relaxed) != unique ||
+		!atomic_compare_exchange_strong(&s->unique[i], &expected, 0))
+		return false;
+	slot_empty(s, i);
+	if (slot_flag_clear(s, i, SLOT_WAITING))
+		slot_free(s, i);
+	return true;
+}
+
+/* The reply to `unique` was written. A parked one is answered by the thread that works on it. */
 static void
 slot_answered(struct mfs_session *s, uint64_t unique)
 {
-	for (unsigned i = 0; unique != 0 && i < MFS_SLOTS; i++) {
-		uint64_t expected = unique;
-
-		if (atomic_load_explicit(&s->unique[i], memory_order_relaxed) != unique ||
-			!atomic_compare_exchange_strong(&s->unique[i], &expected, 0))
-			continue;
-		slot_empty(s, i);
-		if (slot_flag_clear(s, i, SLOT_WAITING))
-			slot_free(s, i);
+	if (unique == 0 || (current_place >= 0 && slot_answer(s, (unsigned)current_place, unique)))
 		return;
-	}
+	for (unsigned i = 0; i < MFS_SLOTS; i++)
+		if (slot_answer(s, i, unique))
+			return;
+}
+
+/*
+ * Copy the request of slot i to a parked place, which is returned; i itself when there is none, or
+ * it is parked already. With the lock. A crash in between leaves it in both: the second answer is
+ * refused by the kernel.
+ */
+static int
+slot_park(struct mfs_session *s, int i)
+{
+	struct fuse_in_header *from = slot_header(s, (unsigned)i), *to;
+	uint64_t unique = atomic_load(&s->unique[i]);
+	uint32_t len = from->len;
+	unsigned p;
+
+	if (i >= (int)MFS_SLOTS || s->n_parked == 0 || unique == 0 || len > MFS_PARKED_BYTES || len < sizeof(*from))
+		return i;
+	p = s->free_parked[--s->n_parked];
+	to = slot_header(s, p);
+	memcpy((uint8_t *)to + sizeof(to->len), (uint8_t *)from + sizeof(from->len), len - sizeof(from->len));
+	atomic_store(slot_attempts(s, p), atomic_load(slot_attempts(s, (unsigned)i)));
+	atomic_store(&s->flags[p], SLOT_WAITING);
+	atomic_store(&s->unique[p], unique);
+	__atomic_store_n(&to->len, len, __ATOMIC_SEQ_CST);
+	atomic_store(&s->unique[i], 0);
+	slot_empty(s, (unsigned)i);
+	/* The operation still runs in it: it is free when that returns. */
+	(void)slot_flag_clear(s, (unsigned)i, SLOT_WAITING);
+	return (int)p;
 }
 
 /* ---- replies ---------------------------------------------------------------------------------- */
@@ -191,8 +247,12 @@ mfs_session_slow_begin(struct mfs_session *s, void (*fn)(void *arg), void *arg)
 		pthread_mutex_unlock(&s->lock);
 		return true;
 	}
-	*d = (struct deferred){ .fn = fn, .arg = arg };
+	*d = (struct deferred){ .fn = fn, .arg = arg, .place = -1 };
 	s->last = &d->next;
+	if (current_place >= 0) {
+		d->place = slot_park(s, current_place);
+		(void)atomic_fetch_sub(slot_attempts(s, (unsigned)d->place), 1); /* not begun after all */
+	}
 	pthread_mutex_unlock(&s->lock);
 	return false;
 }
@@ -225,7 +285,11 @@ deferred_take(struct mfs_session *s)
 static void
 deferred_run(struct mfs_session *s, struct deferred *d)
 {
+	if (d->place >= 0)
+		(void)atomic_fetch_add(slot_attempts(s, (unsigned)d->place), 1);
+	current_place = d->place;
 	d->fn(d->arg);
+	current_place = -1;
 	free(d);
 	mfs_session_slow_end(s);
 }
@@ -243,8 +307,11 @@ request_run(struct mfs_session *s, unsigned i, size_t len)
 
 	atomic_store(&s->flags[i], silent ? SLOT_RUNNING : SLOT_RUNNING | SLOT_WAITING);
 	atomic_store(&s->unique[i], silent ? 0 : unique);
+	(void)atomic_fetch_add(slot_attempts(s, i), 1);
 	current_unique = unique & ~UNIQUE_RESEND;
+	current_place = (int)i;
 	fuse_session_process_buf(s->fuse, &buf);
+	current_place = -1;
 	current_unique = 0;
 	if (silent)
 		slot_empty(s, i);
@@ -345,9 +412,10 @@ slot_replay(struct mfs_session *s, unsigned i)
 	struct fuse_in_header *h = slot_header(s, i);
 	uint32_t len = __atomic_load_n(&h->len, __ATOMIC_SEQ_CST);
 
-	if (len >= sizeof(*h) && len <= MFS_SLOT_BYTES && !opcode_has_no_reply(h->opcode)) {
+	if (len >= sizeof(*h) && len <= (i >= MFS_SLOTS ? MFS_PARKED_BYTES : MFS_SLOT_BYTES) &&
+		!opcode_has_no_reply(h->opcode)) {
 		atomic_fetch_add(&s->shm->taken_over, 1);
-		if (atomic_fetch_add(&s->shm->slots[i].attempts, 1) + 1 >= ATTEMPTS_MAX) {
+		if (atomic_load(slot_attempts(s, i)) >= ATTEMPTS_MAX) {
 			mfs_log(MFS_LOG_ERR, "a request (operation %u) that %u processes died on is answered with EIO",
 				h->opcode, ATTEMPTS_MAX);
 			(void)reply_error(s->dev, h->unique, EIO);
@@ -384,7 +452,7 @@ replay_loop(struct mfs_session *s)
 			pthread_mutex_unlock(&s->lock);
 			deferred_run(s, d);
 			pthread_mutex_lock(&s->lock);
-		} else if (s->replay_next < MFS_SLOTS) {
+		} else if (s->replay_next < PLACES) {
 			unsigned i = s->replay_next++;
 
 			s->replay_running++;

@@ -15,20 +15,25 @@
 #include "mfs_verify.h"
 
 #define MFS_SHM_MAGIC   0x4d465348u /* "MFSH" */
-#define MFS_SHM_LAYOUT  1u
+#define MFS_SHM_LAYOUT  2u
 #define MFS_SLOTS       256u      /* requests in flight; more wait in the kernel */
 #define MFS_SLOT_BYTES  8192u     /* FUSE_MIN_READ_BUFFER; max_write is 4096 */
+#define MFS_PARKED      8192u     /* reads that wait for a thread, out of the slots */
+#define MFS_PARKED_BYTES 128u     /* a READ has 80 */
 #define MFS_HANDLES     32768u    /* open files; beyond: ENFILE */
 #define MFS_EXPOSURES   4096u     /* live (version, exposure, tier) */
 #define MFS_RESIDENTS   4096u     /* resident files */
 #define MFS_SNAPS       64u       /* open snapshots of status files */
 #define MFS_SNAP_BYTES  (1u << 20)
 #define MFS_SHM_MODELS  1024u     /* configured models */
+#define MFS_LOADS       1024u     /* processes loading something at one time */
+#define MFS_LOAD_SEEN   (MFS_FILES_MAX / 8) /* one bit a file */
+#define MFS_SWAPS       8u        /* versions of one model that left `active` within 60 s */
 
 /*
  * A request slot. buf is read straight from /dev/fuse: `in` fuse_in_header first. Before the
  * read hdr.len is set to 0, after the reply was written it is set to 0 again: nonzero means a
- * request that still wants an answer. attempts counts the serves that took it over.
+ * request that still wants an answer. attempts counts the serves that began to work on it.
  */
 struct mfs_shm_slot {
 	_Atomic uint32_t attempts;
@@ -36,12 +41,24 @@ struct mfs_shm_slot {
 	uint8_t buf[MFS_SLOT_BYTES] __attribute__((aligned(64)));
 };
 
+/*
+ * A READ that waits until a thread may be slow. Moved here so that any number of slow reads leaves
+ * slots free for metadata; otherwise as a slot: nonzero hdr.len wants an answer.
+ */
+struct mfs_shm_parked {
+	uint8_t buf[MFS_PARKED_BYTES] __attribute__((aligned(64)));
+	_Atomic uint32_t attempts;
+};
+
 /* fh = (low 32 bits of the OPEN's unique) << 32 | index; written before the reply, 0 when free. */
 struct mfs_shm_handle {
 	_Atomic uint64_t fh;
 	uint64_t node;
+	uint64_t owner;    /* of pins.h: the load that opened it, 0 none */
 	uint32_t exposure; /* index + 1, or 0: not a payload file */
 	uint32_t snap;     /* index + 1, or 0 */
+	uint32_t uid;      /* who opened it: nobody may take all */
+	uint32_t pad;
 };
 
 enum mfs_exposure_state { MFS_EXPOSURE_FREE, MFS_EXPOSURE_LIVE, MFS_EXPOSURE_CLAIMED /* being filled in */ };
@@ -76,6 +93,31 @@ struct mfs_shm_model { /* by index in the configuration */
 	_Atomic uint32_t filling;     /* set during a fill */
 };
 
+/* pins.h: who is loading what; a crash of serve must not let a loader mix two versions. */
+struct mfs_shm_load {
+	_Atomic int64_t last_ms; /* 0: free. CLOCK_BOOTTIME; written last, cleared first */
+	uint64_t serial;         /* high bits of an owner: an owner of an earlier load does nothing */
+	uint64_t process;        /* as struct mfs_process */
+	int32_t tgid;
+	uint32_t by_proc;
+	uint32_t uid, model;
+	uint32_t n_files, opened;
+	struct mfs_sha256 manifest;
+};
+
+struct mfs_shm_swap {
+	struct mfs_sha256 manifest;
+	_Atomic int64_t at_ms; /* 0: free; written last */
+};
+
+struct mfs_shm_pins { /* by index in the configuration: keeper clears it when that changes */
+	_Atomic uint64_t serial;
+	_Atomic int64_t last_swap_ms[MFS_SHM_MODELS]; /* 0: none, or every load was ended */
+	struct mfs_shm_swap swaps[MFS_SHM_MODELS][MFS_SWAPS];
+	struct mfs_shm_load loads[MFS_LOADS];
+	uint8_t seen[MFS_LOADS][MFS_LOAD_SEEN];
+};
+
 struct mfs_shm {
 	uint32_t magic, layout;
 	uint64_t total; /* bytes of the whole mapping */
@@ -104,6 +146,8 @@ struct mfs_shm {
 	struct mfs_shm_handle handles[MFS_HANDLES];
 	struct mfs_shm_snap snaps[MFS_SNAPS];
 	struct mfs_shm_slot slots[MFS_SLOTS];
+	struct mfs_shm_parked parked[MFS_PARKED];
+	struct mfs_shm_pins pins;
 	uint8_t snap_bytes[MFS_SNAPS][MFS_SNAP_BYTES] __attribute__((aligned(4096)));
 };
 

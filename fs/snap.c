@@ -155,10 +155,10 @@ own_keep(struct mfs_snaps *s, uint32_t i, char **text, size_t len)
 }
 
 uint64_t
-mfs_snap_open(struct mfs_snaps *s, uint64_t unique, uint64_t node, enum mfs_status_kind kind, size_t model,
-	int *error)
+mfs_snap_open(struct mfs_snaps *s, uint64_t unique, uint64_t node, uint32_t uid, enum mfs_status_kind kind,
+	size_t model, int *error)
 {
-	struct mfs_handle h = { .node = node }, old;
+	struct mfs_handle h = { .node = node, .uid = uid }, old;
 	mfs_autofree char *text = NULL;
 	size_t len = 0;
 	uint64_t fh;
@@ -171,10 +171,8 @@ mfs_snap_open(struct mfs_snaps *s, uint64_t unique, uint64_t node, enum mfs_stat
 	(void)pthread_mutex_lock(&s->lock);
 	h.snap = snap_take(s, text, len);
 	fh = mfs_handles_take(s->handles, unique, &h);
-	if (fh != 0 && h.snap == 0 && !own_keep(s, (uint32_t)fh, &text, len)) {
-		(void)mfs_handles_release(s->handles, fh, &old);
-		fh = 0;
-	}
+	if (fh != 0 && h.snap == 0)
+		(void)own_keep(s, (uint32_t)fh, &text, len); /* else as one that was lost: rendered when it is read */
 	if (fh == 0 && h.snap != 0)
 		atomic_store(&s->shm->snaps[h.snap - 1].used, 0);
 	if (fh != 0) {

@@ -19,9 +19,11 @@ void mfs_snaps_free(struct mfs_snaps *s);
 
 /*
  * Render a document and open it under this OPEN's unique; a repeated OPEN gets the snapshot it had.
+ * uid: who asks. When there is no memory for one more snapshot it is opened without: each read is
+ * rendered then, so that nobody who holds many keeps others from reading.
  * Returns the fh, or 0 with *error (ENFILE, ENOMEM, EIO).
  */
-uint64_t mfs_snap_open(struct mfs_snaps *s, uint64_t unique, uint64_t node, enum mfs_status_kind kind,
+uint64_t mfs_snap_open(struct mfs_snaps *s, uint64_t unique, uint64_t node, uint32_t uid, enum mfs_status_kind kind,
 	size_t model, int *error);
 
 /*

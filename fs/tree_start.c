@@ -188,7 +188,7 @@ tables_init(struct mfs_tree *t, struct mfs_err *err)
 		(void)snprintf(t->models[i].announced, sizeof(t->models[i].announced), "0 - 0 -\n");
 	if ((code = mfs_handles_new(t->shm, &t->handles, err)) != MFS_OK ||
 		(code = mfs_snaps_new(t->s, t->shm, t->handles, t->n_models, &t->snaps, err)) != MFS_OK ||
-		(code = mfs_pins_new(t->config, NULL, &t->pins, err)) != MFS_OK)
+		(code = mfs_pins_new(t->config, &t->shm->pins, NULL, &t->pins, err)) != MFS_OK)
 		return code;
 	if ((code = records_clean(t, err)) != MFS_OK)
 		return code;

@@ -19,6 +19,8 @@ static struct mfs_config_model model = { .pin_window_ms = 10000 };
 static struct mfs_config config = { .models = &model, .n_models = 1 };
 static const struct mfs_sha256 V1 = { { 1 } }, V2 = { { 2 } }, V3 = { { 3 } };
 
+static struct mfs_shm_pins shm_pins;
+
 static int64_t
 test_clock(void)
 {
@@ -30,7 +32,7 @@ pins(void)
 {
 	struct mfs_pins *p;
 
-	cr_assert_eq(mfs_pins_new(&config, test_clock, &p, NULL), MFS_OK);
+	cr_assert_eq(mfs_pins_new(&config, &shm_pins, test_clock, &p, NULL), MFS_OK);
 	return p;
 }
 
@@ -68,17 +70,17 @@ Test(pins, a_process_that_is_loading_is_pinned_and_no_other)
 	struct mfs_pins *p = pins();
 	pid_t loader = child(), other = child();
 
-	cr_assert_neq(mfs_pins_opened(p, 0, loader, &V1, 3, 0), 0);
+	cr_assert_neq(mfs_pins_opened(p, 0, loader, 0, &V1, 3, 0), 0);
 	cr_assert_not(is_held(p, loader, &V1), "no swap yet");
 	mfs_pins_swapped(p, 0, &V1);
 	cr_assert(is_held(p, loader, &V1));
 	cr_assert(mfs_pins_loading(p, 0, &V1));
 	cr_assert_not(is_held(p, other, &V1), "looks alone never pin");
 	cr_assert_not(is_held(p, 0, &V1), "pid 0 is never pinned");
-	mfs_pins_opened(p, 0, loader, &V1, 3, 0); /* the same file again is not the next */
-	mfs_pins_opened(p, 0, loader, &V1, 3, 1);
+	mfs_pins_opened(p, 0, loader, 0, &V1, 3, 0); /* the same file again is not the next */
+	mfs_pins_opened(p, 0, loader, 0, &V1, 3, 1);
 	cr_assert(is_held(p, loader, &V1));
-	mfs_pins_opened(p, 0, loader, &V1, 3, 2);
+	mfs_pins_opened(p, 0, loader, 0, &V1, 3, 2);
 	cr_assert_not(is_held(p, loader, &V1), "everything is open");
 	cr_assert_not(mfs_pins_loading(p, 0, &V1));
 	end(loader);
@@ -147,7 +149,7 @@ Test(pins, a_load_ends_with_its_window_and_60_s_after_the_swap)
 {
 	struct mfs_pins *p = pins();
 	pid_t loader = child();
-	uint64_t owner = mfs_pins_opened(p, 0, loader, &V1, 3, 0);
+	uint64_t owner = mfs_pins_opened(p, 0, loader, 0, &V1, 3, 0);
 
 	mfs_pins_swapped(p, 0, &V1);
 	atomic_fetch_add(&now_ms, 9999);
@@ -160,7 +162,7 @@ Test(pins, a_load_ends_with_its_window_and_60_s_after_the_swap)
 	mfs_pins_closed(p, owner); /* and never begins a load */
 	cr_assert_not(is_held(p, loader, &V1));
 	for (unsigned k = 0; k < 5; k++) {
-		mfs_pins_opened(p, 0, loader, &V1, 3, 0);
+		mfs_pins_opened(p, 0, loader, 0, &V1, 3, 0);
 		atomic_fetch_add(&now_ms, 9000);
 	}
 	cr_assert_not(is_held(p, loader, &V1), "60 s after the swap it is over");
@@ -174,11 +176,11 @@ Test(pins, one_file_and_off_never_pin)
 	struct mfs_pins *p = pins();
 	pid_t loader = child();
 
-	cr_assert_eq(mfs_pins_opened(p, 0, loader, &V1, 1, 0), 0);
-	cr_assert_eq(mfs_pins_opened(p, 0, loader, &V1, 3, 3), 0, "a file that does not exist");
-	cr_assert_eq(mfs_pins_opened(p, 0, 0, &V1, 3, 0), 0);
+	cr_assert_eq(mfs_pins_opened(p, 0, loader, 0, &V1, 1, 0), 0);
+	cr_assert_eq(mfs_pins_opened(p, 0, loader, 0, &V1, 3, 3), 0, "a file that does not exist");
+	cr_assert_eq(mfs_pins_opened(p, 0, 0, 0, &V1, 3, 0), 0);
 	model.pin = MFS_PIN_OFF;
-	cr_assert_eq(mfs_pins_opened(p, 0, loader, &V1, 3, 0), 0);
+	cr_assert_eq(mfs_pins_opened(p, 0, loader, 0, &V1, 3, 0), 0);
 	mfs_pins_swapped(p, 0, &V1);
 	cr_assert_not(is_held(p, loader, &V1));
 	end(loader);
@@ -191,7 +193,7 @@ Test(pins, a_cgroup_shares_its_pin)
 	pid_t loader = child(), helper = child();
 
 	model.pin = MFS_PIN_CGROUP;
-	mfs_pins_opened(p, 0, loader, &V1, 3, 0);
+	mfs_pins_opened(p, 0, loader, 0, &V1, 3, 0);
 	mfs_pins_swapped(p, 0, &V1);
 	cr_assert(is_held(p, helper, &V1));
 	end(loader);
@@ -204,11 +206,11 @@ Test(pins, unpin_ends_every_load_at_once)
 	struct mfs_pins *p = pins();
 	pid_t loader = child();
 
-	mfs_pins_opened(p, 0, loader, &V1, 3, 0);
+	mfs_pins_opened(p, 0, loader, 0, &V1, 3, 0);
 	mfs_pins_swapped(p, 0, &V1);
 	mfs_pins_end(p, 0);
 	cr_assert_not(is_held(p, loader, &V1));
-	mfs_pins_opened(p, 0, loader, &V1, 3, 1); /* goes on by an old path: not pinned again */
+	mfs_pins_opened(p, 0, loader, 0, &V1, 3, 1); /* goes on by an old path: not pinned again */
 	cr_assert_not(is_held(p, loader, &V1));
 	mfs_pins_wait(p, 0);
 	end(loader);
@@ -220,9 +222,9 @@ Test(pins, two_swaps_in_a_row_keep_each_loader_where_it_is)
 	struct mfs_pins *p = pins();
 	pid_t first = child(), second = child();
 
-	mfs_pins_opened(p, 0, first, &V1, 3, 0);
+	mfs_pins_opened(p, 0, first, 0, &V1, 3, 0);
 	mfs_pins_swapped(p, 0, &V1);
-	mfs_pins_opened(p, 0, second, &V2, 3, 0);
+	mfs_pins_opened(p, 0, second, 0, &V2, 3, 0);
 	mfs_pins_swapped(p, 0, &V2);
 	cr_assert(is_held(p, first, &V1));
 	cr_assert(is_held(p, second, &V2));
@@ -238,17 +240,79 @@ Test(pins, a_full_table_pins_no_more_and_forgets_nobody)
 	pid_t loader = child();
 	struct mfs_sha256 other = { { 9 } };
 
-	mfs_pins_opened(p, 0, loader, &V1, 3, 0);
+	mfs_pins_opened(p, 0, loader, 0, &V1, 3, 0);
 	for (unsigned k = 0; k < 3000; k++) {
 		memcpy(other.b + 1, &k, sizeof(k));
-		mfs_pins_opened(p, 0, getpid(), &other, 3, 0);
+		mfs_pins_opened(p, 0, getpid(), 0, &other, 3, 0);
 	}
 	mfs_pins_swapped(p, 0, &V1);
 	cr_assert(is_held(p, loader, &V1));
 	atomic_fetch_add(&now_ms, 10000); /* ended loads make room */
-	cr_assert_neq(mfs_pins_opened(p, 0, loader, &V1, 3, 1), 0);
+	cr_assert_neq(mfs_pins_opened(p, 0, loader, 0, &V1, 3, 1), 0);
 	end(loader);
 	mfs_pins_free(p);
+}
+
+Test(pins, many_short_loads_leave_room_for_the_next)
+{
+	struct mfs_pins *p = pins();
+	pid_t loader = child();
+	struct mfs_sha256 other = { { 9 } };
+
+	for (unsigned k = 0; k < 3000; k++) { /* all within one window: each has opened both files */
+		memcpy(other.b + 1, &k, sizeof(k));
+		cr_assert_neq(mfs_pins_opened(p, 0, getpid(), 7, &other, 2, 0), 0, "load %u", k);
+		cr_assert_neq(mfs_pins_opened(p, 0, getpid(), 7, &other, 2, 1), 0);
+	}
+	cr_assert_neq(mfs_pins_opened(p, 0, loader, 7, &V1, 3, 0), 0);
+	mfs_pins_swapped(p, 0, &V1);
+	cr_assert(is_held(p, loader, &V1));
+	end(loader);
+	mfs_pins_free(p);
+}
+
+Test(pins, one_user_cannot_take_all_of_it)
+{
+	struct mfs_pins *p = pins();
+	pid_t loader = child();
+	struct mfs_sha256 other = { { 9 } };
+
+	for (unsigned k = 0; k < 3000; k++) {
+		memcpy(other.b + 1, &k, sizeof(k));
+		mfs_pins_opened(p, 0, getpid(), 1000, &other, 3, 0);
+	}
+	cr_assert_neq(mfs_pins_opened(p, 0, loader, 1001, &V1, 3, 0), 0);
+	mfs_pins_swapped(p, 0, &V1);
+	cr_assert(is_held(p, loader, &V1));
+	end(loader);
+	mfs_pins_free(p);
+}
+
+Test(pins, a_loader_stays_where_it_is_when_serve_dies)
+{
+	struct mfs_pins *p = pins(), *next;
+	pid_t loader = child(), done = child();
+	uint64_t owner = mfs_pins_opened(p, 0, loader, 7, &V1, 3, 0);
+
+	mfs_pins_opened(p, 0, done, 7, &V1, 2, 0);
+	mfs_pins_opened(p, 0, done, 7, &V1, 2, 1);
+	mfs_pins_swapped(p, 0, &V1);
+	shm_pins.loads[5] = (struct mfs_shm_load){ .last_ms = 1, .model = 77 }; /* of nothing that is configured */
+	next = pins(); /* the one before was killed: nothing was handed over but the memory */
+	cr_assert(is_held(next, loader, &V1));
+	cr_assert_not(is_held(next, done, &V1));
+	cr_assert(mfs_pins_loading(next, 0, &V1));
+	atomic_fetch_add(&now_ms, 9999);
+	mfs_pins_closed(next, owner);
+	atomic_fetch_add(&now_ms, 9999);
+	cr_assert(is_held(next, loader, &V1), "a close that came after the crash prolongs");
+	mfs_pins_opened(next, 0, loader, 7, &V1, 3, 1);
+	mfs_pins_opened(next, 0, loader, 7, &V1, 3, 2);
+	cr_assert_not(is_held(next, loader, &V1));
+	end(loader);
+	end(done);
+	mfs_pins_free(p);
+	mfs_pins_free(next);
 }
 
 static void *
@@ -264,7 +328,7 @@ Test(pins, waiting_ends_when_the_last_loader_dies)
 	pid_t loader = child();
 	pthread_t t;
 
-	mfs_pins_opened(p, 0, loader, &V1, 3, 0);
+	mfs_pins_opened(p, 0, loader, 0, &V1, 3, 0);
 	mfs_pins_swapped(p, 0, &V1);
 	cr_assert_eq(pthread_create(&t, NULL, wait_for_loads, p), 0);
 	cr_assert_eq(pthread_tryjoin_np(t, NULL), EBUSY);

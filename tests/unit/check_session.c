@@ -153,6 +153,16 @@ slots_full(void)
 	return n;
 }
 
+static unsigned
+parked_full(void)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < MFS_PARKED; i++)
+		n += ((struct fuse_in_header *)(void *)shm->parked[i].buf)->len != 0;
+	return n;
+}
+
 static void
 slot_fill(unsigned i, uint32_t opcode, uint64_t unique, uint32_t attempts)
 {
@@ -256,13 +266,85 @@ Test(session, metadata_is_answered_behind_slow_reads, .init = setup, .timeout = 
 	reads_wait(3);
 	kernel_sends(FUSE_GETATTR, 9999);
 	cr_assert_eq(kernel_receives().unique, 9999);
-	cr_assert(slots_full() >= 50, "every read still has its slot"); /* the other one is freed after its reply */
+	cr_assert(slots_full() >= 3, "those that are worked on still have theirs"); /* the GETATTR's is freed after its reply */
+	cr_assert_eq(parked_full(), 47, "every other one is kept where a successor finds it");
 	cr_assert_eq(reads_inside, 3, "one thread stays free");
 	gate_set(true);
 	for (int i = 0; i < 50; i++)
 		cr_assert_eq(kernel_receives().error, 0);
 	mfs_session_stop(session);
-	cr_assert_eq(slots_full(), 0);
+	cr_assert_eq(slots_full() + parked_full(), 0);
+	mfs_session_free(session);
+}
+
+Test(session, metadata_is_answered_behind_more_slow_reads_than_slots, .init = setup, .timeout = 30)
+{
+	const int n = 4 * (int)MFS_SLOTS;
+
+	session_make(4);
+	for (int i = 0; i < n; i++) {
+		kernel_sends(FUSE_READ, (uint64_t)i + 10);
+		if (i % 64 == 63) { /* a socket has room for few packets, and this one is only answered if all before were taken */
+			kernel_sends(FUSE_GETATTR, 100000);
+			cr_assert_eq(kernel_receives().unique, 100000);
+		}
+	}
+	cr_assert_eq(reads_inside, 3);
+	gate_set(true);
+	for (int i = 0; i < n; i++)
+		cr_assert_eq(kernel_receives().error, 0);
+	mfs_session_stop(session);
+	cr_assert_eq(slots_full() + parked_full(), 0);
+	mfs_session_free(session);
+}
+
+Test(session, successor_answers_what_is_parked, .init = setup, .timeout = 30)
+{
+	struct wire w = request(FUSE_READ, 100);
+	struct fuse_out_header h;
+
+	memcpy(shm->parked[17].buf, &w, w.h.in.len);
+	w.h.in.unique = 101;
+	memcpy(shm->parked[18].buf, &w, w.h.in.len);
+	shm->parked[18].attempts = 3;
+	w.h.in.len = MFS_PARKED_BYTES + 1;
+	memcpy(shm->parked[MFS_PARKED - 1].buf, &w, sizeof(w.h.in));
+	gate_set(true);
+	session_make(4);
+	for (int i = 0; i < 2; i++) {
+		h = kernel_receives();
+		cr_assert(h.unique == 100 ? h.error == 0 : h.unique == 101 && h.error == -EIO);
+	}
+	kernel_sends(FUSE_GETATTR, 500);
+	cr_assert_eq(kernel_receives().unique, 500);
+	mfs_session_stop(session);
+	cr_assert_eq(slots_full() + parked_full(), 0);
+	mfs_session_free(session);
+}
+
+/* What waits for a thread was not begun: however often serve dies meanwhile, it is answered. */
+Test(session, waiting_is_no_attempt, .init = setup, .timeout = 30)
+{
+	unsigned begun = 0;
+
+	session_make(4);
+	for (uint64_t u = 10; u < 60; u++)
+		kernel_sends(FUSE_READ, u);
+	reads_wait(3);
+	kernel_sends(FUSE_GETATTR, 9999);
+	cr_assert_eq(kernel_receives().unique, 9999);
+	for (unsigned i = 0; i < MFS_PARKED; i++)
+		begun += shm->parked[i].attempts;
+	cr_assert_eq(begun, 0);
+	for (unsigned i = 0; i < MFS_SLOTS; i++)
+		if (((struct fuse_in_header *)(void *)shm->slots[i].buf)->opcode == FUSE_READ &&
+			((struct fuse_in_header *)(void *)shm->slots[i].buf)->len != 0)
+			begun += shm->slots[i].attempts;
+	cr_assert_eq(begun, 3);
+	gate_set(true);
+	for (int i = 0; i < 50; i++)
+		(void)kernel_receives();
+	mfs_session_stop(session);
 	mfs_session_free(session);
 }
 
@@ -341,7 +423,7 @@ Test(session, request_that_three_died_on_gets_eio, .init = setup, .timeout = 30)
 {
 	struct fuse_out_header h;
 
-	slot_fill(0, FUSE_GETATTR, 100, 2);
+	slot_fill(0, FUSE_GETATTR, 100, 3);
 	session_make(4);
 	h = kernel_receives();
 	cr_assert(h.unique == 100 && h.error == -EIO);
@@ -352,7 +434,7 @@ Test(session, request_that_three_died_on_gets_eio, .init = setup, .timeout = 30)
 
 Test(session, request_that_two_died_on_is_tried_again, .init = setup, .timeout = 30)
 {
-	slot_fill(0, FUSE_GETATTR, 100, 1);
+	slot_fill(0, FUSE_GETATTR, 100, 2);
 	session_make(4);
 	cr_assert_eq(kernel_receives().error, 0);
 	mfs_session_stop(session);
