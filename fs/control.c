@@ -151,14 +151,15 @@ request_take(struct mfs_control *c, struct conn *k, const char *line, size_t len
 	request_run(c, k);
 }
 
-/* Requests that stand whole in the buffer, one after the other. */
+/* The next request that stands whole in the buffer: one a turn, and after its reply was taken, so that all get theirs. */
 static void
 conn_lines(struct mfs_control *c, struct conn *k)
 {
 	struct mfs_err err = MFS_ERR_INIT;
 	char *nl;
 
-	while (k->state == CONN_READING && !k->closing && k->in_len > 0 && (nl = memchr(k->in, '\n', k->in_len)) != NULL) {
+	if (k->state == CONN_READING && !k->closing && k->in_len > 0 && k->out_len == k->out_at &&
+		(nl = memchr(k->in, '\n', k->in_len)) != NULL) {
 		size_t used = (size_t)(nl - k->in) + 1;
 
 		request_take(c, k, k->in, used - 1);
@@ -167,12 +168,12 @@ conn_lines(struct mfs_control *c, struct conn *k)
 		memmove(k->in, k->in + used, k->in_len - used);
 		k->in_len -= used;
 	}
-	if (k->state == CONN_READING && k->in_len == MFS_CTL_REQUEST_MAX && !k->closing) {
+	if (k->state == CONN_READING && k->in_len == MFS_CTL_REQUEST_MAX && !k->closing && memchr(k->in, '\n', k->in_len) == NULL) {
 		(void)mfs_fail(&err, MFS_MALFORMED, "request: no end within %u bytes", MFS_CTL_REQUEST_MAX);
 		conn_refuse(k, &err);
 		k->closing = true;
 	}
-	if (k->state == CONN_READING && k->eof)
+	if (k->state == CONN_READING && k->eof && memchr(k->in, '\n', k->in_len) == NULL)
 		k->closing = true;
 	if (k->state == CONN_READING && k->closing && k->out_len == k->out_at)
 		conn_close(k);
@@ -238,15 +239,17 @@ conn_write(struct conn *k)
 /* ---- accepting ----------------------------------------------------------------------------------- */
 
 static bool
-peer_may_change(struct mfs_control *c, int fd)
+peer_may_change(struct mfs_control *c, int fd, uid_t *uid)
 {
 	const struct mfs_config *conf = c->s->config;
 	struct ucred cred;
 	gid_t groups[256];
 	socklen_t len = sizeof(cred);
 
+	*uid = (uid_t)-1;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0 || len != sizeof(cred))
 		return false;
+	*uid = cred.uid;
 	if (cred.uid == 0 || (c->s->shm->rootless != 0 && cred.uid == geteuid()))
 		return true;
 	if (conf->control_group == NULL)
@@ -279,25 +282,28 @@ conn_accept(struct mfs_control *c)
 {
 	mfs_autoclose int fd = accept4(c->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	struct conn *k = NULL;
-	size_t n_free = 0;
+	size_t n_free = 0, own = 0;
 	bool may_change;
+	uid_t uid;
 
 	if (fd < 0) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
 			c->accept_after = mfs_clock_mono_ms() + CONTROL_TICK_MS;
 		return;
 	}
-	may_change = peer_may_change(c, fd);
+	may_change = peer_may_change(c, fd, &uid);
 	for (size_t i = 0; i < CONTROL_CONNS; i++)
 		if (c->conns[i].state == CONN_FREE) {
 			k = &c->conns[i];
 			n_free++;
+		} else if (!c->conns[i].may_change) {
+			own += c->conns[i].uid == uid;
 		}
-	if (k == NULL || (!may_change && n_free <= CONTROL_CONNS_ROOT)) {
+	if (k == NULL || (!may_change && (n_free <= CONTROL_CONNS_ROOT || own >= CONTROL_CONNS_USER))) {
 		turn_away(fd);
 		return;
 	}
-	*k = (struct conn){ .state = CONN_READING, .fd = -1, .may_change = may_change, .serial = ++c->serial };
+	*k = (struct conn){ .state = CONN_READING, .fd = -1, .may_change = may_change, .uid = uid, .serial = ++c->serial };
 	if ((k->in = malloc(MFS_CTL_REQUEST_MAX)) == NULL) {
 		*k = (struct conn){ .fd = -1 };
 		return;

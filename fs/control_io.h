@@ -14,6 +14,7 @@
 
 #define CONTROL_CONNS      32   /* connections; one more is refused politely */
 #define CONTROL_CONNS_ROOT 8    /* of them only for those who may change things */
+#define CONTROL_CONNS_USER 8    /* of one user who may not: the others get in as well */
 #define CONTROL_JOBS       16   /* waiting for a worker */
 #define CONTROL_REQUEST_MS 10000 /* to send a request, and to take a reply */
 #define CONTROL_TICK_MS    250  /* followers, waiters, progress */
@@ -25,6 +26,7 @@ struct conn { /* of the poll thread alone */
 	enum conn_state state;
 	int fd;
 	bool may_change;
+	uid_t uid;
 	bool closing;     /* once everything is written */
 	bool eof;         /* the peer sends no more, but may read */
 	uint64_t serial;  /* never reused: a job's result finds its connection, or none */

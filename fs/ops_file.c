@@ -122,7 +122,8 @@ mfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		(void)fuse_reply_err(req, error);
 		return;
 	}
-	if ((o.how == OPEN_PAGED || o.how == OPEN_RESIDENT) && !o.repeated)
+	/* Also of a repeated one: the serve before may have died before it noted who loads. */
+	if (o.how == OPEN_PAGED || o.how == OPEN_RESIDENT)
 		mfs_handles_own(t->handles, o.fh,
 			mfs_pins_opened(t->pins, o.model, fuse_req_ctx(req)->pid, o.uid, &o.manifest, o.n_files,
 				o.file));

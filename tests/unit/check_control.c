@@ -370,3 +370,96 @@ Test(control, who_follows_events_gets_them_and_a_stop_answers_everybody)
 	free(text);
 	(void)close(fd);
 }
+
+/* In a child of that user: fn's exit code, or 100. The process goes on until `over` is closed. */
+static pid_t
+as_user(uid_t uid, int (*fn)(void))
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		if (setgroups(0, NULL) != 0 || setresgid(uid, uid, uid) != 0 || setresuid(uid, uid, uid) != 0)
+			_exit(100);
+		_exit(fn());
+	}
+	cr_assert_gt(pid, 0);
+	return pid;
+}
+
+static int
+exit_code(pid_t pid)
+{
+	int status = -1;
+
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int
+status_outcome(void)
+{
+	struct mfs_ctl_request r = { .command = MFS_CTL_STATUS, .timeout_ms = -1 };
+	struct mfs_ctl_reply reply;
+
+	if (mfs_client_ask(d.config, &r, 20000, NULL, NULL, &reply, NULL) != MFS_OK)
+		return 102;
+	json_decref(reply.body);
+	return (int)reply.code;
+}
+
+static int full[2], over[2];
+
+/* Connections that follow the events and never read, many more than one user gets. */
+static int
+hold_many(void)
+{
+	static const char follow[] = "{\"format\":\"" MFS_CTL_FORMAT "\",\"command\":\"events\",\"follow\":true}\n";
+	char c;
+
+	for (int i = 0; i < 40; i++)
+		(void)send(peer(), follow, sizeof(follow) - 1, MSG_NOSIGNAL);
+	if (status_outcome() != MFS_RATE_LIMITED)
+		return 103;
+	(void)close(over[1]);
+	return write(full[1], "x", 1) == 1 && read(over[0], &c, 1) == 0 ? 0 : 104;
+}
+
+Test(control, one_user_does_not_keep_another_out)
+{
+	pid_t holder;
+	char c;
+
+	if (geteuid() != 0)
+		cr_skip_test("not root");
+	cr_assert_eq(pipe(full), 0);
+	cr_assert_eq(pipe(over), 0);
+	holder = as_user(61001, hold_many);
+	(void)close(full[1]);
+	cr_assert_eq(read(full[0], &c, 1), 1, "the first user: %d", exit_code(holder));
+	cr_assert_neq(exit_code(as_user(61001, status_outcome)), MFS_OK);
+	cr_assert_eq(exit_code(as_user(61002, status_outcome)), MFS_OK);
+	still_answers();
+	(void)close(over[1]);
+	cr_assert_eq(exit_code(holder), 0);
+}
+
+/* Many requests in one go: all are answered, one after the other, and others get theirs in between. */
+Test(control, requests_in_a_row_are_all_answered)
+{
+	static const char line[] = "{\"format\":\"" MFS_CTL_FORMAT "\",\"command\":\"status\"}\n";
+	char text[200 * (sizeof(line) - 1)], got[16384];
+	unsigned answers = 0;
+	int fd = peer();
+	ssize_t n;
+
+	for (unsigned i = 0; i < 200; i++)
+		memcpy(text + i * (sizeof(line) - 1), line, sizeof(line) - 1);
+	cr_assert_eq(send(fd, text, sizeof(text), MSG_NOSIGNAL), (ssize_t)sizeof(text));
+	still_answers();
+	cr_assert_eq(shutdown(fd, SHUT_WR), 0);
+	while ((n = recv(fd, got, sizeof(got), 0)) > 0)
+		for (ssize_t i = 0; i < n; i++)
+			answers += got[i] == '\n';
+	cr_assert_eq(answers, 200);
+	(void)close(fd);
+}
