@@ -180,6 +180,7 @@ keeper_main(struct mfs_keeper *k)
 	if (k->result.code != MFS_OK)
 		mfs_log_err("", &k->result);
 	mfs_notify("STOPPING=1");
+	mfs_kadopt_forget();
 	run_clean(k);
 	/* Without root it was mounted before it was ready: a start that failed must not leave it. */
 	if (geteuid() != 0 && k->mount.id != 0 && mfs_kmount_listed(&k->mount))
@@ -226,7 +227,7 @@ mfs_cmd_mount(int argc, char **argv)
 	struct mfs_keeper k = {
 		.config_fd = -1, .folders = MFS_FOLDERS_INIT, .keys = { .state = -1 }, .lock_fd = -1, .control_fd = -1,
 		.signal_fd = -1, .mountinfo_fd = -1, .shm_fd = -1, .report_fd = -1, .mount = MFS_KMOUNT_INIT,
-		.resident = { .dir = -1 }, .serve = { .sock = -1 },
+		.resident = { .dir = -1, .table_fd = -1 }, .serve = { .sock = -1 },
 	};
 	mfs_autofree char *config = NULL;
 	struct mfs_err err = MFS_ERR_INIT;

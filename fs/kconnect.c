@@ -46,6 +46,8 @@ mfs_keeper_connect(struct mfs_keeper *k, struct mfs_err *err)
 	bool made = k->mount.made_folder;
 
 	mfs_keeper_disconnect(k);
+	if (mfs_kadopt(k, err))
+		return MFS_OK;
 	if (shared_create(k, err) != MFS_OK || mfs_kmount_target(&k->mount, k->config->mount, err) != MFS_OK ||
 		mfs_kresident_open(&k->resident, mfs_kresident_budget(k->config), err) != MFS_OK ||
 		mfs_kmount_create(&k->mount, k->config, k->shm, k->resident.dir >= 0, k->resend, err) != MFS_OK)

@@ -207,6 +207,7 @@ mfs_keeper_ready(struct mfs_keeper *k)
 	k->was_ready = true;
 	mfs_log(MFS_LOG_NOTICE, "%s is served by %d", MFS_ESC(k->mount.path), (int)k->serve.pid);
 	mfs_notify("READY=1\nMAINPID=%d", (int)getpid());
+	mfs_kadopt_store(k);
 	report(k, &err);
 }
 
@@ -278,6 +279,7 @@ connection_abort(struct mfs_keeper *k, int64_t now)
 	serve_kill(k, "not ready in time");
 	k->serve = (struct mfs_kserve){ .sock = -1 };
 	k->unmounter = mfs_kmount_remove(&k->mount, true);
+	mfs_kadopt_forget();
 	if (k->state == MFS_KEEPER_STARTING || k->remounts > 0) {
 		give_up(k, &err);
 		return;

@@ -110,6 +110,7 @@ struct mfs_kresident_file {
 
 struct mfs_kresident {
 	int dir;       /* root of the detached tmpfs; -1: none, everything is paged */
+	int table_fd;  /* memfd of `files`, keeper's alone: survives keeper in systemd's store */
 	uint64_t size; /* bytes for resident files */
 	struct mfs_kresident_file *files; /* MFS_RESIDENTS */
 };
@@ -119,6 +120,8 @@ uint64_t mfs_kresident_budget(const struct mfs_config *c);
 /* errors NO_MEMORY; no noswap tmpfs is none: dir is -1 then, with a line in the log. */
 enum mfs_code mfs_kresident_open(struct mfs_kresident *r, uint64_t size, struct mfs_err *err);
 void mfs_kresident_close(struct mfs_kresident *r);
+/* Take over what an earlier keeper left; dir -1: nothing is resident. */
+void mfs_kresident_adopt(struct mfs_kresident *r, int dir, int table_fd, uint64_t size);
 /* The verbs of klink.h. `dev` registers; errors: INTERNAL for what a sane serve does not ask, INSUFFICIENT_STORAGE, IO. */
 enum mfs_code mfs_kresident_create(struct mfs_kresident *r, uint32_t slot, uint64_t size, int *fd, struct mfs_err *err);
 enum mfs_code mfs_kresident_complete(struct mfs_kresident *r, int dev, uint32_t slot, int32_t *id, struct mfs_err *err);
@@ -203,7 +206,16 @@ void mfs_keeper_end(struct mfs_keeper *k, const char *why);
 /* Run until it is over; what it ended with is in k->result. */
 void mfs_keeper_run(struct mfs_keeper *k);
 
+/*
+ * kadopt.c: systemd's descriptor store. mfs_kadopt: go on with a stored connection; false: there is
+ * none, or it is of no use (*err untouched but for a bad mountpoint).
+ */
+bool mfs_kadopt(struct mfs_keeper *k, struct mfs_err *err);
+void mfs_kadopt_store(const struct mfs_keeper *k);
+void mfs_kadopt_forget(void);
+
 /* knotify.c: sd_notify(3) without its library. Does nothing without NOTIFY_SOCKET. */
 void mfs_notify(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void mfs_notify_fd(int fd, const char *name); /* into the descriptor store */
 
 #endif

@@ -9,29 +9,58 @@
 
 #include "keeper.h"
 
-void
-mfs_notify(const char *fmt, ...)
+static void
+datagram_send(const char *text, size_t len, int fd)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct iovec iov = { (void *)(uintptr_t)text, len };
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct msghdr msg = { .msg_name = &a, .msg_iov = &iov, .msg_iovlen = 1 };
 	mfs_autoclose int s = -1;
+	size_t n;
+
+	if (path == NULL || (path[0] != '/' && path[0] != '@') || (n = strlen(path)) >= sizeof(a.sun_path))
+		return;
+	memcpy(a.sun_path, path, n);
+	if (path[0] == '@')
+		a.sun_path[0] = '\0'; /* abstract */
+	msg.msg_namelen = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
+	if (fd >= 0) {
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control.space);
+		control.h.cmsg_level = SOL_SOCKET;
+		control.h.cmsg_type = SCM_RIGHTS;
+		control.h.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.h), &fd, sizeof(fd));
+	}
+	s = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (s >= 0)
+		(void)sendmsg(s, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void
+mfs_notify(const char *fmt, ...)
+{
 	char text[600];
-	size_t len;
 	va_list ap;
 	int n;
 
-	if (path == NULL || (path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof(a.sun_path))
-		return;
-	len = strlen(path);
-	memcpy(a.sun_path, path, len);
-	if (path[0] == '@')
-		a.sun_path[0] = '\0'; /* abstract */
 	va_start(ap, fmt);
 	n = vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	s = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (n <= 0 || s < 0)
-		return;
-	(void)sendto(s, text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT,
-		(struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
+	if (n > 0)
+		datagram_send(text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1, -1);
+}
+
+void
+mfs_notify_fd(int fd, const char *name)
+{
+	char text[128];
+	int n = snprintf(text, sizeof(text), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
+
+	datagram_send(text, (size_t)n, fd);
 }

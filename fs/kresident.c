@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
@@ -25,6 +26,7 @@ struct backing_map {
 	uint64_t padding;
 };
 #define DEV_IOC_BACKING_OPEN  _IOW(229, 1, struct backing_map)
+#define TABLE_BYTES           (MFS_RESIDENTS * sizeof(struct mfs_kresident_file))
 #define DEV_IOC_BACKING_CLOSE _IOW(229, 2, uint32_t)
 
 /* ---- how much --------------------------------------------------------------------------------- */
@@ -92,14 +94,24 @@ tmpfs_open(uint64_t size, bool huge)
 	return fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
 }
 
+static bool
+table_map(struct mfs_kresident *r, int fd)
+{
+	void *p = mmap(NULL, TABLE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	r->table_fd = fd;
+	r->files = p != MAP_FAILED ? p : NULL;
+	return r->files != NULL;
+}
+
 enum mfs_code
 mfs_kresident_open(struct mfs_kresident *r, uint64_t size, struct mfs_err *err)
 {
-	r->dir = -1;
-	r->size = 0;
-	r->files = calloc(MFS_RESIDENTS, sizeof(*r->files));
-	if (r->files == NULL)
-		return mfs_fail(err, MFS_NO_MEMORY, "resident files");
+	int table = memfd_create("modelfs-table", MFD_CLOEXEC);
+
+	*r = (struct mfs_kresident){ .dir = -1, .table_fd = table };
+	if (table < 0 || ftruncate(table, TABLE_BYTES) != 0 || !table_map(r, table))
+		return mfs_fail_sys(err, MFS_IO, "resident files");
 	if (geteuid() != 0)
 		return MFS_OK; /* for trying out: paged only */
 	/* Two scratch files beside: a dying serve's and its successor's. */
@@ -117,8 +129,20 @@ void
 mfs_kresident_close(struct mfs_kresident *r)
 {
 	mfs_cleanup_close(&r->dir);
-	free(r->files);
+	if (r->files != NULL)
+		(void)munmap(r->files, TABLE_BYTES);
 	r->files = NULL;
+	mfs_cleanup_close(&r->table_fd);
+}
+
+void
+mfs_kresident_adopt(struct mfs_kresident *r, int dir, int table_fd, uint64_t size)
+{
+	*r = (struct mfs_kresident){ .dir = -1, .table_fd = table_fd };
+	if (table_fd >= 0 && table_map(r, table_fd)) {
+		r->dir = dir;
+		r->size = dir >= 0 ? size : 0;
+	}
 }
 
 /* ---- files ------------------------------------------------------------------------------------ */
