@@ -132,7 +132,6 @@ mfs_cmd_events(int argc, char **argv)
 		r.after = q.show.after;
 		err = (struct mfs_err)MFS_ERR_INIT;
 		if (mfs_client_ask(env.config, &r, args.follow ? -1 : 10000, event_line, &q.show, &reply, &err) == MFS_OK) {
-			connected = true;
 			/* following ends only with the mount: a serve that restarts is asked again */
 			if (!args.follow || reply.code != MFS_CONDITION_UNMET)
 				return mfs_client_finish("events", &reply);

@@ -40,7 +40,7 @@ trust_json(const struct mfs_cmd_env *env, size_t i, struct mfs_err *err)
 {
 	const struct mfs_config_key *k = &env->config->keys[i];
 	mfs_autofree uint8_t *pem = NULL;
-	struct mfs_sha256 id;
+	struct mfs_sha256 id = { { 0 } };
 	json_t *models = k->models != NULL ? json_array() : json_null();
 	size_t len;
 
@@ -61,7 +61,7 @@ model_json(const struct mfs_cmd_env *env, size_t i)
 {
 	const struct mfs_config_model *m = &env->config->models[i];
 	struct mfs_err err = MFS_ERR_INIT;
-	struct mfs_sha256 id;
+	struct mfs_sha256 id = { { 0 } };
 
 	if (m->model_key == NULL)
 		return json_pack("{s:s, s:n, s:n, s:b}", "model", m->id, "source", "model_key_id", "available", 0);

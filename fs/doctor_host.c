@@ -4,6 +4,7 @@
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -38,13 +39,15 @@ mfs_doctor_kernel(struct mfs_doctor *d, const char *release)
 		{ 6 << 8 | 4, MFS_WEAK, "older than 6.4: no tmpfs that is never swapped, so paged tier only" },
 		{ 6 << 8 | 9, MFS_WEAK, "older than 6.9: no passthrough, so paged tier only" },
 	};
-	unsigned major = 0, minor = 0, version;
+	char *dot = NULL, *end = NULL;
+	unsigned long major = strtoul(release, &dot, 10), minor = *dot == '.' ? strtoul(dot + 1, &end, 10) : 0;
+	unsigned version;
 
-	if (sscanf(release, "%u.%u", &major, &minor) != 2) {
+	if (dot == release || end == NULL || end == dot + 1 || major > 1000) {
 		mfs_doctor_say(d, MFS_WEAK, "kernel", "look at 'uname -r'", "version '%s' is not understood", release);
 		return;
 	}
-	version = major << 8 | (minor > 255 ? 255 : minor);
+	version = (unsigned)(major << 8 | (minor > 255 ? 255 : minor));
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
 		if (version < steps[i].version) {
 			mfs_doctor_say(d, steps[i].level, "kernel", "run Linux 6.9 or newer", "%s is %s", release,

@@ -47,12 +47,31 @@ filesystem(const char *path, struct statfs *out)
 	return p != NULL;
 }
 
+/* As mfs_setup_folders would find it; a missing folder is made when it is needed. */
+static void
+owner(struct mfs_doctor *d, const struct mfs_config *c, const char *what, const char *path)
+{
+	struct stat st;
+	uid_t uid = geteuid();
+	gid_t gid;
+
+	if (stat(path, &st) != 0 || (uid == 0 && mfs_config_user(c, &uid, &gid, NULL) != MFS_OK))
+		return;
+	if (st.st_uid != uid && st.st_uid != 0)
+		mfs_doctor_say(d, MFS_BROKEN, what, "give it to the user of serve with 'chown -R'",
+			"%s belongs to uid %u, serve runs as %u", path, (unsigned)st.st_uid, (unsigned)uid);
+	else if ((st.st_mode & 077) != 0)
+		mfs_doctor_say(d, MFS_WEAK, what, "run 'chmod 0700' for it", "%s can be entered by others", path);
+}
+
 static void
 folders(struct mfs_doctor *d, const struct mfs_config *c)
 {
 	struct statfs s;
 	uint64_t free_bytes, want;
 
+	owner(d, c, "state", c->state);
+	owner(d, c, "store", c->store);
 	if (!filesystem(c->state, &s))
 		mfs_doctor_say(d, MFS_BROKEN, "state", "make its parent folder reachable", "%s: %s", c->state, strerror(errno));
 	else if (s.f_type == TMPFS_MAGIC || s.f_type == RAMFS_MAGIC)
@@ -165,7 +184,7 @@ served(struct mfs_doctor *d, const struct mfs_config *c)
 		mfs_doctor_say(d, MFS_BROKEN, "store", "run 'modelfs verify', then install the version again",
 			"%lld chunks did not verify and were refused", (long long)failures);
 	if (restarts != 0)
-		mfs_doctor_say(d, MFS_WEAK, "serve", "look at the log of modelfs", "was restarted %lld times", (long long)restarts);
+		mfs_doctor_say(d, MFS_WEAK, "serve", "look at the log of modelfs", "was started anew %lld times, after a crash or a reload", (long long)restarts);
 }
 
 static void

@@ -47,7 +47,7 @@ static enum mfs_code
 private_open(const char *what, const char *path, bool create, const struct mfs_folders *f, int *fd,
 	struct mfs_err *err)
 {
-	struct stat st;
+	struct stat st = { 0 };
 
 	if (folder_open(what, path, create, 0700, fd, &st, err) != MFS_OK)
 		return err->code;
