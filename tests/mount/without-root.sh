@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Without root: mounted through fusermount3, paged, readable by its user; a killed serve and a killed keeper are recovered from.
+# shellcheck source=../lib/e2e.sh
+. "$(dirname "$0")/../lib/e2e.sh"
+need_fuse
+need_tool fusermount3
+need_tool setpriv
+user=65534
+as_user() { setpriv --reuid "$user" --regid "$user" --clear-groups -- "$@"; }
+as_user test -w /dev/fuse || skip "/dev/fuse may not be opened by other users (its mode is $(stat -c %a /dev/fuse))"
+keys
+config 'det: {serve: auto, model_key: "file:mk.bin"}'
+gen raw 4M 14 "$W/weights.bin"
+pack 1.0.0 1 "$W/b1" "$W/weights.bin"
+cp "$modelfs" "$W/modelfs"
+chmod 0755 "$W"
+chown -R "$user:$user" "$W"
+as_user "$W/modelfs" install -c "$CFG" "$W/b1" >>"$W/log" 2>&1 || fail "install: exit $?"
+at_exit "setpriv --reuid $user --regid $user --clear-groups -- $W/modelfs unmount --force -c $CFG >/dev/null 2>&1 || true"
+
+as_user timeout 30 "$W/modelfs" mount -c "$CFG" >>"$W/log" 2>&1 || fail "mount: exit $?"
+as_user cmp "$W/weights.bin" "$MNT/det/active/weights.bin" || fail "the bytes differ"
+as_user grep -q 'without root' "$MNT/det/status" || fail "status does not say why it is paged"
+serve=$(pgrep -P "$(keeper_pid)") || fail "no serve"
+kill -KILL "$serve"
+as_user timeout 10 cmp "$W/weights.bin" "$MNT/det/active/weights.bin" || fail "the bytes differ after serve was killed"
+kill -KILL "$(keeper_pid)"
+as_user timeout 30 "$W/modelfs" mount -c "$CFG" >>"$W/log" 2>&1 || fail "mount after keeper was killed: exit $?"
+as_user timeout 10 cmp "$W/weights.bin" "$MNT/det/active/weights.bin" || fail "the bytes differ after keeper was killed"
+as_user timeout 30 "$W/modelfs" unmount -c "$CFG" >>"$W/log" 2>&1 || fail "unmount: exit $?"
+! mountpoint -q "$MNT" || fail "still mounted"
