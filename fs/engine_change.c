@@ -183,6 +183,7 @@ static enum mfs_code
 activate_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, bool *same, char *to, struct mfs_err *err)
 {
 	const struct mfs_anchor_model *st = mfs_engine_record(e, i);
+	const struct mfs_engine_model *view = &e->view[i];
 	struct mfs_version *v;
 	enum mfs_install how;
 	char from[MFS_VERSION_MAX + 1] = "";
@@ -209,6 +210,10 @@ activate_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, boo
 	if (code == MFS_OK)
 		swap_finish(e, i, v, "install", from[0] != '\0' ? from : NULL, to,
 			how == MFS_INSTALL_SAME ? "shown again" : "activated");
+	/* The anchor may name it and still it is not served: never a success unless it happened. */
+	if (code == MFS_OK && !shown(e, i, id))
+		code = mfs_fail(err, view->absent != MFS_OK ? view->absent : MFS_INTERNAL, "%s %s is installed but cannot be "
+			"shown: %s", e->args.config->models[i].id, to, view->absent_detail);
 	mfs_version_unref(v);
 	return code;
 }
@@ -252,9 +257,11 @@ rollback_locked(struct mfs_engine *e, size_t i, const char *from, char *to, stru
 	struct mfs_anchor_model *st;
 	struct mfs_version *v;
 	enum mfs_code code;
+	bool held;
 
 	if (cm == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "model %s", cfg->id);
+	held = cm->held;
 	if ((code = mfs_anchor_copy(mfs_trusted_anchor(e->trusted), &a, err)) != MFS_OK)
 		return code;
 	if ((st = mfs_anchor_find(a, cfg->id)) == NULL)
@@ -265,9 +272,14 @@ rollback_locked(struct mfs_engine *e, size_t i, const char *from, char *to, stru
 	/* Checked before the anchor changes: a rollback never leads to nothing. */
 	if ((code = mfs_engine_candidate(e, i, &st->active.manifest, &v, err)) != MFS_OK)
 		return mfs_err_context(err, "rollback to %s: ", to);
-	if ((code = mfs_trusted_commit(e->trusted, a, err)) == MFS_OK) {
+	/* The hold first: a rollback that was cut off after the anchor must not be undone by the next update. */
+	cm->held = true;
+	if ((code = mfs_trusted_cycle_save(e->trusted, err)) == MFS_OK)
+		code = mfs_trusted_commit(e->trusted, a, err);
+	if (code != MFS_OK) {
+		cm->held = held;
+	} else {
 		(void)mfs_steal(&a);
-		cm->held = true;
 		swap_finish(e, i, v, "control", from, to, "rolled back, held until 'modelfs unpin'");
 	}
 	mfs_version_unref(v);

@@ -202,12 +202,14 @@ mfs_decide_install(const struct mfs_anchor_model *st, const char *model_id, cons
 			"model %s: the trusted state holds model_id '%s', the configuration now says '%s': give the new one a "
 			"name of its own",
 			st->id, st->model_id, m->model_id);
+	/* Also of the active version: what is condemned or below a minimum is not served, and repairing it would not help. */
+	if ((code = condemned_check(st, &v, err)) != MFS_OK || (code = minima_check(st, min, &v, err)) != MFS_OK)
+		return code;
 	if (mfs_sha256_equal(&st->active.manifest, &v.manifest)) {
 		*how = MFS_INSTALL_SAME;
 		return MFS_OK;
 	}
-	if ((code = condemned_check(st, &v, err)) != MFS_OK || (code = minima_check(st, min, &v, err)) != MFS_OK ||
-		(code = names_check(st, st->known, st->n_known, &v, err)) != MFS_OK ||
+	if ((code = names_check(st, st->known, st->n_known, &v, err)) != MFS_OK ||
 		(code = names_check(st, &st->active, 1, &v, err)) != MFS_OK ||
 		(code = names_check(st, st->retained, st->n_retained, &v, err)) != MFS_OK ||
 		(code = forward_check(st, &v, err)) != MFS_OK)

@@ -83,6 +83,12 @@ Test(decide, only_forward)
 	cr_assert_eq(how, MFS_INSTALL_SAME);
 	expect(MFS_OK, mfs_decide_install(&st, "det", vers(&w, 6, "1.6.0", 1, 6), NULL, &how, err));
 	cr_assert_eq(how, MFS_INSTALL_NEW);
+	/* The active one again is no success when it may not be served. */
+	expect_says(MFS_POLICY_REJECTED, "configuration",
+		mfs_decide_install(&st, "det", &v.m, &(struct mfs_minimum){ .min_release = 6 }, &how, err));
+	expect(MFS_OK, mfs_anchor_mark_bad(&st, &v.m.id, MFS_HEALTH_CHECK_FAILED, err));
+	expect_says(MFS_KNOWN_BAD, "mark good", mfs_decide_install(&st, "det", &v.m, NULL, &how, err));
+	mfs_anchor_mark_good(&st, &v.m.id);
 	expect_says(MFS_ROLLBACK_ATTEMPT, "release 4 (key epoch 1) is older than", decide(&st, vers(&w, 4, "1.4.0", 1, 4), err));
 	expect_says(MFS_ROLLBACK_ATTEMPT, "modelfs rollback local", decide(&st, &w.m, err));
 	expect_says(MFS_ROLLBACK_ATTEMPT, "another version", decide(&st, vers(&w, 7, "1.7.0", 1, 5), err));
