@@ -26,6 +26,15 @@ mfs_bundledir_open(const char *path, int *fd, struct mfs_err *err)
 	return MFS_OK;
 }
 
+static enum mfs_code
+open_failed(const char *path, struct mfs_err *err)
+{
+	(void)mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
+	if (errno == EACCES || errno == EPERM)
+		(void)mfs_err_hint(err, "; the bundle must be readable for uid %u, which checks it", (unsigned)geteuid());
+	return MFS_IO;
+}
+
 /* Open a regular file below dirfd, or say why not. *st is of the opened file. */
 static enum mfs_code
 file_open(int dirfd, const char *path, int *out, struct stat *st, struct mfs_err *err)
@@ -39,14 +48,14 @@ file_open(int dirfd, const char *path, int *out, struct stat *st, struct mfs_err
 		return mfs_fail(err, MFS_MALFORMED, "%s: leads through a link; a bundle holds only files and folders",
 			MFS_ESC(path));
 	if (fd < 0)
-		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
+		return open_failed(path, err);
 	if (fstat(fd, st) != 0)
 		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
 	if (S_ISREG(st->st_mode)) {
 		(void)close(mfs_steal_fd(&fd));
 		fd = mfs_open_beneath(dirfd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
 		if (fd < 0 || fstat(fd, st) != 0)
-			return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
+			return open_failed(path, err);
 	}
 	if (!S_ISREG(st->st_mode))
 		return mfs_fail(err, MFS_MALFORMED, "%s: %s, not a regular file; a bundle holds only files and folders",
@@ -126,7 +135,7 @@ sigs_read(int dirfd, const struct mfs_bundle_caps *caps, struct mfs_bundle_docs 
 	enum mfs_code code;
 
 	if (d == NULL)
-		return mfs_fail_sys(err, MFS_IO, "bundle's folder");
+		return open_failed("bundle's folder", err);
 	if ((docs->sigs = calloc(caps->signatures, sizeof(*docs->sigs))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "signatures");
 	while ((e = dir_next(d)) != NULL) {
@@ -253,8 +262,12 @@ surplus_walk(int dirfd, const struct scan *s, const char *prefix, struct mfs_err
 	mfs_autodir DIR *d = dir_open(dirfd, ".");
 	const struct dirent *e;
 
-	if (d == NULL)
-		return mfs_fail_sys(err, MFS_IO, "%s/%s", s->part, MFS_ESC(prefix));
+	if (d == NULL) {
+		char path[1200];
+
+		(void)snprintf(path, sizeof(path), "%s/%s", s->part, prefix);
+		return open_failed(path, err);
+	}
 	while ((e = dir_next(d)) != NULL) {
 		mfs_autofree char *path = NULL;
 		mfs_autoclose int sub = -1;
@@ -299,7 +312,7 @@ mfs_bundledir_surplus(int dirfd, const char *part, const char *const *names, siz
 	if (fd < 0 && (errno == ELOOP || errno == ENOTDIR || errno == EXDEV))
 		return mfs_fail(err, MFS_MALFORMED, "%s: not a folder; a bundle holds only files and folders", part);
 	if (fd < 0)
-		return mfs_fail_sys(err, MFS_IO, "%s", part);
+		return open_failed(part, err);
 	return surplus_walk(fd, &s, "", err);
 }
 

@@ -186,13 +186,13 @@ mfs_mkdirs(int dirfd, const char *path, mode_t mode, struct mfs_err *err)
 	}
 }
 
-int
-mfs_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
+static int
+open_resolve(int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve)
 {
 	struct open_how how = {
 		.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC),
 		.mode = (flags & (O_CREAT | __O_TMPFILE)) ? mode : 0,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | resolve,
 	};
 
 	for (;;) {
@@ -203,6 +203,46 @@ mfs_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
 			continue;
 		return (int)fd;
 	}
+}
+
+int
+mfs_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
+{
+	return open_resolve(dirfd, path, flags, mode, 0);
+}
+
+#define REMOVE_DEPTH 64
+
+static int
+remove_level(int at, const char *name, unsigned depth)
+{
+	mfs_autodir DIR *d = NULL;
+	int fd;
+
+	if (unlinkat(at, name, 0) == 0 || errno == ENOENT)
+		return 0;
+	if (errno != EISDIR && errno != EPERM)
+		return -1;
+	if (depth == 0) {
+		errno = ELOOP;
+		return -1;
+	}
+	fd = open_resolve(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, RESOLVE_NO_XDEV);
+	if (fd < 0 || (d = fdopendir(fd)) == NULL) {
+		mfs_cleanup_close(&fd);
+		return -1;
+	}
+	for (struct dirent *e; (e = readdir(d)) != NULL;)
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+			remove_level(dirfd(d), e->d_name, depth - 1) != 0)
+			return -1;
+	return unlinkat(at, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? 0 : -1;
+}
+
+int
+mfs_remove_all(int dirfd, const char *name)
+{
+	return remove_level(dirfd, name, REMOVE_DEPTH);
 }
 
 static int64_t

@@ -41,6 +41,14 @@ enum mfs_code mfs_dir_sync(int dirfd, const char *path, struct mfs_err *err);
 /* mkdir -p below dirfd; existing folders are fine. */
 enum mfs_code mfs_mkdirs(int dirfd, const char *path, mode_t mode, struct mfs_err *err);
 
+/*
+ * Remove dirfd/name, whatever it is: a file, a link (not what it leads to), a folder with all
+ * that is in it (up to 64 levels, never into another mount). name is one component.
+ *
+ * returns 0 (also when it was absent), or -1 with errno
+ */
+int mfs_remove_all(int dirfd, const char *name);
+
 /* openat2 with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS; -1 with errno. */
 int mfs_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
 

@@ -124,6 +124,7 @@ child_activate(struct mfs_cmd_env *env, struct child *c, const struct mfs_sha256
 		return err->code;
 	f->exit_code = same ? MFS_EXIT_NOTHING : MFS_EXIT_DONE;
 	(void)snprintf(f->text, sizeof(f->text), same ? "%s %s is active already: nothing to do"
+			: strcmp(from, to) == 0       ? "%s %s is shown again"
 			: from[0] != '\0'            ? "%s %s is active (was %s)"
 						     : "%s %s is active", name, to, from);
 	return MFS_OK;
@@ -281,9 +282,6 @@ failed(struct parent *p, const struct frame *f)
 	if (!mfs_code_from_name(mfs_code_name((enum mfs_code)f->code), &err.code) || err.code == MFS_OK)
 		err.code = MFS_INTERNAL;
 	mfs_cmd_printable(err.msg, sizeof(err.msg), f->text);
-	if (f->sys_errno == EACCES || f->sys_errno == EPERM)
-		(void)mfs_err_hint(&err, "; the bundle must be readable for uid %u, which checks it",
-			(unsigned)p->env->folders.uid);
 	if (p->mounted) { /* a refusal shows in events and status */
 		note.command = MFS_CTL_NOTE;
 		note.outcome = err.code;

@@ -27,9 +27,21 @@ signatures_make(const struct mfs_bundle_docs *docs, struct mfs_signature sigs[MF
 	return MFS_OK;
 }
 
-/* The signed files as mfs_signed_put stores them; takes the bytes out of docs. */
+static bool
+key_listed(const struct mfs_manifest *m, const struct mfs_sha256 *id)
+{
+	for (size_t i = 0; i < m->n_key_ids; i++)
+		if (mfs_sha256_equal(&m->key_ids[i], id))
+			return true;
+	return false;
+}
+
+/*
+ * The signed files as mfs_signed_put stores them; takes the bytes out of docs. Signatures by keys
+ * that the manifest does not list prove nothing and could crowd out those that do.
+ */
 static enum mfs_code
-signed_take(struct mfs_bundle_docs *docs, struct mfs_signed *out, struct mfs_err *err)
+signed_take(struct mfs_bundle_docs *docs, const struct mfs_manifest *m, struct mfs_signed *out, struct mfs_err *err)
 {
 	*out = (struct mfs_signed){ 0 };
 	if ((out->extra = calloc(docs->n_sigs + 1, sizeof(*out->extra))) == NULL)
@@ -44,7 +56,8 @@ signed_take(struct mfs_bundle_docs *docs, struct mfs_signed *out, struct mfs_err
 			out->sig_len = s->len;
 			continue;
 		}
-		if (!mfs_hex_decode(out->extra[out->n_extra].key_id.b, MFS_SHA256_LEN, s->key_id, strlen(s->key_id)))
+		if (!mfs_hex_decode(out->extra[out->n_extra].key_id.b, MFS_SHA256_LEN, s->key_id, strlen(s->key_id)) ||
+			!key_listed(m, &out->extra[out->n_extra].key_id))
 			continue;
 		out->extra[out->n_extra].bytes = mfs_steal(&s->bytes);
 		out->extra[out->n_extra++].len = s->len;
@@ -183,7 +196,7 @@ install(struct mfs_install_args *args, struct mfs_bundle_docs *docs, struct mfs_
 	if ((lacking = calloc(m->n_files + 1, sizeof(*lacking))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "%zu files", m->n_files);
 	if ((code = copy_all(args, m, lacking, err)) == MFS_OK &&
-		(code = signed_take(docs, &signed_bytes, err)) == MFS_OK) {
+		(code = signed_take(docs, m, &signed_bytes, err)) == MFS_OK) {
 		/* Last, so that a manifest in the store means: its blobs arrived. */
 		if ((code = mfs_signed_put(mfs_store_dirfd(args->store), &m->id, &signed_bytes, err)) == MFS_OK)
 			*id = m->id;
