@@ -64,8 +64,12 @@ slots_read(const struct file_counter *f, uint64_t value[2], bool valid[2], bool 
 		*absent = true;
 		return MFS_OK;
 	}
-	if (fd < 0 || fstat(fd, &st) != 0)
-		return mfs_fail_sys(err, MFS_COUNTER_UNAVAILABLE, "state/counter: open");
+	if (fd < 0 || fstat(fd, &st) != 0) {
+		(void)mfs_fail_sys(err, MFS_COUNTER_UNAVAILABLE, "state/counter: open");
+		/* A state that was copied back by root. Nothing is lost, and 'recover' would be the wrong step. */
+		return errno == EACCES ? mfs_err_hint(err, "; everything in the state must belong to uid %u: 'chown -R' gives it back",
+			(unsigned)geteuid()) : MFS_COUNTER_UNAVAILABLE;
+	}
 	if (!S_ISREG(st.st_mode))
 		return mfs_fail(err, MFS_COUNTER_UNAVAILABLE, "state/counter: not a regular file: remove it and run "
 			"'modelfs recover'");

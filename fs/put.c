@@ -42,8 +42,8 @@ mfs_put_begin(struct mfs_store *s, const struct mfs_sha256 *hash, uint64_t size,
 	if (RAND_bytes(random, (int)sizeof(random)) != 1)
 		return mfs_fail(err, MFS_INTERNAL, "store: no random bytes");
 	mfs_hex_encode(hex, random, sizeof(random));
-	if (mkdirat(s->dirfd, "staging", 0750) != 0 && errno != EEXIST)
-		return mfs_fail_sys(err, MFS_IO, "store/staging: mkdir");
+	if ((code = mfs_store_folder(s->dirfd, "staging", err)) != MFS_OK)
+		return mfs_err_context(err, "store/");
 	(void)snprintf(p->tmp, sizeof(p->tmp), "staging/%s", hex);
 	p->fd = mfs_open_beneath(s->dirfd, p->tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0640);
 	if (p->fd < 0) {
@@ -119,25 +119,24 @@ static enum mfs_code
 put_place(struct mfs_put *p, struct mfs_err *err)
 {
 	char path[MFS_BLOB_PATH], folder[MFS_BLOB_PATH];
+	const char *name;
+	mfs_autoclose int dir = -1;
 	enum mfs_code code;
 
 	mfs_blob_path(path, &p->want);
 	(void)snprintf(folder, sizeof(folder), "%.15s", path);
-	if (mkdirat(p->store->dirfd, folder, 0750) == 0) {
-		if ((code = mfs_dir_sync(p->store->dirfd, "blobs/sha256", err)) != MFS_OK)
-			return code;
-	} else if (errno == ENOENT) {
-		/* The store was deleted while we wrote. */
-		if ((code = mfs_mkdirs(p->store->dirfd, folder, 0750, err)) != MFS_OK ||
-			(code = mfs_dir_sync(p->store->dirfd, ".", err)) != MFS_OK)
-			return code;
-	} else if (errno != EEXIST) {
-		return mfs_fail_sys(err, MFS_IO, "store/%s: mkdir", folder);
-	}
-	if (renameat(p->store->dirfd, p->tmp, p->store->dirfd, path) != 0)
+	name = path + strlen(folder) + 1;
+	if ((code = mfs_store_folder(p->store->dirfd, folder, err)) != MFS_OK)
+		return mfs_err_context(err, "store/");
+	if ((dir = mfs_open_beneath(p->store->dirfd, folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)) < 0)
+		return mfs_fail_sys(err, MFS_IO, "store/%s", folder);
+	/* A rename replaces a file or link in the blob's place, but no folder. */
+	if (renameat(p->store->dirfd, p->tmp, dir, name) != 0 &&
+		(errno != EISDIR || mfs_remove_all(dir, name) != 0 ||
+			renameat(p->store->dirfd, p->tmp, dir, name) != 0))
 		return mfs_fail_sys(err, MFS_IO, "store/%s: rename", path);
 	p->tmp[0] = '\0';
-	return mfs_dir_sync(p->store->dirfd, folder, err);
+	return mfs_dir_sync(dir, NULL, err);
 }
 
 enum mfs_code

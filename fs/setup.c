@@ -114,10 +114,13 @@ mfs_lock_take(int dirfd, const char *name, bool wait, int *fd, struct mfs_err *e
 		return mfs_fail_sys(err, MFS_IO, "%s: cannot set its owner", name);
 	if (lock < 0 && errno == EEXIST)
 		lock = openat(dirfd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-	if (lock < 0 || fstat(lock, &st) != 0)
-		return mfs_fail_sys(err, MFS_IO, "%s: cannot open the lock", name);
+	if (lock < 0 || fstat(lock, &st) != 0) {
+		(void)mfs_fail_sys(err, MFS_IO, "%s: cannot open the lock", name);
+		return mfs_err_hint(err, err->sys_errno == ELOOP || err->sys_errno == EISDIR || err->sys_errno == ENXIO ?
+			"; it is not a regular file and holds nothing: remove it" : "");
+	}
 	if (!S_ISREG(st.st_mode))
-		return mfs_fail(err, MFS_MALFORMED, "%s: the lock is not a regular file; remove it", name);
+		return mfs_fail(err, MFS_IO, "%s: the lock is not a regular file and holds nothing: remove it", name);
 	while (flock(lock, wait ? LOCK_EX : LOCK_EX | LOCK_NB) != 0) {
 		if (errno == EWOULDBLOCK)
 			return mfs_fail(err, MFS_CONDITION_UNMET, "%s: held by another process", name);

@@ -7,6 +7,7 @@
 
 #include "io.h"
 #include "store.h"
+#include "store_io.h"
 
 #define SIGNED_PATH 80 /* bytes of "manifests/<64 digits>" with its end */
 #define SIG_NAME    80 /* bytes of "signature.<64 digits>.sig" with its end */
@@ -95,9 +96,20 @@ file_put(int dirfd, const char *name, const uint8_t *bytes, size_t len, struct m
 	return mfs_file_replace(dirfd, name, bytes, len, 0640, err);
 }
 
-/* Remove whatever else stands in the folder: another signature of the same manifest that is not valid. */
+static bool
+is_folder(int dirfd_, const char *name)
+{
+	struct stat st;
+
+	return fstatat(dirfd_, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+}
+
+/*
+ * Remove whatever else stands in the folder. First only what is in the way (a folder where a file
+ * must go); after the files stand, also another signature of the same manifest that is not valid.
+ */
 static enum mfs_code
-drop_others(int dirfd_, const struct mfs_signed *s, struct mfs_err *err)
+drop_others(int dirfd_, const struct mfs_signed *s, bool after, struct mfs_err *err)
 {
 	mfs_autodir DIR *d = NULL;
 	int fd = openat(dirfd_, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -117,8 +129,9 @@ drop_others(int dirfd_, const struct mfs_signed *s, struct mfs_err *err)
 		if (!mine && sig_name_parse(e->d_name, &key_id))
 			for (size_t i = 0; i < s->n_extra; i++)
 				mine = mine || mfs_sha256_equal(&key_id, &s->extra[i].key_id);
-		if (!mine)
-			(void)unlinkat(dirfd(d), e->d_name, 0);
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+			((!mine && after) || is_folder(dirfd(d), e->d_name)) && mfs_remove_all(dirfd(d), e->d_name) != 0)
+			return mfs_fail_sys(err, MFS_IO, "manifests: %s: remove", MFS_ESC(e->d_name));
 	}
 	return MFS_OK;
 }
@@ -131,11 +144,11 @@ mfs_signed_put(int dirfd, const struct mfs_sha256 *id, const struct mfs_signed *
 	enum mfs_code code;
 
 	signed_path(path, id);
-	if ((code = mfs_mkdirs(dirfd, path, 0750, err)) != MFS_OK)
+	if ((code = mfs_store_folder(dirfd, path, err)) != MFS_OK)
 		return code;
 	if ((fd = mfs_open_beneath(dirfd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)) < 0)
 		return mfs_fail_sys(err, MFS_IO, "%s", path);
-	if ((code = drop_others(fd, s, err)) != MFS_OK)
+	if ((code = drop_others(fd, s, false, err)) != MFS_OK)
 		return code;
 	if (s->sig != NULL && (code = file_put(fd, "signature.sig", s->sig, s->sig_len, err)) != MFS_OK)
 		return mfs_err_context(err, "%s/", path);
@@ -148,9 +161,9 @@ mfs_signed_put(int dirfd, const struct mfs_sha256 *id, const struct mfs_signed *
 	}
 	if ((code = file_put(fd, "manifest.json", s->manifest, s->manifest_len, err)) != MFS_OK)
 		return mfs_err_context(err, "%s/", path);
-	if ((code = mfs_dir_sync(dirfd, "manifests", err)) != MFS_OK)
+	if ((code = mfs_dir_sync(dirfd, "manifests", err)) != MFS_OK || (code = mfs_dir_sync(dirfd, NULL, err)) != MFS_OK)
 		return code;
-	return mfs_dir_sync(dirfd, NULL, err);
+	return drop_others(fd, s, true, err);
 }
 
 static enum mfs_code
@@ -221,26 +234,12 @@ fail:
 enum mfs_code
 mfs_signed_remove(int dirfd_, const struct mfs_sha256 *id, struct mfs_err *err)
 {
-	mfs_autodir DIR *d = NULL;
-	char path[SIGNED_PATH];
-	int fd;
+	mfs_autoclose int fd = mfs_open_beneath(dirfd_, "manifests", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 
-	signed_path(path, id);
-	fd = mfs_open_beneath(dirfd_, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	if (fd < 0 && errno == ENOENT)
 		return MFS_OK;
-	if (fd < 0 || (d = fdopendir(fd)) == NULL) {
-		enum mfs_code code = mfs_fail_sys(err, MFS_IO, "%s", path);
-
-		if (fd >= 0)
-			(void)close(fd);
-		return code;
-	}
-	for (struct dirent *e; (e = readdir(d)) != NULL;)
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			(void)unlinkat(dirfd(d), e->d_name, 0);
-	if (unlinkat(dirfd_, path, AT_REMOVEDIR) != 0 && errno != ENOENT)
-		return mfs_fail_sys(err, MFS_IO, "%s: remove", path);
+	if (fd < 0 || mfs_remove_all(fd, MFS_HEX(id)) != 0)
+		return mfs_fail_sys(err, MFS_IO, "manifests/%s: remove", MFS_HEX(id));
 	return MFS_OK;
 }
 

@@ -11,7 +11,35 @@
 #include <time.h>
 
 #include "io.h"
+#include "log.h"
 #include "store_io.h"
+
+enum mfs_code
+mfs_store_folder(int at, const char *path, struct mfs_err *err)
+{
+	char parent[MFS_BLOB_PATH] = ".";
+	const char *slash = strrchr(path, '/');
+	mfs_autoclose int fd = mfs_open_beneath(at, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
+	enum mfs_code code;
+	struct stat st;
+
+	if (fd >= 0)
+		return MFS_OK;
+	if (slash != NULL) {
+		(void)snprintf(parent, sizeof(parent), "%.*s", (int)(slash - path), path);
+		if ((code = mfs_store_folder(at, parent, err)) != MFS_OK)
+			return code;
+	}
+	/* Every parent is a real folder now. */
+	if (fstatat(at, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode)) {
+		if (unlinkat(at, path, 0) != 0)
+			return mfs_fail_sys(err, MFS_IO, "%s: not a folder, and cannot be removed", path);
+		mfs_log(MFS_LOG_WARN, "%s: something else stood in the place of this folder and was removed", path);
+	}
+	if (mkdirat(at, path, 0750) != 0 && errno != EEXIST)
+		return mfs_fail_sys(err, MFS_IO, "%s: mkdir", path);
+	return mfs_dir_sync(at, parent, err);
+}
 
 enum mfs_code
 mfs_store_open(int dirfd, const int *seeds, size_t n_seeds, struct mfs_store **out, struct mfs_err *err)
@@ -32,13 +60,16 @@ mfs_store_open(int dirfd, const int *seeds, size_t n_seeds, struct mfs_store **o
 		if ((s->seeds[s->n_seeds] = fcntl(seeds[s->n_seeds], F_DUPFD_CLOEXEC, 3)) < 0)
 			return mfs_fail_sys(err, MFS_IO, "store: seed %zu", s->n_seeds);
 	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
-		struct stat st;
+		struct mfs_err why = MFS_ERR_INIT;
 
 		/* A store on a read-only disk can still be read. */
-		if (fstatat(s->dirfd, folders[i], &st, 0) != 0 &&
-			(code = mfs_mkdirs(s->dirfd, folders[i], 0750, err)) != MFS_OK && errno != EROFS &&
-			errno != EACCES)
-			return mfs_err_context(err, "store: ");
+		if (mfs_store_folder(s->dirfd, folders[i], &why) != MFS_OK && why.sys_errno != EROFS &&
+			why.sys_errno != EACCES) {
+			(void)mfs_err_context(&why, "store/");
+			if (err != NULL)
+				*err = why;
+			return why.code;
+		}
 	}
 	if (n_seeds > 0 && (code = mfs_seeds_open(s->seeds, s->n_seeds, &s->bundles, err)) != MFS_OK)
 		return code;
@@ -154,8 +185,12 @@ mfs_store_lock(struct mfs_store *s, int *fd, struct mfs_err *err)
 		0640);
 
 	*fd = -1;
-	if (lock < 0)
-		return mfs_fail_sys(err, MFS_IO, "store/install.lock");
+	if (lock < 0) {
+		(void)mfs_fail_sys(err, MFS_IO, "store/install.lock");
+		return mfs_err_hint(err, errno == EACCES || errno == EPERM ?
+			"; everything in the store must belong to the user that modelfs runs as: 'chown -R' gives it back" :
+			"; it is a lock and holds nothing: remove it");
+	}
 	if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
 		if (errno == EWOULDBLOCK)
 			return mfs_fail(err, MFS_CONDITION_UNMET,
@@ -210,8 +245,9 @@ mfs_store_clean(struct mfs_store *s, struct mfs_err *err)
 	}
 	for (struct dirent *e; (e = readdir(d)) != NULL;)
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
-			unlinkat(dirfd(d), e->d_name, 0) != 0 && errno != ENOENT)
-			return mfs_fail_sys(err, MFS_IO, "store/staging/%s", MFS_ESC(e->d_name));
+			mfs_remove_all(dirfd(d), e->d_name) != 0)
+			/* Names here are random: what cannot be removed is in nobody's way. */
+			mfs_log(MFS_LOG_WARN, "store/staging/%s: cannot be removed: %s", MFS_ESC(e->d_name), strerror(errno));
 	return MFS_OK;
 }
 

@@ -20,6 +20,12 @@ enum mfs_code mfs_seeds_open(const int *seeds, size_t n, struct mfs_seeds **out,
 void mfs_seeds_free(struct mfs_seeds *s);
 int mfs_seeds_blob_open(const struct mfs_seeds *s, const struct mfs_sha256 *hash, int flags); /* -1 with errno */
 
+/*
+ * Make dirfd/path a folder whose parents are folders: what stands in its place as a link or file
+ * (the store may have been tampered with) is removed. fsyncs the parent of a new one.
+ */
+enum mfs_code mfs_store_folder(int dirfd, const char *path, struct mfs_err *err);
+
 /* "blobs/sha256/ab/<hash>" */
 void mfs_blob_path(char out[MFS_BLOB_PATH], const struct mfs_sha256 *hash);
 

@@ -67,3 +67,22 @@ sweep_cuts() { # COMMAND...: prints nothing; fails at the first cut after which 
 	timeout 60 "$modelfs" verify -c "$CFG" >>"$W/log" 2>&1 || fail "verify: exit $?"
 }
 sweep_cuts "$modelfs" install -c "$CFG" "$W/b2"
+
+# A rollback that was cut off is held if it happened: the next update must not undo it.
+step "rollback"
+install_ "$W/b2" || [ $? = 2 ] || fail "install of release 2"
+rm -rf "$W/state.1" "$W/store.1"
+cp -a "$W/state" "$W/state.1"
+cp -a "$W/store" "$W/store.1"
+"$B/cutcalls" 0 "$modelfs" rollback -c "$CFG" det >"$W/calls" 2>&1 || fail "rollback without a cut: exit $?"
+calls=$(tail -n 1 "$W/calls")
+[ "$calls" -gt 20 ] || fail "only $calls calls counted"
+for ((i = calls - 24; i <= calls; i++)); do
+	restore
+	"$B/cutcalls" "$i" "$modelfs" rollback -c "$CFG" det >>"$W/log" 2>&1 || true
+	state=$(status_ --json | jq -r '.models[0] | "\(.active.version) \(.floor.release) \(.held)"')
+	case $state in
+	"1.2.0 2 false" | "1.2.0 2 true" | "1.1.0 2 true") ;;
+	*) fail "rollback cut $i: active, floor and held are: $state" ;;
+	esac
+done
