@@ -124,9 +124,8 @@ child_activate(struct mfs_cmd_env *env, struct child *c, const struct mfs_sha256
 		return err->code;
 	f->exit_code = same ? MFS_EXIT_NOTHING : MFS_EXIT_DONE;
 	(void)snprintf(f->text, sizeof(f->text), same ? "%s %s is active already: nothing to do"
-			: strcmp(from, to) == 0       ? "%s %s is shown again"
-			: from[0] != '\0'            ? "%s %s is active (was %s)"
-						     : "%s %s is active", name, to, from);
+			: from[0] != '\0' && strcmp(from, to) != 0 ? "%s %s is active (was %s)"
+								  : "%s %s is active", name, to, from);
 	return MFS_OK;
 }
 

@@ -35,7 +35,7 @@ struct mfs_config_key { /* one entry of trust.keys; a bare path means epoch 1, e
 	char *file; /* absolute */
 	int64_t epoch;
 	char **models; /* NULL-terminated, or NULL: every model */
-	char *source; unsigned line; /* where it is configured, for messages */
+	char *source; unsigned line, column; /* where it is configured, for messages */
 };
 
 struct mfs_config_model {

@@ -145,6 +145,7 @@ read_keys(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const s
 
 		k->epoch = 1;
 		k->line = e->line;
+		k->column = e->column;
 		(void)snprintf(index, sizeof(index), "%zu", i + 1);
 		(void)mfs_walk_key(buf, key, index);
 		if (e->kind == MFS_YAML_MAPPING)

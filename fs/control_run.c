@@ -164,9 +164,7 @@ run_activate(struct mfs_serve *s, struct job *j)
 		return j->err.code;
 	if (same)
 		say(j, MFS_EXIT_NOTHING, "%s %s is active already: nothing to do", id, to);
-	else if (strcmp(from, to) == 0)
-		say(j, MFS_EXIT_DONE, "%s %s is shown again", id, to);
-	else if (from[0] != '\0')
+	else if (from[0] != '\0' && strcmp(from, to) != 0)
 		say(j, MFS_EXIT_DONE, "%s %s is active (was %s)", id, to, from);
 	else
 		say(j, MFS_EXIT_DONE, "%s %s is active", id, to);

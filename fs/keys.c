@@ -136,12 +136,16 @@ open_all(const struct mfs_config *c, int state_dirfd, struct mfs_key_fds *k, str
 	for (size_t i = 0; i < c->n_keys; i++) {
 		const struct mfs_config_key *key = &c->keys[i];
 
-		if ((k->trust[i] = open_regular(AT_FDCWD, key->file, &st)) < 0)
-			return mfs_fail_sys(err, MFS_CONFIG_INVALID, "%s:%u: trust.keys: %s", MFS_ESC(key->source),
-				key->line, MFS_ESC(key->file));
+		k->trust[i] = open_regular(AT_FDCWD, key->file, &st);
+		if (k->trust[i] < 0 && errno == EINVAL)
+			return mfs_fail(err, MFS_CONFIG_INVALID, "%s:%u:%u: trust.keys: %s: not a regular file",
+				MFS_ESC(key->source), key->line, key->column, MFS_ESC(key->file));
+		if (k->trust[i] < 0)
+			return mfs_fail_sys(err, MFS_CONFIG_INVALID, "%s:%u:%u: trust.keys: %s", MFS_ESC(key->source),
+				key->line, key->column, MFS_ESC(key->file));
 		if (st.st_size > TRUST_KEY_BYTES_MAX)
-			return mfs_fail(err, MFS_CONFIG_INVALID, "%s:%u: trust.keys: %s: %lld bytes is no public key",
-				MFS_ESC(key->source), key->line, MFS_ESC(key->file), (long long)st.st_size);
+			return mfs_fail(err, MFS_CONFIG_INVALID, "%s:%u:%u: trust.keys: %s: %lld bytes is no public key",
+				MFS_ESC(key->source), key->line, key->column, MFS_ESC(key->file), (long long)st.st_size);
 	}
 	for (size_t i = 0; i < c->n_models; i++)
 		open_model(&c->models[i], k, i);
@@ -246,7 +250,7 @@ load_trust(const struct mfs_config *c, const struct mfs_key_fds *fds, struct mfs
 			code = mfs_trust_add_pem(t, key->file, MFS_SPAN(pem, len), key->epoch,
 				(const char *const *)key->models, err);
 		if (code != MFS_OK) {
-			(void)mfs_err_context(err, "%s:%u: trust.keys: ", MFS_ESC(key->source), key->line);
+			(void)mfs_err_context(err, "%s:%u:%u: trust.keys: ", MFS_ESC(key->source), key->line, key->column);
 			return code;
 		}
 	}

@@ -66,15 +66,20 @@ mfs_state_copies_describe(const struct mfs_state_copy copies[2], const char *con
 	}
 }
 
-/* The copy that counter value c accepts: c + 1 before c; -1 without. */
+/*
+ * The copy that counter value c accepts: c + 1 before c; -1 without. An authentic copy beyond c + 1
+ * says that the counter was set back: then none is, however well the other one fits.
+ */
 static int
 acceptable(const struct mfs_state_copy copies[2], uint64_t c)
 {
 	int best = -1;
 
 	for (int i = 0; i < 2; i++) {
-		if (copies[i].code != MFS_OK || copies[i].generation < c || copies[i].generation - c > 1)
+		if (copies[i].code != MFS_OK || copies[i].generation < c)
 			continue;
+		if (copies[i].generation - c > 1)
+			return -1;
 		if (best < 0 || copies[i].generation > copies[best].generation)
 			best = i;
 	}

@@ -421,7 +421,7 @@ Test(keys, a_missing_trust_key_names_file_and_line)
 
 	enter_folder(k.dir);
 	cr_assert_eq(open_keys(&k, ""), MFS_CONFIG_INVALID);
-	cr_assert_not_null(strstr(k.err.msg, "m.yaml:1: trust.keys: "), "%s", k.err.msg);
+	cr_assert_not_null(strstr(k.err.msg, "m.yaml:1:16: trust.keys: "), "%s", k.err.msg);
 	cr_assert_not_null(strstr(k.err.msg, "r.pem: No such file"), "%s", k.err.msg);
 	close_keys(&k);
 	leave_folder(k.dir);
@@ -437,7 +437,7 @@ Test(keys, a_trust_key_that_is_none_is_refused)
 	write_text("key", "0123456789abcdef0123456789abcdef", 0600);
 	cr_assert_eq(open_keys(&k, ""), MFS_OK);
 	cr_assert_eq(mfs_keys_load(k.c, &k.fds, &keys, &k.err), MFS_CONFIG_INVALID);
-	cr_assert_not_null(strstr(k.err.msg, "m.yaml:1: trust.keys: "), "%s", k.err.msg);
+	cr_assert_not_null(strstr(k.err.msg, "m.yaml:1:16: trust.keys: "), "%s", k.err.msg);
 	close_keys(&k);
 	leave_folder(k.dir);
 }

@@ -432,6 +432,28 @@ Test(trusted, a_replayed_counter_is_refused)
 	free(c.bytes);
 }
 
+/* Counter and one copy are replayed together: the other copy, which nobody replaced, gives it away. */
+Test(trusted, a_replayed_counter_with_one_copy_is_refused)
+{
+	static const char *const names[2] = { "anchor.0", "anchor.1" };
+
+	for (int i = 0; i < 2; i++) {
+		struct kept c, a;
+
+		folders_clear();
+		folders_open();
+		live(5);
+		c = keep("counter");
+		a = keep(names[i]);
+		live(6);
+		replay("counter", c);
+		replay(names[i], a);
+		refused(MFS_STATE_REPLAYED, "generation");
+		free(c.bytes);
+		free(a.bytes);
+	}
+}
+
 Test(trusted, one_commit_back_within_a_life_is_refused_too)
 {
 	struct mfs_err err = MFS_ERR_INIT;
