@@ -116,8 +116,11 @@ mfs_lock_take(int dirfd, const char *name, bool wait, int *fd, struct mfs_err *e
 		lock = openat(dirfd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	if (lock < 0 || fstat(lock, &st) != 0) {
 		(void)mfs_fail_sys(err, MFS_IO, "%s: cannot open the lock", name);
-		return mfs_err_hint(err, err->sys_errno == ELOOP || err->sys_errno == EISDIR || err->sys_errno == ENXIO ?
-			"; it is not a regular file and holds nothing: remove it" : "");
+		if (errno == ELOOP || errno == EISDIR || errno == ENXIO)
+			(void)mfs_err_hint(err, "; it is not a regular file and holds nothing: remove it");
+		else if ((errno == EACCES || errno == EPERM) && geteuid() != 0)
+			(void)mfs_err_hint(err, "; run it as root");
+		return MFS_IO;
 	}
 	if (!S_ISREG(st.st_mode))
 		return mfs_fail(err, MFS_IO, "%s: the lock is not a regular file and holds nothing: remove it", name);
