@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cmd_install.c - `modelfs install BUNDLE`.
+ * cmd_install.c - `modelfs install BUNDLE [ID]`.
  *
  * This process (root) opens the bundle's folder, the configuration, keys and folders, and reads
  * nothing of the bundle. A confined child with serve's uid verifies and copies, and speaks to it
@@ -63,6 +63,7 @@ frame_recv(int link, struct frame *f)
 struct child {
 	int link, bundle;
 	const char *name;
+	ssize_t wanted; /* the model asked for, -1: the one that the manifest is for */
 	bool offline;
 	struct mfs_offline o; /* offline: all of it; mounted: keys and store alone */
 	size_t model;
@@ -134,7 +135,7 @@ child_main(struct mfs_cmd_env *env, int link, void *arg)
 {
 	struct child *c = arg;
 	struct mfs_install_args args = { .config = env->config, .bundle_fd = c->bundle, .bundle_name = c->name,
-		.model = -1, .decide = child_decide, .progress = child_progress, .user = c };
+		.model = c->wanted, .decide = child_decide, .progress = child_progress, .user = c };
 	struct mfs_err err = MFS_ERR_INIT;
 	struct frame f = { .verb = c->offline ? F_DONE : F_COPIED };
 	enum mfs_code code;
@@ -318,10 +319,10 @@ activate(struct parent *p, const struct frame *f)
 }
 
 static int
-install(struct mfs_cmd_env *env, const char *bundle, int bundle_fd, bool mounted)
+install(struct mfs_cmd_env *env, const char *bundle, int bundle_fd, ssize_t model, bool mounted)
 {
 	struct parent p = { .env = env, .mounted = mounted, .link = -1 };
-	struct child c = { .bundle = bundle_fd, .name = bundle, .offline = !mounted };
+	struct child c = { .bundle = bundle_fd, .name = bundle, .wanted = model, .offline = !mounted };
 	struct mfs_err err = MFS_ERR_INIT, why = MFS_ERR_INIT;
 	struct frame f = { 0 };
 	enum mfs_code code;
@@ -360,12 +361,14 @@ mfs_cmd_install(int argc, char **argv)
 	mfs_autoclose int bundle = -1, lock = -1;
 	struct mfs_err err = MFS_ERR_INIT;
 	struct mfs_args args;
+	ssize_t model = -1;
 	bool mounted;
 	int code;
 
-	if (!mfs_args_parse(argc, argv, 0, 1, 1, &args, &code))
+	if (!mfs_args_parse(argc, argv, 0, 1, 2, &args, &code))
 		return code;
 	if (mfs_cmd_env_config(&env, args.config, &err) != MFS_OK ||
+		(args.n_pos == 2 && (model = mfs_cmd_model(env.config, args.pos[1], &err)) < 0) ||
 		mfs_bundledir_open(args.pos[0], &bundle, &err) != MFS_OK || mfs_cmd_env_open(&env, true, &err) != MFS_OK ||
 		mfs_cmd_side(&env, &mounted, &err) != MFS_OK)
 		return mfs_cmd_fail("install", &err);
@@ -378,5 +381,5 @@ mfs_cmd_install(int argc, char **argv)
 	}
 	if (lock < 0)
 		return mfs_cmd_fail("install", &err);
-	return install(&env, args.pos[0], bundle, mounted);
+	return install(&env, args.pos[0], bundle, model, mounted);
 }

@@ -266,6 +266,9 @@ rollback_locked(struct mfs_engine *e, size_t i, const char *from, char *to, stru
 		return code;
 	if ((st = mfs_anchor_find(a, cfg->id)) == NULL)
 		return mfs_fail(err, MFS_NOT_SELECTED, "model %s: nothing is installed: nothing to go back to", cfg->id);
+	if (strcmp(st->model_id, cfg->model_id) != 0)
+		return mfs_fail(err, MFS_CONFIG_INVALID, "model %s: the state knows it as model_id '%s', the configuration says "
+			"'%s': use another name for it", cfg->id, st->model_id, cfg->model_id);
 	if ((code = mfs_anchor_rollback(st, &cfg->minimum, err)) != MFS_OK)
 		return code;
 	version_copy(to, &st->active);

@@ -69,8 +69,11 @@ model_recover(const struct mfs_engine_args *args, size_t i, struct mfs_anchor *a
 	if (code == MFS_OK && f.m != NULL && st == NULL)
 		code = mfs_anchor_add(a, cfg->id, cfg->model_id, &st, err);
 	if (code != MFS_OK || f.m == NULL || strcmp(st->model_id, cfg->model_id) != 0) {
-		/* Nothing to verify: what the readable copies say of floors stays, but nothing is active. */
-		if (code == MFS_OK && st != NULL && f.m == NULL)
+		/*
+		 * Nothing to verify: what the readable copies say of floors stays, but nothing is active. A record
+		 * of another model_id is not this model's: it stays as it is, for when the configuration is right again.
+		 */
+		if (code == MFS_OK && st != NULL && f.m == NULL && strcmp(st->model_id, cfg->model_id) == 0)
 			st->active = st->previous = (struct mfs_vref){ 0 };
 		goto out;
 	}

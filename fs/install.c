@@ -82,8 +82,8 @@ model_find(struct mfs_install_args *args, const struct mfs_manifest *m, struct m
 		if (strcmp(c->models[i].model_id, m->model_id) != 0)
 			continue;
 		if (found >= 0)
-			return mfs_fail(err, MFS_NOT_SELECTED, "model '%s' is configured as '%s' and as '%s': say which one",
-				m->model_id, c->models[found].id, c->models[i].id);
+			return mfs_fail(err, MFS_NOT_SELECTED, "model '%s' is configured as '%s' and as '%s': say which one "
+				"('modelfs install BUNDLE %s')", m->model_id, c->models[found].id, c->models[i].id, c->models[i].id);
 		found = (ssize_t)i;
 	}
 	if (found < 0)

@@ -10,7 +10,7 @@ static const struct mfs_cmd commands[] = {
 	{ "unmount", "[-c FILE] [--lazy|--force]", "end it; returns when nothing is left mounted", mfs_cmd_unmount, false },
 	{ "serve", "", "internal", mfs_cmd_serve, true },
 	{ "status", "[-c FILE] [ID] [--json]", "what is served, since when, and what happened last", mfs_cmd_status, false },
-	{ "install", "[-c FILE] BUNDLE", "verify a bundle, copy it into the store, make it active", mfs_cmd_install, false },
+	{ "install", "[-c FILE] BUNDLE [ID]", "verify a bundle, copy it into the store, make it active", mfs_cmd_install, false },
 	{ "rollback", "[-c FILE] ID", "back to the previous version; holds the model", mfs_cmd_rollback, false },
 	{ "unpin", "[-c FILE] ID", "let a held model go on", mfs_cmd_unpin, false },
 	{ "verify", "[-c FILE] [ID]", "check every stored byte against what was signed", mfs_cmd_verify, false },
