@@ -33,7 +33,8 @@ struct event_total {
 };
 
 struct mfs_events {
-	pthread_mutex_t lock; /* everything below */
+	pthread_mutex_t disk_lock; /* one writer; taken before lock: who reads never waits for a disk */
+	pthread_mutex_t lock; /* ring, seq, totals */
 	pthread_cond_t added;
 	int dirfd, fd;
 	bool read_only;
@@ -158,6 +159,7 @@ mfs_events_open(int state_dirfd, bool read_only, struct mfs_events **out, struct
 		free(e);
 		return mfs_fail_sys(err, MFS_IO, "events: the state folder");
 	}
+	(void)pthread_mutex_init(&e->disk_lock, NULL);
 	(void)pthread_mutex_init(&e->lock, NULL);
 	(void)pthread_condattr_init(&attr);
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -185,6 +187,7 @@ mfs_events_close(struct mfs_events *e)
 	(void)close(e->dirfd);
 	(void)pthread_cond_destroy(&e->added);
 	(void)pthread_mutex_destroy(&e->lock);
+	(void)pthread_mutex_destroy(&e->disk_lock);
 	free(e->totals);
 	free(e);
 }
@@ -308,17 +311,20 @@ mfs_event(struct mfs_events *e, const struct mfs_event *ev)
 	event_log(ev);
 	if (e == NULL)
 		return;
+	(void)pthread_mutex_lock(&e->disk_lock);
+	if ((line = line_make(e, ev, e->seq + 1)) == NULL)
+		e->dropped++;
+	else
+		line_store(e, line);
 	(void)pthread_mutex_lock(&e->lock);
 	total_add(e, ev);
-	if ((line = line_make(e, ev, e->seq + 1)) == NULL) {
-		e->dropped++;
-	} else {
+	if (line != NULL) {
 		e->seq++;
-		line_store(e, line);
 		ring_add(e, line, ev->model);
 		(void)pthread_cond_broadcast(&e->added);
 	}
 	(void)pthread_mutex_unlock(&e->lock);
+	(void)pthread_mutex_unlock(&e->disk_lock);
 }
 
 enum mfs_code

@@ -147,12 +147,13 @@ shared_map(struct mfs_serve *s, struct mfs_err *err)
 
 /* ---- after it --------------------------------------------------------------------------------- */
 
+/* Each has a buffer of 1 MiB and more: serve stays below 48 MiB however many cores there are. */
 static unsigned
 thread_count(void)
 {
 	int cores = get_nprocs();
 
-	return cores + 2 > 4 ? (unsigned)cores + 2 : 4;
+	return cores < 2 ? 4 : cores < 8 ? (unsigned)cores + 2 : 10;
 }
 
 /* Everything that decides what is shown: keys, state, store, versions. */

@@ -66,6 +66,7 @@ struct mfs_session {
 	pthread_cond_t cond;  /* a slot was freed, work was queued, a thread ended, the replay is over, stopping */
 	unsigned free_slots[MFS_SLOTS], n_free;
 	unsigned free_parked[MFS_PARKED], n_parked; /* free ones */
+	unsigned parked_before; /* places that a predecessor may have left something in */
 	unsigned alive, slow;
 	struct deferred *first, **last;
 	unsigned replay_next, replay_running; /* slots still to look at; operations of the replay not returned */
@@ -166,6 +167,8 @@ slot_park(struct mfs_session *s, int i)
 	if (i >= (int)MFS_SLOTS || s->n_parked == 0 || unique == 0 || len > MFS_PARKED_BYTES || len < sizeof(*from))
 		return i;
 	p = s->free_parked[--s->n_parked];
+	if (p - MFS_SLOTS >= atomic_load(&s->shm->parked_used))
+		atomic_store(&s->shm->parked_used, p - MFS_SLOTS + 1);
 	to = slot_header(s, p);
 	memcpy((uint8_t *)to + sizeof(to->len), (uint8_t *)from + sizeof(from->len), len - sizeof(from->len));
 	atomic_store(slot_attempts(s, p), atomic_load(slot_attempts(s, (unsigned)i)));
@@ -452,7 +455,7 @@ replay_loop(struct mfs_session *s)
 			pthread_mutex_unlock(&s->lock);
 			deferred_run(s, d);
 			pthread_mutex_lock(&s->lock);
-		} else if (s->replay_next < PLACES) {
+		} else if (s->replay_next < MFS_SLOTS + s->parked_before) {
 			unsigned i = s->replay_next++;
 
 			s->replay_running++;
@@ -593,6 +596,17 @@ init_replay(struct mfs_session *s, struct mfs_err *err)
 	return mfs_init_compare(s->captured, s->captured_len, s->shm->init_out, s->shm->init_out_len, err);
 }
 
+/* The places that were never used are free; the others are once the replay has looked at them. */
+static void
+parked_prepare(struct mfs_session *s)
+{
+	s->parked_before = atomic_load(&s->shm->parked_used);
+	if (s->parked_before > MFS_PARKED)
+		s->parked_before = MFS_PARKED;
+	for (unsigned i = MFS_PARKED; i > s->parked_before; i--) /* the first on top */
+		s->free_parked[s->n_parked++] = MFS_SLOTS + i - 1;
+}
+
 enum mfs_code
 mfs_session_new(int dev, struct mfs_shm *shm, const struct fuse_lowlevel_ops *ops, void *user,
 	struct mfs_session **out, struct mfs_err *err)
@@ -611,6 +625,7 @@ mfs_session_new(int dev, struct mfs_shm *shm, const struct fuse_lowlevel_ops *op
 		return mfs_fail(err, MFS_NO_MEMORY, "session");
 	s->shm = shm;
 	s->last = &s->first;
+	parked_prepare(s);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* setup.c - folders, locks and libraries, for keeper, serve and the commands that work offline. */
 #include <fcntl.h>
+#include <jansson.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/rand.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -146,6 +148,10 @@ mfs_libraries_load(struct mfs_err *err)
 		EVP_MD_free(EVP_MD_fetch(NULL, digests[i], NULL));
 	for (size_t i = 0; i < sizeof(ciphers) / sizeof(ciphers[0]); i++)
 		EVP_CIPHER_free(EVP_CIPHER_fetch(NULL, ciphers[i], NULL));
+	/* jansson seeds its hashes from /dev/urandom at the first object: inside it would be the time and the pid. */
+	json_object_seed(0);
+	if (RAND_status() != 1)
+		return mfs_fail(err, MFS_INTERNAL, "OpenSSL has no random numbers");
 	(void)mfs_secret_memory();
 	mfs_events_boot();
 	tzset();

@@ -146,6 +146,7 @@ struct mfs_shm {
 	struct mfs_shm_handle handles[MFS_HANDLES];
 	struct mfs_shm_snap snaps[MFS_SNAPS];
 	struct mfs_shm_slot slots[MFS_SLOTS];
+	_Atomic uint32_t parked_used; /* places below were in use at some time; memory of the others is not touched */
 	struct mfs_shm_parked parked[MFS_PARKED];
 	struct mfs_shm_pins pins;
 	uint8_t snap_bytes[MFS_SNAPS][MFS_SNAP_BYTES] __attribute__((aligned(4096)));

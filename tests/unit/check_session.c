@@ -309,6 +309,7 @@ Test(session, successor_answers_what_is_parked, .init = setup, .timeout = 30)
 	shm->parked[18].attempts = 3;
 	w.h.in.len = MFS_PARKED_BYTES + 1;
 	memcpy(shm->parked[MFS_PARKED - 1].buf, &w, sizeof(w.h.in));
+	shm->parked_used = UINT32_MAX; /* damaged: no more than there are */
 	gate_set(true);
 	session_make(4);
 	for (int i = 0; i < 2; i++) {
