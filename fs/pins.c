@@ -313,10 +313,16 @@ any_loading(struct mfs_pins *p, size_t model)
 	return left;
 }
 
+bool
+mfs_pins_any(struct mfs_pins *p, size_t model)
+{
+	return mfs_pins_young(p, model) && any_loading(p, model);
+}
+
 void
 mfs_pins_wait(struct mfs_pins *p, size_t model)
 {
-	while (mfs_pins_young(p, model) && any_loading(p, model)) {
+	while (mfs_pins_any(p, model)) {
 		struct timespec until;
 
 		(void)clock_gettime(CLOCK_REALTIME, &until);

@@ -49,6 +49,9 @@ bool mfs_pins_held(struct mfs_pins *p, size_t model, pid_t pid, struct mfs_sha25
 /* Is any process still loading this version, which was active before? */
 bool mfs_pins_loading(struct mfs_pins *p, size_t model, const struct mfs_sha256 *manifest);
 
+/* Is any live process still loading what was active before? Makes system calls. */
+bool mfs_pins_any(struct mfs_pins *p, size_t model);
+
 /* End all loads of the model at once. */
 void mfs_pins_end(struct mfs_pins *p, size_t model);
 

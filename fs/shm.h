@@ -91,6 +91,13 @@ struct mfs_shm_snap {
 struct mfs_shm_model { /* by index in the configuration */
 	_Atomic uint32_t fill_deaths; /* serves that died while filling it */
 	_Atomic uint32_t filling;     /* set during a fill */
+	/* Which of the two is valid: 1 or 2, 0 none. The other one is being written. */
+	_Atomic uint32_t shown_at, announced_at;
+	struct mfs_sha256 shown[2]; /* what `active` led to last */
+	struct {
+		int64_t ns;
+		char line[256];
+	} announced[2]; /* what `generation` said last */
 };
 
 /* pins.h: who is loading what; a crash of serve must not let a loader mix two versions. */

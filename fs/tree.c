@@ -265,16 +265,81 @@ now_ns(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+/* What `active` led to before: of this serve's view, or of a predecessor's that died after the anchor was written. */
+static const struct mfs_sha256 *
+shown_before(struct mfs_tree *t, size_t i)
+{
+	const struct mfs_view *old = t->models[i].view;
+	const struct mfs_shm_model *m = &t->shm->models[i];
+	uint32_t at = atomic_load(&m->shown_at);
+
+	if (old != NULL)
+		return old->active != NULL ? &old->active->mver->v->m->id : NULL;
+	return at == 1 || at == 2 ? &m->shown[at - 1] : NULL;
+}
+
+static void
+shown_note(struct mfs_tree *t, size_t i, const struct mfs_exp *active)
+{
+	struct mfs_shm_model *m = &t->shm->models[i];
+	uint32_t next = atomic_load(&m->shown_at) == 1 ? 2 : 1;
+
+	if (active != NULL)
+		m->shown[next - 1] = active->mver->v->m->id;
+	atomic_store(&m->shown_at, active != NULL ? next : 0);
+}
+
+/* Hold lock for writing. The line of `generation` is what the view says, here and for a successor. */
+static void
+announce(struct mfs_tree *t, size_t i, int64_t ns)
+{
+	struct mfs_model *model = &t->models[i];
+	struct mfs_shm_model *m = &t->shm->models[i];
+	uint32_t next = atomic_load(&m->announced_at) == 1 ? 2 : 1;
+
+	sentence(model->view, model->announced, sizeof(model->announced));
+	model->announced_ns = ns;
+	model->unannounced = false;
+	memcpy(m->announced[next - 1].line, model->announced, sizeof(model->announced));
+	m->announced[next - 1].ns = ns;
+	atomic_store(&m->announced_at, next);
+}
+
+/* Hold lock for writing. A new serve: `generation` says what it said, until what is shown was announced. */
+static void
+announced_take_over(struct mfs_tree *t, size_t i)
+{
+	struct mfs_model *model = &t->models[i];
+	const struct mfs_shm_model *m = &t->shm->models[i];
+	uint32_t at = atomic_load(&m->announced_at);
+	char now[sizeof(model->announced)];
+
+	if (at != 1 && at != 2) { /* the first serve of this mount */
+		announce(t, i, model->changed_ns);
+		return;
+	}
+	memcpy(model->announced, m->announced[at - 1].line, sizeof(model->announced));
+	model->announced[sizeof(model->announced) - 1] = '\0';
+	model->announced_ns = m->announced[at - 1].ns;
+	sentence(model->view, now, sizeof(now));
+	if (strcmp(now, model->announced) == 0)
+		return;
+	model->unannounced = true;
+	atomic_store(&t->pending, true);
+}
+
 /* Hold lock for writing: what the old view showed is hidden unless the new one shows it. */
 static void
 view_swap(struct mfs_tree *t, size_t i, struct mfs_view *v, const struct mfs_exposed *versions, size_t n)
 {
 	struct mfs_model *model = &t->models[i];
 	struct mfs_view *old = model->view;
+	const struct mfs_sha256 *before = shown_before(t, i);
 	int64_t now = mfs_clock_boot_ms();
 
-	if (old != NULL && old->active != NULL && v->active != NULL && old->active->mver != v->active->mver)
-		mfs_pins_swapped(t->pins, i, &old->active->mver->v->m->id);
+	if (before != NULL && v->active != NULL && !mfs_sha256_equal(before, &v->active->mver->v->m->id))
+		mfs_pins_swapped(t->pins, i, before);
+	shown_note(t, i, v->active);
 	for (size_t k = 0; old != NULL && k < old->n; k++) {
 		old->shown[k]->shown = false;
 		old->shown[k]->mver->shown = false;
@@ -294,10 +359,8 @@ view_swap(struct mfs_tree *t, size_t i, struct mfs_view *v, const struct mfs_exp
 			model->changed_ns = v->shown[k]->activated_ns;
 	}
 	model->view = v;
-	if (old == NULL) { /* a new serve: what it shows first was announced by an earlier one */
-		sentence(v, model->announced, sizeof(model->announced));
-		model->announced_ns = model->changed_ns;
-	}
+	if (old == NULL)
+		announced_take_over(t, i);
 }
 
 enum mfs_code
@@ -355,11 +418,8 @@ mfs_tree_keep(struct mfs_tree *t, size_t i, const struct mfs_exposed *version, s
 void
 mfs_tree_announce(struct mfs_tree *t, size_t i)
 {
-	struct mfs_model *m = &t->models[i];
-
 	(void)pthread_rwlock_wrlock(&t->lock);
-	sentence(m->view, m->announced, sizeof(m->announced));
-	m->announced_ns = now_ns();
+	announce(t, i, now_ns());
 	(void)pthread_rwlock_unlock(&t->lock);
 }
 

@@ -99,6 +99,7 @@ struct mfs_model {
 	int64_t changed_ns;     /* lock: mtime of its folders */
 	int64_t announced_ns;   /* lock: mtime of `generation` */
 	char announced[256];    /* lock: the line of `generation` */
+	bool unannounced;       /* lock: a predecessor swapped and died before it said so */
 };
 
 struct mfs_tree {
@@ -118,6 +119,7 @@ struct mfs_tree {
 	struct statvfs statfs; /* statfs_lock */
 	pthread_t housekeeper; bool housekeeping; /* statfs, sweep */
 	pthread_mutex_t stop_lock; pthread_cond_t stop_cond; bool stop;
+	_Atomic bool pending; /* some model is unannounced */
 	_Atomic int64_t failure_event_ms; /* last event of a failed chunk */
 	_Atomic uint64_t failures_muted;
 };

@@ -6,7 +6,9 @@
 #include "log.h"
 #include "tree_int.h"
 
-#define HOUSEKEEPING_S 10
+#define HOUSEKEEPING_MS 10000
+#define PENDING_MS 100 /* between looks whether an announcement may be made */
+#define QUIET_S 1      /* between looks whether there is one */
 #define FAILURE_EVENT_MS 10000 /* one event in 10 s: a bad disk must not fill the log */
 
 static enum mfs_code
@@ -107,22 +109,58 @@ statfs_refresh(struct mfs_tree *t)
 	(void)pthread_mutex_unlock(&t->statfs_lock);
 }
 
+/*
+ * A predecessor died between a swap and its announcement, perhaps with the command that waited for
+ * it: who watches `generation` is told all the same, when nobody loads the old version any more.
+ */
+static void
+announce_pending(struct mfs_tree *t)
+{
+	bool left = false;
+
+	atomic_store(&t->pending, false); /* before the look: one that comes meanwhile is not lost */
+	for (size_t i = 0; i < t->n_models; i++) {
+		struct mfs_err err = MFS_ERR_INIT;
+		bool unannounced;
+
+		(void)pthread_rwlock_rdlock(&t->lock);
+		unannounced = t->models[i].unannounced;
+		(void)pthread_rwlock_unlock(&t->lock);
+		if (!unannounced)
+			continue;
+		if (mfs_pins_any(t->pins, i))
+			left = true;
+		else if (mfs_view_announce(t->s, i, &err) != MFS_OK)
+			mfs_log_err(t->config->models[i].id, &err);
+	}
+	if (left)
+		atomic_store(&t->pending, true);
+}
+
 static void *
 housekeeping(void *user)
 {
 	struct mfs_tree *t = user;
+	int64_t next = mfs_clock_boot_ms() + HOUSEKEEPING_MS;
 
 	(void)pthread_mutex_lock(&t->stop_lock);
 	while (!t->stop) {
 		struct timespec until;
 
 		(void)clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += HOUSEKEEPING_S;
+		until.tv_nsec += PENDING_MS * 1000000;
+		until.tv_sec += until.tv_nsec / 1000000000 + (atomic_load(&t->pending) ? 0 : QUIET_S);
+		until.tv_nsec %= 1000000000;
 		if (pthread_cond_timedwait(&t->stop_cond, &t->stop_lock, &until) == 0 || t->stop)
 			continue;
 		(void)pthread_mutex_unlock(&t->stop_lock);
-		statfs_refresh(t);
-		mfs_tree_sweep(t, false);
+		if (atomic_load(&t->pending))
+			announce_pending(t);
+		if (mfs_clock_boot_ms() >= next) {
+			next = mfs_clock_boot_ms() + HOUSEKEEPING_MS;
+			statfs_refresh(t);
+			mfs_tree_sweep(t, false);
+		}
 		(void)pthread_mutex_lock(&t->stop_lock);
 	}
 	(void)pthread_mutex_unlock(&t->stop_lock);

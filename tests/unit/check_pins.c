@@ -419,3 +419,43 @@ Test(pins, withdrawal_breaks_a_pin)
 	fix_close(&f);
 	mfs_version_unref(v1);
 }
+
+/* The anchor names v2, and serve dies before it shows it: for a loader and for watchers it is a swap all the same. */
+Test(pins, a_swap_that_serve_died_in_is_a_swap)
+{
+	struct mfs_version *v1 = fix_version(1, "1.0.0", 10, "a=1 b=1"), *v2 = fix_version(2, "2.0.0", 20, "a=1 b=1");
+	pid_t loader = child(), other = child();
+	char line[256];
+
+	fix_open(&f);
+	fix_show(&f, 0, v1, NULL);
+	mfs_tree_announce(f.serve.tree, 0);
+	wire_pid((uint32_t)loader);
+	open_ok("det/versions/1.0.0/a");
+	f.engine[0].versions[1] = f.engine[0].versions[0];
+	f.engine[0].versions[1].active = false;
+	f.engine[0].versions[1].previous = true;
+	f.engine[0].versions[0] = (struct mfs_engine_version){ .v = v2, .active = true };
+	f.engine[0].n = 2;
+	f.engine[0].generation++;
+	fix_restart(&f);
+	wire_pid((uint32_t)other);
+	link_is("det/active", "versions/2.0.0");
+	wire_pid((uint32_t)loader);
+	link_is("det/active", "versions/1.0.0");
+	(void)mfs_tree_generation(f.serve.tree, 0, line, sizeof(line));
+	cr_assert_neq(strstr(line, " 1.0.0 "), NULL, "not yet announced: %s", line);
+	cr_assert_eq(f.touched[0], 0);
+	fix_restart(&f); /* and once more: nothing is forgotten by a second death */
+	wire_pid((uint32_t)loader);
+	link_is("det/active", "versions/1.0.0");
+	open_ok("det/versions/1.0.0/b");
+	link_is("det/active", "versions/2.0.0");
+	while (mfs_tree_generation(f.serve.tree, 0, line, sizeof(line)), strstr(line, " 2.0.0 ") == NULL)
+		(void)usleep(1000);
+	while (__atomic_load_n(&f.touched[0], __ATOMIC_SEQ_CST) == 0)
+		(void)usleep(1000);
+	end(loader);
+	end(other);
+	fix_close(&f);
+}
