@@ -225,13 +225,15 @@ static enum mfs_code
 run(struct compose *c)
 {
 	enum mfs_code code = MFS_OK;
+	const size_t bom = c->len >= 3 && memcmp(c->text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 	bool end = false;
 	yaml_parser_t p;
 
 	if (!yaml_parser_initialize(&p))
 		return mfs_fail(c->err, MFS_NO_MEMORY, "configuration: no memory");
 	yaml_parser_set_encoding(&p, YAML_UTF8_ENCODING);
-	yaml_parser_set_input_string(&p, (const unsigned char *)c->text, c->len);
+	/* Some editors put a byte order mark first; libyaml would take it for the first column. */
+	yaml_parser_set_input_string(&p, (const unsigned char *)c->text + bom, c->len - bom);
 	while (code == MFS_OK && !end) {
 		yaml_event_t e;
 

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "io.h"
@@ -58,9 +59,15 @@ batch_check(void *arg, struct mfs_lanes *l, unsigned worker, uint64_t batch, str
 	const size_t n = c->f->size - start < MFS_LANE_BATCH ? (size_t)(c->f->size - start) : MFS_LANE_BATCH;
 	enum mfs_code code;
 
-	if (mfs_sparse_pread(c->fd, c->sparse, c->buf[worker], n, start) != 0)
+	if (mfs_sparse_pread(c->fd, c->sparse, c->buf[worker], n, start) != 0) {
+		struct stat st;
+
+		if (errno == EIO && fstat(c->fd, &st) == 0 && (uint64_t)st.st_size < c->f->size)
+			return mfs_fail(err, MFS_HASH_MISMATCH, "payload/%s: cut off at %lld of %llu bytes while it was read",
+				MFS_ESC(c->f->name), (long long)st.st_size, (unsigned long long)c->f->size);
 		return mfs_fail_sys(err, MFS_IO, "payload/%s: read at offset %llu", MFS_ESC(c->f->name),
 			(unsigned long long)start);
+	}
 	for (size_t at = 0, i = 0; at < n; at += c->f->chunk_size, i++) {
 		code = mfs_chunk_verify(c->opener[worker], c->table, first + i,
 			MFS_SPAN(c->buf[worker] + at, mfs_chunk_length(c->f, first + i)), err);

@@ -89,9 +89,15 @@ sealer_prepare(struct mfs_sealer *s, unsigned n, enum mfs_cipher cipher, const s
 static enum mfs_code
 input_read(const struct pass *p, uint8_t *buf, size_t n, uint64_t off, struct mfs_err *err)
 {
-	if (mfs_sparse_pread(p->in, p->sparse, buf, n, off) != 0)
+	if (mfs_sparse_pread(p->in, p->sparse, buf, n, off) != 0) {
+		struct stat st;
+
+		if (errno == EIO && fstat(p->in, &st) == 0 && (uint64_t)st.st_size < off + n)
+			return mfs_fail(err, MFS_IO, "%s: became shorter while it was packed; nothing was written, pack again "
+				"when nobody writes to it", MFS_ESC(p->job->path));
 		return mfs_fail_sys(err, MFS_IO, "%s: read at offset %llu", MFS_ESC(p->job->path),
 			(unsigned long long)off);
+	}
 	return MFS_OK;
 }
 

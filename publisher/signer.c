@@ -38,14 +38,21 @@ MFS_DEFINE_CLEANUP(ui_method, UI_METHOD, UI_destroy_method)
 MFS_DEFINE_CLEANUP(ecdsa, ECDSA_SIG, ECDSA_SIG_free)
 MFS_DEFINE_CLEANUP(store, OSSL_STORE_CTX, OSSL_STORE_close)
 
-/* The reason of OpenSSL's last error, which also empties its queue. */
+/* Why OpenSSL failed: the system's first reason if it gave one, else its own last. Empties the queue. */
 static const char *
 openssl_reason(void)
 {
-	unsigned long e = ERR_peek_last_error();
-	const char *reason = e != 0 ? ERR_reason_error_string(e) : NULL;
+	const char *reason = NULL;
+	unsigned long e;
+	int sys = 0;
 
-	ERR_clear_error();
+	while ((e = ERR_get_error()) != 0) {
+		if (ERR_SYSTEM_ERROR(e) && sys == 0)
+			sys = ERR_GET_REASON(e);
+		reason = ERR_reason_error_string(e);
+	}
+	if (sys != 0)
+		return strerror(sys);
 	return reason != NULL ? reason : "no reason given";
 }
 

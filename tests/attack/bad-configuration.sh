@@ -19,6 +19,8 @@ trust='trust: {keys: [release.pub.pem]}'
 printf '%b' "$g\n$trust\nmodels:\n  det: {serve: auto}\n" >"$CFG"
 expect 0 . "$modelfs" config check -c "$CFG"
 expect 0 det "$modelfs" config show -c "$CFG"
+sed -i '1s/^/\xef\xbb\xbf/' "$CFG"
+expect 0 . "$modelfs" config check -c "$CFG" # with a byte order mark
 try 8 "serv" "$g\n$trust\nmodels:\n  # a comment\n  det: {serv: auto}\n"
 try 5 'mout' "$g\nmout: /x\n$trust\nmodels: {det: {}}\n"
 try 5 'mount' "$g\nmount: /x\n$trust\nmodels: {det: {}}\n"
