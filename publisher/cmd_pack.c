@@ -322,7 +322,7 @@ build_time(int64_t *out, struct mfs_err *err)
 		*out = mfs_clock_wall();
 		return MFS_OK;
 	}
-	if (!mfs_parse_int(s, 0, MFS_JSON_INT_MAX, out))
+	if (!mfs_parse_int(s, 0, MFS_BUILD_TIME_MAX, out))
 		return mfs_fail(err, MFS_CONFIG_INVALID, "SOURCE_DATE_EPOCH=%s: want seconds since 1970", MFS_ESC(s));
 	return MFS_OK;
 }

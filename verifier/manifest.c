@@ -4,8 +4,6 @@
 
 #include <inttypes.h>
 
-#define BUILD_TIME_MAX 253402300799LL /* the last second of the year 9999 */
-
 static const char *const ciphers[] = { NULL, "AES-256-GCM", "ChaCha20-Poly1305" };
 static const char *const medias[] = { "other", "gguf", "onnx", "safetensors", "tflite", "text" };
 #define N_MEDIAS (sizeof(medias) / sizeof(medias[0]))
@@ -283,7 +281,7 @@ identity_parse(const json_t *root, const struct mfs_at *at, struct mfs_manifest 
 		(code = mfs_strdup(variant, &m->variant, err)) != MFS_OK ||
 		(code = mfs_strdup(version, &m->version, err)) != MFS_OK ||
 		(code = mfs_field_int(root, at, "release", MFS_REQUIRED, 1, MFS_JSON_INT_MAX, &m->release, err)) != MFS_OK ||
-		(code = mfs_field_int(root, at, "build_time", MFS_REQUIRED, 0, BUILD_TIME_MAX, &m->build_time, err)) !=
+		(code = mfs_field_int(root, at, "build_time", MFS_REQUIRED, 0, MFS_BUILD_TIME_MAX, &m->build_time, err)) !=
 			MFS_OK ||
 		(code = mfs_field_int(root, at, "key_epoch", MFS_REQUIRED, 1, MFS_JSON_INT_MAX, &m->key_epoch, err)) !=
 			MFS_OK ||

@@ -8,6 +8,7 @@
 #define MFS_SIGNATURE_BYTES_MAX 1024u       /* bytes; Ed25519 64, ECDSA P-256 at most 72 */
 #define MFS_JSON_DEPTH_MAX      16u         /* levels; stops stack exhaustion */
 #define MFS_JSON_INT_MAX        9007199254740991LL /* 2^53-1: exact in every JSON library */
+#define MFS_BUILD_TIME_MAX      9223372035LL /* seconds since the epoch (the year 2262): its nanoseconds fit 63 bits */
 #define MFS_ID_MAX              127u        /* bytes of a model_id */
 #define MFS_VARIANT_MAX         64u         /* bytes */
 #define MFS_VERSION_MAX         64u         /* bytes */

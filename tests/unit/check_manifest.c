@@ -51,6 +51,24 @@ Test(manifest, fields_of_a_signed_one)
 	mfs_manifest_free(m);
 }
 
+/* Its nanoseconds are counted in 63 bits. */
+Test(manifest, a_build_time_beyond_2262_is_refused)
+{
+	static const struct { const char *time; enum mfs_code code; } cases[] = { { "9223372035", MFS_OK },
+		{ "9223372036", MFS_MALFORMED } };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char *text = strdup(vec_manifest), *at = strstr(text, "1700000000");
+		struct mfs_manifest *m;
+
+		cr_assert_not_null(at);
+		memcpy(at, cases[i].time, 10);
+		expect(cases[i].code, mfs_manifest_parse(TEXT(text), &m, err));
+		mfs_manifest_free(m);
+		free(text);
+	}
+}
+
 Test(manifest, chunks_by_size)
 {
 	static const uint64_t sizes[] = { 0, 1, 65535, 65536, 65537, 131072, 131073, 1ull << 46 };
