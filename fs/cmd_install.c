@@ -22,7 +22,7 @@
 #define ACTIVATE_IDLE_MS 150000 /* serve waits up to 60 s for processes that load the old version */
 #define ACTIVATE_TRIES   5      /* serve may be restarted under us */
 
-enum verb { F_DECIDE = 1, F_VERDICT, F_PROGRESS, F_COPIED, F_DONE, F_FAILED };
+enum verb { F_DECIDE = 1, F_VERDICT, F_PROGRESS, F_NOTE, F_COPIED, F_DONE, F_FAILED };
 
 struct frame { /* both directions; strings end with NUL */
 	uint32_t verb, code;
@@ -102,6 +102,38 @@ child_progress(void *user, uint64_t done, uint64_t total)
 	(void)frame_send(c->link, &(struct frame){ .verb = F_PROGRESS, .done = done, .total = total });
 }
 
+#define IGNORED_NAMED 8 /* more than that would only fill the screen */
+
+struct ignored {
+	int link;
+	unsigned n;
+};
+
+/* Entries of the folder that are not part of a bundle are ignored and named. */
+static void
+child_ignored(void *arg, const char *name)
+{
+	struct ignored *g = arg;
+	struct frame f = { .verb = F_NOTE };
+
+	if (++g->n > IGNORED_NAMED)
+		return;
+	(void)snprintf(f.text, sizeof(f.text), "ignored, not part of the bundle: %s", MFS_ESC(name));
+	(void)frame_send(g->link, &f);
+}
+
+static void
+child_name_ignored(const struct child *c)
+{
+	struct ignored g = { .link = c->link };
+	struct frame f = { .verb = F_NOTE };
+
+	if (mfs_bundledir_others(c->bundle, child_ignored, &g, NULL) != MFS_OK || g.n <= IGNORED_NAMED)
+		return;
+	(void)snprintf(f.text, sizeof(f.text), "%u more were ignored", g.n - IGNORED_NAMED);
+	(void)frame_send(c->link, &f);
+}
+
 static enum mfs_code
 child_open(struct mfs_cmd_env *env, struct child *c, struct mfs_err *err)
 {
@@ -147,6 +179,8 @@ child_main(struct mfs_cmd_env *env, int link, void *arg)
 		args.store = c->o.store;
 		code = mfs_install_bundle(&args, &f.id, &err);
 	}
+	if (code == MFS_OK)
+		child_name_ignored(c);
 	f.model = (uint32_t)c->model;
 	if (code == MFS_OK && c->offline)
 		code = child_activate(env, c, &f.id, &f, &err);
@@ -264,6 +298,11 @@ child_follow(struct parent *p, struct frame *f, struct mfs_err *err)
 		} else if (f->verb == F_PROGRESS) {
 			if (p->progress.what != NULL)
 				mfs_progress_show(&p->progress, f->done, f->total);
+		} else if (f->verb == F_NOTE) {
+			mfs_progress_end(&p->progress);
+			mfs_cmd_print(stdout, f->text, strlen(f->text));
+			printf("\n");
+			(void)fflush(stdout);
 		} else {
 			mfs_progress_end(&p->progress);
 			return MFS_OK;

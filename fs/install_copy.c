@@ -254,6 +254,17 @@ payload_stands(struct mfs_install_run *r, const struct mfs_file *f, const struct
 	return false;
 }
 
+/* What is wrong with the bundle's payload, once with its name, and what to do. */
+static enum mfs_code
+payload_bad(const struct mfs_file *f, struct mfs_err *err)
+{
+	if (strncmp(err->msg, "payload/", 8) != 0)
+		(void)mfs_err_context(err, "payload/%s: ", MFS_ESC(f->name));
+	if (err->code == MFS_HASH_MISMATCH)
+		(void)mfs_err_hint(err, "; copy the bundle again from its source");
+	return err->code;
+}
+
 enum mfs_code
 mfs_install_file(struct mfs_install_run *r, size_t k, struct mfs_err *err)
 {
@@ -271,7 +282,7 @@ mfs_install_file(struct mfs_install_run *r, size_t k, struct mfs_err *err)
 	if (mfs_store_blob_has(r->args->store, &f->sha256, f->size)) {
 		/* The bundle itself must be whole, also where the store has the bytes already. */
 		if ((code = run(r, f, table, fd, NULL, err)) != MFS_OK)
-			return mfs_err_context(err, "payload/%s: ", MFS_ESC(f->name));
+			return payload_bad(f, err);
 		r->quiet = true;
 		if (payload_stands(r, f, table))
 			return MFS_OK;
@@ -279,6 +290,6 @@ mfs_install_file(struct mfs_install_run *r, size_t k, struct mfs_err *err)
 	if ((code = mfs_put_begin(r->args->store, &f->sha256, f->size, &put, err)) != MFS_OK)
 		return code;
 	if ((code = run(r, f, table, fd, put, err)) != MFS_OK)
-		return mfs_err_context(err, "payload/%s: ", MFS_ESC(f->name));
+		return payload_bad(f, err);
 	return MFS_OK;
 }
