@@ -59,8 +59,8 @@ void mfs_engine_model_free(struct mfs_engine_model *m);
 
 /*
  * May this verified manifest become the active version of model i? Asked before its bytes are
- * copied; mfs_engine_activate decides again. Only the fields of a struct mfs_vref, the model_id
- * and the manifest's hash (id) are looked at. `now` receives the active version ("" without one).
+ * copied; mfs_engine_activate decides again. Only the fields of a struct mfs_vref, the model_id,
+ * the manifest's hash (id) and compat.depends are looked at. `now` receives the active version ("" without one).
  *
  * errors  as mfs_decide_install; HELD when a rollback or pin holds the model
  */

@@ -31,6 +31,8 @@ decide_locked(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, enum
 
 	if (code == MFS_OK && *how == MFS_INSTALL_NEW && cm != NULL && cm->held)
 		return held_fail(e, i, err);
+	if (code == MFS_OK && *how == MFS_INSTALL_NEW)
+		code = mfs_decide_depends(m, mfs_trusted_anchor(e->trusted), err);
 	return code;
 }
 
@@ -194,8 +196,7 @@ activate_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, boo
 	if ((code = mfs_engine_candidate(e, i, id, &v, err)) != MFS_OK)
 		return code;
 	(void)snprintf(to, MFS_VERSION_MAX + 1, "%s", v->m->version);
-	if ((code = decide_locked(e, i, v->m, &how, err)) == MFS_OK && how == MFS_INSTALL_NEW)
-		code = mfs_decide_depends(v->m, mfs_trusted_anchor(e->trusted), err);
+	code = decide_locked(e, i, v->m, &how, err);
 	/* Both copies of what was signed stand before the anchor names it. */
 	if (code == MFS_OK &&
 		(code = mfs_signed_put(e->args.state_dirfd, id, &v->signed_bytes, err)) == MFS_OK)
