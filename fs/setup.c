@@ -116,6 +116,9 @@ mfs_lock_take(int dirfd, const char *name, bool wait, int *fd, struct mfs_err *e
 		return mfs_fail_sys(err, MFS_IO, "%s: cannot set its owner", name);
 	if (lock < 0 && errno == EEXIST)
 		lock = openat(dirfd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	/* A disk that failed and was mounted read-only at boot: what is installed is served all the same. */
+	if (lock < 0 && errno == EROFS)
+		lock = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	if (lock < 0 || fstat(lock, &st) != 0) {
 		(void)mfs_fail_sys(err, MFS_IO, "%s: cannot open the lock", name);
 		if (errno == ELOOP || errno == EISDIR || errno == ENXIO)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The mounted tree through FUSE requests: names, links, files, and what must never happen. */
 #include <criterion/criterion.h>
+#include <sys/mman.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -440,4 +441,35 @@ Test(tree, statfs_and_xattrs)
 	cr_assert_eq(r->error, 0);
 	cr_assert_str_eq((char *)r->data, "user.modelfs.version");
 	cr_assert_eq(wire_request(W, FUSE_LISTXATTR, file, &small, sizeof(small))->error, ERANGE);
+}
+
+/* One user who opens without end leaves room for others; root may take what is left. */
+Test(tree, one_user_cannot_take_all_handles)
+{
+	struct mfs_shm *shm = mmap(NULL, sizeof(*shm), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct mfs_handle greedy = { .node = 9, .uid = 1000 }, other = { .node = 9, .uid = 1001 }, root = { .node = 9 }, out;
+	struct mfs_handles *h;
+	uint64_t unique = 2, last = 0, fh;
+	unsigned n = 0;
+
+	cr_assert_neq(shm, MAP_FAILED);
+	cr_assert_eq(mfs_handles_new(shm, &h, NULL), MFS_OK);
+	for (; (fh = mfs_handles_take(h, unique, &greedy)) != 0; unique += 2, n++)
+		last = fh;
+	cr_assert(n > MFS_HANDLES / 3 && n < MFS_HANDLES * 2 / 3, "%u of %u", n, MFS_HANDLES);
+	cr_assert_neq(mfs_handles_take(h, unique += 2, &other), 0);
+	mfs_handles_free(h);
+	cr_assert_eq(mfs_handles_new(shm, &h, NULL), MFS_OK); /* a successor counts the same */
+	cr_assert_eq(mfs_handles_take(h, unique += 2, &greedy), 0);
+	cr_assert_neq(mfs_handles_take(h, unique += 2, &other), 0);
+	while (mfs_handles_take(h, unique += 2, &root) != 0)
+		n++;
+	cr_assert_eq(n + 2, MFS_HANDLES - 1, "root takes the last one");
+	cr_assert_eq(mfs_handles_take(h, unique += 2, &other), 0);
+	cr_assert(mfs_handles_release(h, last, &out));
+	cr_assert_eq(out.uid, 1000);
+	cr_assert_neq(mfs_handles_take(h, unique += 2, &root), 0);
+	mfs_handles_free(h);
+	(void)munmap(shm, sizeof(*shm));
 }
