@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The mounted tree through FUSE requests: names, links, files, and what must never happen. */
 #include <criterion/criterion.h>
-#include <sys/mman.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "handles.h"
 #include "treefix.h"
 
 static struct fix f;
