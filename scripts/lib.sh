@@ -23,16 +23,29 @@ work() {
 }
 
 finish() {
-	local rc=$? c p
+	local rc=$? c p all=()
 	trap '' INT TERM HUP
 	trap - EXIT ERR
 	set +e
-	for p in "${jobs_started[@]}"; do kill -TERM "$p" 2>/dev/null; done
+	for p in "${jobs_started[@]}"; do mapfile -t -O "${#all[@]}" all < <(descendants "$p"; echo "$p"); done
+	[ "${#all[@]}" = 0 ] || kill -TERM "${all[@]}" 2>/dev/null
 	for p in "${jobs_started[@]}"; do wait "$p" 2>/dev/null; done
+	for p in "${all[@]}"; do
+		for _ in $(seq 150); do [ -d "/proc/$p" ] || break; sleep 0.2; done
+	done
 	for c in "${at_exit_commands[@]}"; do eval "$c"; done
 	sweep "$work"
 	rm -rf --one-file-system "$work"
 	exit "$rc"
+}
+
+# What a process has started and still has, children of children too.
+descendants() {
+	local c
+	for c in $(ps -o pid= --ppid "$1" 2>/dev/null); do
+		descendants "$c"
+		echo "$c"
+	done
 }
 
 mounts_below() { awk -v d="$1/" 'index($5 "/", d) == 1 {print $5}' /proc/self/mountinfo | sort -r; }
