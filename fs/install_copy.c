@@ -206,6 +206,19 @@ run(struct mfs_install_run *r, const struct mfs_file *f, const struct mfs_table 
 	return code;
 }
 
+/* What is wrong with a file of the bundle, once with its name, and what to do. */
+static enum mfs_code
+file_bad(const char *part, const struct mfs_file *f, struct mfs_err *err)
+{
+	const size_t n = strlen(part);
+
+	if (strncmp(err->msg, part, n) != 0 || err->msg[n] != '/')
+		(void)mfs_err_context(err, "%s/%s: ", part, MFS_ESC(f->name));
+	if (err->code == MFS_HASH_MISMATCH)
+		(void)mfs_err_hint(err, "; copy the bundle again from its source");
+	return err->code;
+}
+
 /* The table of a file of several chunks: from the bundle, verified, and into the store. */
 static enum mfs_code
 table_install(struct mfs_install_run *r, const struct mfs_file *f, struct mfs_table **out, struct mfs_err *err)
@@ -224,7 +237,7 @@ table_install(struct mfs_install_run *r, const struct mfs_file *f, struct mfs_ta
 		return code;
 	if ((code = mfs_fd_read(fd, f->name, (size_t)mfs_table_length(f->chunks), &bytes, &len, err)) != MFS_OK ||
 		(code = mfs_table_load(f, MFS_SPAN(bytes, len), &table, err)) != MFS_OK)
-		return mfs_err_context(err, "chunks/%s: ", MFS_ESC(f->name));
+		return file_bad("chunks", f, err);
 	/* Compared byte by byte with what stands in the store; a damaged one is replaced. */
 	store_fd = mfs_store_blob_open(r->args->store, &f->chunks_sha256, 0);
 	if (store_fd < 0 || mfs_fd_read(store_fd, f->name, len, &have, &have_len, NULL) != MFS_OK || have_len != len ||
@@ -254,17 +267,6 @@ payload_stands(struct mfs_install_run *r, const struct mfs_file *f, const struct
 	return false;
 }
 
-/* What is wrong with the bundle's payload, once with its name, and what to do. */
-static enum mfs_code
-payload_bad(const struct mfs_file *f, struct mfs_err *err)
-{
-	if (strncmp(err->msg, "payload/", 8) != 0)
-		(void)mfs_err_context(err, "payload/%s: ", MFS_ESC(f->name));
-	if (err->code == MFS_HASH_MISMATCH)
-		(void)mfs_err_hint(err, "; copy the bundle again from its source");
-	return err->code;
-}
-
 enum mfs_code
 mfs_install_file(struct mfs_install_run *r, size_t k, struct mfs_err *err)
 {
@@ -282,7 +284,7 @@ mfs_install_file(struct mfs_install_run *r, size_t k, struct mfs_err *err)
 	if (mfs_store_blob_has(r->args->store, &f->sha256, f->size)) {
 		/* The bundle itself must be whole, also where the store has the bytes already. */
 		if ((code = run(r, f, table, fd, NULL, err)) != MFS_OK)
-			return payload_bad(f, err);
+			return file_bad("payload", f, err);
 		r->quiet = true;
 		if (payload_stands(r, f, table))
 			return MFS_OK;
@@ -290,6 +292,6 @@ mfs_install_file(struct mfs_install_run *r, size_t k, struct mfs_err *err)
 	if ((code = mfs_put_begin(r->args->store, &f->sha256, f->size, &put, err)) != MFS_OK)
 		return code;
 	if ((code = run(r, f, table, fd, put, err)) != MFS_OK)
-		return payload_bad(f, err);
+		return file_bad("payload", f, err);
 	return MFS_OK;
 }
