@@ -15,6 +15,11 @@ struct mfs_cmd {
 void mfs_cmd_enter(const struct mfs_cmd *cmd);
 /* Print "modelfs: COMMAND: outcome: message" on stderr; returns the exit code of the outcome. */
 int mfs_cmd_fail(const char *command, const struct mfs_err *err);
+/*
+ * The exit code of a command that ended with `status`: one whose whole purpose is to show something
+ * has failed when standard output did not take it (said on stderr).
+ */
+int mfs_cmd_shown(const char *command, int status);
 /* "usage: modelfs NAME ARGS" on stderr; returns MFS_EXIT_USAGE. */
 int mfs_cmd_usage(const struct mfs_cmd *cmd);
 

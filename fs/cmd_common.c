@@ -79,6 +79,22 @@ mfs_cmd_model(const struct mfs_config *c, const char *id, struct mfs_err *err)
 	return -1;
 }
 
+int
+mfs_cmd_shown(const char *command, int status)
+{
+	static const char *const showing[] = { "status", "events", "config", "keys", "doctor" };
+
+	for (size_t i = 0; i < sizeof(showing) / sizeof(showing[0]); i++) {
+		if (status != MFS_EXIT_DONE || strcmp(command, showing[i]) != 0)
+			continue;
+		if (fflush(stdout) != 0 || ferror(stdout) != 0) {
+			(void)fprintf(stderr, "modelfs: %s: io: standard output: cannot be written\n", command);
+			return MFS_EXIT_FAILED;
+		}
+	}
+	return status;
+}
+
 /* Only in the child; never returns. */
 static void
 confined_main(const char *command, struct mfs_cmd_env *env, int extra_fd, mfs_confined_fn *fn, int link, void *arg,
@@ -107,7 +123,7 @@ confined_main(const char *command, struct mfs_cmd_env *env, int extra_fd, mfs_co
 	}
 	if (mfs_libraries_load(&err) != MFS_OK || mfs_sandbox_apply(&sandbox, &report, &err) != MFS_OK)
 		_exit(mfs_cmd_fail(command, &err));
-	status = fn(env, link, arg);
+	status = mfs_cmd_shown(command, fn(env, link, arg));
 	(void)fflush(stdout);
 	(void)fflush(stderr);
 	_exit(status);
@@ -152,6 +168,11 @@ mfs_cmd_reap(pid_t pid, const char *what, struct mfs_err *err)
 		}
 	if (WIFEXITED(status))
 		return WEXITSTATUS(status);
+	/* Whoever read what was shown has gone: no error, and no words. */
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE) {
+		(void)signal(SIGPIPE, SIG_DFL);
+		(void)raise(SIGPIPE);
+	}
 	(void)mfs_fail(err, MFS_INTERNAL, "%s: its process was ended by signal %d (%s)", what, WTERMSIG(status),
 		strsignal(WTERMSIG(status)));
 	return -1;

@@ -2,6 +2,7 @@
 /* main.c - the modelfs command: dispatch by a table. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cmd.h"
 
@@ -37,6 +38,16 @@ help(FILE *out)
 	fprintf(out, "\nSee modelfs(8).\n");
 }
 
+static int
+run(const struct mfs_cmd *c, int argc, char **argv)
+{
+	mfs_cmd_enter(c);
+	/* What is made here has modes of its own; a caller's umask could only make it unreadable for serve. */
+	if (strcmp(c->name, "exec") != 0)
+		(void)umask(022);
+	return mfs_cmd_shown(c->name, c->run(argc, argv));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -44,7 +55,7 @@ main(int argc, char **argv)
 
 	name = name != NULL ? name + 1 : argc > 0 ? argv[0] : "";
 	if (strcmp(name, "mount.modelfs") == 0)
-		return mfs_cmd_enter(&commands[0]), mfs_mount_helper(argc, argv);
+		return mfs_cmd_enter(&commands[0]), (void)umask(022), mfs_mount_helper(argc, argv);
 	if (argc < 2) {
 		help(stderr);
 		return MFS_EXIT_USAGE;
@@ -59,7 +70,7 @@ main(int argc, char **argv)
 	}
 	for (const struct mfs_cmd *c = commands; c->name != NULL; c++)
 		if (strcmp(argv[1], c->name) == 0)
-			return mfs_cmd_enter(c), c->run(argc - 1, argv + 1);
+			return run(c, argc - 1, argv + 1);
 	fprintf(stderr, "modelfs: no command '%s'; see 'modelfs --help'\n", MFS_ESC(argv[1]));
 	return MFS_EXIT_USAGE;
 }

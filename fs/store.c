@@ -187,9 +187,12 @@ mfs_store_lock(struct mfs_store *s, int *fd, struct mfs_err *err)
 	*fd = -1;
 	if (lock < 0) {
 		(void)mfs_fail_sys(err, MFS_IO, "store/install.lock");
-		return mfs_err_hint(err, errno == EACCES || errno == EPERM ?
-			"; everything in the store must belong to the user that modelfs runs as: 'chown -R' gives it back" :
-			"; it is a lock and holds nothing: remove it");
+		if (errno == EACCES || errno == EPERM)
+			(void)mfs_err_hint(err,
+				"; everything in the store must belong to the user that modelfs runs as: 'chown -R' gives it back");
+		else if (errno == ELOOP || errno == EISDIR || errno == ENXIO)
+			(void)mfs_err_hint(err, "; it is not a regular file and holds nothing: remove it");
+		return MFS_IO;
 	}
 	if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
 		if (errno == EWOULDBLOCK)
