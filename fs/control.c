@@ -72,14 +72,18 @@ static void
 job_queue(struct mfs_control *c, struct conn *k)
 {
 	struct worker *w = &c->workers[k->req.command == MFS_CTL_VERIFY ? WORKER_VERIFY : WORKER_CHANGE];
-	bool full;
+	bool full, hurry;
 
 	(void)pthread_mutex_lock(&c->lock);
 	full = w->n == CONTROL_JOBS;
+	/* An installation that waits for loaders of the old version must not hold up the way back to it. */
+	hurry = !full && k->req.command == MFS_CTL_ROLLBACK && w->running.serial != 0 && w->running.model == k->model;
 	if (!full)
 		w->queue[w->n++] = (struct job){ .req = k->req, .model = k->model, .serial = k->serial };
 	(void)pthread_cond_broadcast(&c->added);
 	(void)pthread_mutex_unlock(&c->lock);
+	if (hurry && c->s->tree != NULL)
+		mfs_tree_unpin(c->s->tree, k->model);
 	if (full) {
 		conn_finish(k, MFS_RATE_LIMITED, MFS_EXIT_RETRY, "too many commands are waiting; try again later", NULL);
 		return;

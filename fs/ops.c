@@ -103,7 +103,9 @@ op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	int error = 0;
 
 	(void)pthread_rwlock_rdlock(&t->lock);
-	if ((dir = mfs_node_find(t, parent)) == NULL) {
+	if (strlen(name) > MFS_COMPONENT_MAX) { /* the kernel takes more; statfs says 255 */
+		error = ENAMETOOLONG;
+	} else if ((dir = mfs_node_find(t, parent)) == NULL) {
 		error = ESTALE;
 	} else if (!mfs_look_is_dir(dir)) {
 		error = ENOTDIR;
