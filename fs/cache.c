@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cache.h"
 
+#include <sched.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -38,6 +39,16 @@ map_region(struct mfs_cache *c, int scratch_fd, struct mfs_err *err)
 	return MFS_OK;
 }
 
+/* The caller is one core's work itself. */
+static unsigned
+pool_threads(void)
+{
+	cpu_set_t set;
+	unsigned cores = sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
+
+	return cores - 1 < MFS_CACHE_POOL ? cores - 1 : MFS_CACHE_POOL;
+}
+
 enum mfs_code
 mfs_cache_new(size_t bytes, int scratch_fd, struct mfs_cache **out, struct mfs_err *err)
 {
@@ -54,6 +65,7 @@ mfs_cache_new(size_t bytes, int scratch_fd, struct mfs_cache **out, struct mfs_e
 	c->next_serial = 1;
 	(void)pthread_mutex_init(&c->lock, NULL);
 	(void)pthread_cond_init(&c->changed, NULL);
+	c->pool = mfs_pool_new(pool_threads());
 	if ((c->used = calloc(c->units, sizeof(*c->used))) == NULL)
 		code = mfs_fail(err, MFS_NO_MEMORY, "cache: no memory");
 	else
@@ -80,6 +92,7 @@ mfs_cache_free(struct mfs_cache *c)
 {
 	if (c == NULL)
 		return;
+	mfs_pool_free(c->pool);
 	for (size_t i = 0; i < MFS_CACHE_BUCKETS; i++) {
 		while (c->bucket[i] != NULL) {
 			struct mfs_entry *e = c->bucket[i];

@@ -14,10 +14,12 @@
 #include <pthread.h>
 
 #include "content.h"
+#include "pool.h"
 
 #define MFS_CACHE_UNIT    MFS_CHUNK_MIN
 #define MFS_CACHE_BUCKETS 1024u
 #define MFS_CACHE_OPEN    256u /* contents with an open descriptor and a loaded table */
+#define MFS_CACHE_POOL    3u   /* threads at most that take half of a large read */
 #define MFS_CACHE_IDLE    8u   /* reader contexts kept for the next read */
 
 enum mfs_entry_state { MFS_ENTRY_FILLING, MFS_ENTRY_READY, MFS_ENTRY_FAILED, MFS_ENTRY_GONE };
@@ -66,6 +68,7 @@ struct mfs_cache {
 	mfs_content_failed_fn *failed;
 	void *failed_user;
 	struct mfs_cache_stats stats;
+	struct mfs_pool *pool; /* has a lock of its own; NULL: one core */
 };
 
 /* errors NO_MEMORY, INTERNAL. bounce has room for `need` bytes. */

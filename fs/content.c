@@ -7,6 +7,7 @@
 #include "io.h"
 
 #define RUN_CHUNKS (MFS_CONTENT_RUN / MFS_CHUNK_MIN)
+#define SPLIT_MIN  (256u << 10) /* bytes: below it waking a thread costs more than it gains */
 
 enum mfs_code
 mfs_content_new(struct mfs_store *s, struct mfs_cache *cache, const struct mfs_manifest *m, size_t file,
@@ -469,6 +470,64 @@ bounce_need(const struct read *rd, const uint8_t *dst, size_t len, uint64_t off)
 	return chunk;
 }
 
+static enum mfs_code
+read_here(struct read *rd, uint8_t *dst, size_t len, uint64_t off)
+{
+	enum mfs_code code = mfs_reader_take(rd->c->cache, bounce_need(rd, dst, len, off), &rd->r, rd->err);
+
+	if (code == MFS_OK) {
+		code = read_all(rd, dst, len, off);
+		mfs_reader_give(rd->c->cache, rd->r);
+	}
+	return code;
+}
+
+struct half { /* of a read, for another thread */
+	struct read rd;
+	uint8_t *dst;
+	size_t len;
+	uint64_t off;
+	struct mfs_err err;
+	enum mfs_code code;
+};
+
+static void
+half_run(void *arg)
+{
+	struct half *h = arg;
+
+	h->code = read_here(&h->rd, h->dst, h->len, h->off);
+}
+
+/*
+ * A large read goes to two threads if one is free. Waiting for the other half is safe: the caller
+ * holds no claim then, and the other never waits for this one.
+ */
+static enum mfs_code
+read_split(struct read *rd, uint8_t *dst, size_t len, uint64_t off)
+{
+	const uint64_t chunk = rd->c->file->chunk_size, middle = (off + len / 2) / chunk * chunk;
+	struct half h = { .rd = *rd, .err = MFS_ERR_INIT };
+	struct mfs_pool_job job = { .fn = half_run, .arg = &h };
+	enum mfs_code code;
+
+	if (len < SPLIT_MIN || middle <= off || middle >= off + len)
+		return read_here(rd, dst, len, off);
+	h.rd.err = &h.err;
+	h.dst = dst + (middle - off);
+	h.len = (size_t)(off + len - middle);
+	h.off = middle;
+	if (!mfs_pool_try(rd->c->cache->pool, &job))
+		return read_here(rd, dst, len, off);
+	code = read_here(rd, dst, (size_t)(middle - off), off);
+	mfs_pool_wait(rd->c->cache->pool, &job);
+	if (code == MFS_OK && h.code != MFS_OK) {
+		code = h.code;
+		*rd->err = h.err;
+	}
+	return code;
+}
+
 enum mfs_code
 mfs_content_read(struct mfs_content *c, void *buf, size_t len, uint64_t off, size_t *got, struct mfs_err *err)
 {
@@ -489,10 +548,7 @@ mfs_content_read(struct mfs_content *c, void *buf, size_t len, uint64_t off, siz
 		tell_failure(c, UINT64_MAX, rd.err);
 		return code;
 	}
-	if ((code = mfs_reader_take(c->cache, bounce_need(&rd, buf, len, off), &rd.r, rd.err)) == MFS_OK) {
-		code = read_all(&rd, buf, len, off);
-		mfs_reader_give(c->cache, rd.r);
-	}
+	code = read_split(&rd, buf, len, off);
 	mfs_content_close(c, rd.o);
 	if (code == MFS_OK)
 		*got = len;
