@@ -72,3 +72,9 @@ damage "folders for a manifest and its temporary" 'rm "$signed/manifest.json"; m
 damage "folders in staging" 'mkdir -p "$s/staging/x/y"; touch "$s/staging/x/y/z"'
 damage "a link for staging" 'rmdir "$s/staging"; ln -s / "$s/staging"'
 [ -e /etc/passwd ] && [ -s "$W/table" ] || fail "something outside the store was removed"
+step "status never says that nothing was installed"
+restored() { rm -rf "$W/state" "$s"; cp -a "$W/state.0" "$W/state"; cp -a "$W/store.0" "$s"; }
+restored; rm -r "$s"; expect 1 'store.*the state is there' "$modelfs" status -c "$CFG"
+restored; rm -r "$W/state"; expect 1 "state.*'modelfs recover'" "$modelfs" status -c "$CFG"
+restored; rm "$W/state/key"; expect 4 "'modelfs recover'" "$modelfs" status -c "$CFG"
+rm -r "$W/state" "$s"; expect 0 'nothing was ever installed' "$modelfs" status -c "$CFG"
