@@ -20,6 +20,7 @@
 #include "log.h"
 
 #define ACTIVATE_IDLE_MS 150000 /* serve waits up to 60 s for processes that load the old version */
+#define COLLECT_IDLE_MS  60000
 #define ACTIVATE_TRIES   5      /* serve may be restarted under us */
 
 enum verb { F_DECIDE = 1, F_VERDICT, F_PROGRESS, F_NOTE, F_COPIED, F_DONE, F_FAILED };
@@ -393,6 +394,44 @@ install(struct mfs_cmd_env *env, const char *bundle, int bundle_fd, ssize_t mode
 	return f.exit_code == MFS_EXIT_NOTHING ? MFS_EXIT_NOTHING : MFS_EXIT_DONE;
 }
 
+/* ---- afterwards: what fell out of `retain` ---------------------------------------------------------------- */
+
+static int
+collect_main(struct mfs_cmd_env *env, int link, void *arg)
+{
+	struct mfs_err ignored = MFS_ERR_INIT;
+	struct mfs_offline o = { 0 };
+	enum mfs_code code;
+	uint64_t freed;
+	size_t removed;
+
+	(void)link, (void)arg;
+	if ((code = mfs_offline_open(env, 0, &o, &ignored)) == MFS_OK)
+		code = mfs_engine_gc(o.engine, NULL, NULL, &freed, &removed, &ignored);
+	mfs_offline_close(&o);
+	return (int)mfs_code_exit(code);
+}
+
+/*
+ * Versions beyond `retain` are collected, so that a store does not grow with every update. The
+ * installation has succeeded whatever comes of this: `modelfs gc` says what stands in its way.
+ */
+static void
+collect(struct mfs_cmd_env *env, bool mounted)
+{
+	struct mfs_ctl_request r = { .command = MFS_CTL_GC, .timeout_ms = -1 };
+	struct mfs_ctl_reply reply = { 0 };
+	struct mfs_err ignored = MFS_ERR_INIT;
+	pid_t pid;
+
+	if (mounted) {
+		if (mfs_client_ask(env->config, &r, COLLECT_IDLE_MS, NULL, NULL, &reply, &ignored) == MFS_OK)
+			json_decref(reply.body);
+	} else if (mfs_cmd_confined("install", env, -1, collect_main, NULL, NULL, &pid, &ignored) == MFS_OK) {
+		(void)mfs_cmd_reap(pid, "install", &ignored);
+	}
+}
+
 int
 mfs_cmd_install(int argc, char **argv)
 {
@@ -420,5 +459,9 @@ mfs_cmd_install(int argc, char **argv)
 	}
 	if (lock < 0)
 		return mfs_cmd_fail("install", &err);
-	return install(&env, args.pos[0], bundle, model, mounted);
+	code = install(&env, args.pos[0], bundle, model, mounted);
+	mfs_cleanup_close(&lock); /* gc takes it */
+	if (code == MFS_EXIT_DONE)
+		collect(&env, mounted);
+	return code;
 }
