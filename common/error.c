@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define MFS_ERROR_IMPLEMENTATION
 #include "error.h"
 
 #include <stdio.h>

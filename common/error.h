@@ -109,6 +109,21 @@ enum mfs_code mfs_err_context(struct mfs_err *err, const char *fmt, ...)
 enum mfs_code mfs_err_hint(struct mfs_err *err, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* What an analyzer cannot see from a declaration: these never return MFS_OK. */
+#if defined(__clang_analyzer__) && !defined(MFS_ERROR_IMPLEMENTATION)
+#define MFS_NOT_OK(call)                                                                     \
+	__extension__({                                                                      \
+		enum mfs_code not_ok_ = (call);                                              \
+		if (not_ok_ == MFS_OK)                                                       \
+			__builtin_unreachable();                                             \
+		not_ok_;                                                                     \
+	})
+#define mfs_fail(...)        MFS_NOT_OK(mfs_fail(__VA_ARGS__))
+#define mfs_fail_sys(...)    MFS_NOT_OK(mfs_fail_sys(__VA_ARGS__))
+#define mfs_err_context(...) MFS_NOT_OK(mfs_err_context(__VA_ARGS__))
+#define mfs_err_hint(...)    MFS_NOT_OK(mfs_err_hint(__VA_ARGS__))
+#endif
+
 const char *mfs_code_name(enum mfs_code code);  /* "hash_mismatch"; "internal" if unknown */
 enum mfs_class mfs_code_class(enum mfs_code code);
 const char *mfs_class_name(enum mfs_class cls); /* "trust" */

@@ -194,7 +194,7 @@ mfs_read_models(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, c
 			return mfs_yaml_fail(name, buf, w->err, "not a model id ([A-Za-z0-9][A-Za-z0-9._-]*, at most %u bytes)",
 				MFS_ID_MAX);
 		for (size_t j = 0; j < c->n_models; j++)
-			if (strcasecmp(c->models[j].id, name->text) == 0)
+			if (c->models[j].id != NULL && strcasecmp(c->models[j].id, name->text) == 0)
 				return mfs_yaml_fail(name, buf, w->err, "differs from '%s' only in case; rename one",
 					c->models[j].id);
 		if ((code = read_model(w, name, y->kids[i + 1], buf, &c->models[c->n_models++])) != MFS_OK)

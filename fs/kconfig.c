@@ -49,7 +49,7 @@ mountpoint_append(struct mfs_config_snapshot *s, const char *path, struct mfs_er
 			*p++ = '\\';
 		*p++ = *c;
 	}
-	(void)strcpy(p, "\"\n");
+	memcpy(p, "\"\n", 3);
 	text = strdup(quoted);
 	grown = name != NULL && text != NULL ? realloc(s->sources, (s->n + 1) * sizeof(*grown)) : NULL;
 	if (grown == NULL)

@@ -294,7 +294,7 @@ mfs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_
 		read_status(req, t, n, size, (uint64_t)off, fi->fh);
 	else if (m != NULL)
 		read_manifest(req, m, sig, size, (uint64_t)off);
-	else
+	else if (e != NULL)
 		start_paged(req, t, e, file, size, (uint64_t)off);
 }
 

@@ -28,7 +28,9 @@ mfs_signed_free(struct mfs_signed *s)
 static bool
 bytes_equal(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
 {
-	return (a != NULL) == (b != NULL) && a_len == b_len && (a_len == 0 || memcmp(a, b, a_len) == 0);
+	if (a == NULL || b == NULL)
+		return a == b;
+	return a_len == b_len && memcmp(a, b, a_len) == 0;
 }
 
 bool

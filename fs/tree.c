@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
 #include <time.h>
 
 #include "io.h"
@@ -348,6 +349,7 @@ view_swap(struct mfs_tree *t, size_t i, struct mfs_view *v, const struct mfs_exp
 	for (size_t k = 1; k < v->n; k++) /* offsets are unique; equal hashes move by one */
 		if (v->shown[k]->mver->key <= v->shown[k - 1]->mver->key)
 			v->shown[k]->mver->key = v->shown[k - 1]->mver->key + 1;
+	assert(t->shm != NULL); /* set before the tree is */
 	model->changed_ns = t->shm->mounted_at * 1000000000;
 	for (size_t k = 0; k < v->n; k++) {
 		v->shown[k]->shown = true;
