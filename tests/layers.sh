@@ -29,11 +29,11 @@ must_not libmfscommon_a common mfs_verify.h
 must_not libmfscommon_a common engine.h
 may libmfsverify_a verifier error.h
 must_not libmfsverify_a verifier engine.h
-must_not libmfsverify_a verifier fs/engine.h
+must_not libmfsverify_a verifier fs/engine/engine.h
 must_not libmfsverify_a verifier signer.h
 may modelpub publisher mfs_verify.h
 must_not modelpub publisher engine.h
-must_not modelpub publisher fs/engine.h
+must_not modelpub publisher fs/engine/engine.h
 may libmfsfs_a fs mfs_verify.h
 must_not libmfsfs_a fs signer.h
 must_not libmfsfs_a fs publisher/signer.h

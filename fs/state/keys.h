@@ -9,7 +9,7 @@
 #ifndef MFS_KEYS_H
 #define MFS_KEYS_H
 
-#include "config.h"
+#include "mfs_config.h"
 
 /*
  * One descriptor per configured key file. An absent model key is -1 with its reason kept: that

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config_parse.c - the keys of modelfs.yaml(5): one table per mapping, then checks across keys. Models: config_models.c. */
-#include "config.h"
+#include "mfs_config.h"
 
 #include <stdio.h>
 

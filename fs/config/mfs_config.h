@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config.h - the configuration (modelfs.yaml(5)): trusted, still strict.
+ * mfs_config.h - the configuration (modelfs.yaml(5)): trusted, still strict.
  *
  * A snapshot is the text of every file that took part, read once by keeper (or by a command)
  * and handed to serve in a memfd, so that serve starts from the same bytes after a crash even

@@ -8,7 +8,7 @@
 #ifndef MFS_CONFIG_YAML_H
 #define MFS_CONFIG_YAML_H
 
-#include "config.h"
+#include "mfs_config.h"
 
 #define MFS_CONFIG_BYTES_MAX (1u << 20) /* of one file */
 #define MFS_YAML_DEPTH_MAX   16u

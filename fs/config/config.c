@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config.c - the files of the configuration, the snapshot that serve starts from, lookups. */
-#include "config.h"
+#include "mfs_config.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -12,7 +12,7 @@
 #ifndef MFS_PINS_H
 #define MFS_PINS_H
 
-#include "config.h"
+#include "mfs_config.h"
 #include "process.h"
 #include "shm.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config_show.c - the effective configuration as YAML that parses to itself. No secrets: it holds none. */
-#include "config.h"
+#include "mfs_config.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
 #ifndef MFS_CLIENT_H
 #define MFS_CLIENT_H
 
-#include "config.h"
+#include "mfs_config.h"
 #include "ctlmsg.h"
 
 #define MFS_CONTROL_SOCKET "control"      /* in the run folder */

@@ -3,7 +3,7 @@
 #ifndef MFS_CMD_H
 #define MFS_CMD_H
 
-#include "config.h"
+#include "mfs_config.h"
 
 struct mfs_cmd {
 	const char *name, *args, *help;
