@@ -37,4 +37,19 @@
 #define MFS_MODELS_MAX          4096u       /* models of one anchor */
 #define MFS_STATE_BYTES_MAX     (64u << 20)  /* bytes of one state document: 1,000 models */
 
+#define MFS_TUF_ROOT_MAX        (512u << 10) /* bytes of root.json */
+#define MFS_TUF_TIMESTAMP_MAX   (16u << 10)  /* bytes of timestamp.json */
+#define MFS_TUF_SNAPSHOT_MAX    (2u << 20)   /* bytes of snapshot.json: some 20,000 roles with version alone */
+#define MFS_TUF_TARGETS_MAX     (5u << 20)   /* bytes of targets.json and of every delegated role */
+#define MFS_TUF_ROOT_STEPS_MAX  256u         /* new roots in one run; the next run goes on */
+#define MFS_TUF_VISITED_MAX     32u          /* roles visited for one target path */
+#define MFS_TUF_KEYS_MAX        64u          /* key ids of one role; each costs a signature check at most */
+#define MFS_TUF_SIGNATURES_MAX  256u         /* entries in `signatures`; only one per key of the role is looked at */
+#define MFS_TUF_SIGNATURE_MAX   1024u        /* bytes of one signature: RSA of 8192 bits */
+#define MFS_TUF_RSA_BITS_MAX    8192         /* a larger key makes each check slow */
+#define MFS_TUF_RSA_BITS_MIN    2048
+#define MFS_TUF_FILE_MAX        255u         /* bytes of a metadata file name: NAME_MAX of Linux */
+#define MFS_TUF_PATH_MAX        2048u        /* bytes of a target path: manifest names fit three times */
+#define MFS_TUF_GRACE_MAX       (3650LL * 86400) /* seconds of expired_grace: ten years */
+
 #endif
