@@ -265,21 +265,13 @@ delta_base_read(const char *arg, struct mfs_sha256 *out, struct mfs_err *err)
 static enum mfs_code
 signers_load(struct request *r, struct mfs_err *err)
 {
-	for (size_t i = 0; i < r->keys.n + r->pubs.n; i++) {
-		struct mfs_signer **s = &r->signers[i];
-		enum mfs_code code = i < r->keys.n ? mfs_signer_load(r->keys.v[i], r->passin, s, err) :
-						     mfs_signer_load_public(r->pubs.v[i - r->keys.n], s, err);
+	enum mfs_code code;
 
-		if (code != MFS_OK)
-			return code;
-		r->n_signers++;
-	}
-	for (size_t i = 0; i < r->base_pubs.n; i++, r->n_base_signers++) {
-		enum mfs_code code = mfs_signer_load_public(r->base_pubs.v[i], &r->base_signers[i], err);
-
-		if (code != MFS_OK)
-			return code;
-	}
+	if ((code = mfs_signers_load(r->keys.v, r->keys.n, r->passin, r->pubs.v, r->pubs.n, r->signers, &r->n_signers,
+		     err)) != MFS_OK ||
+		(code = mfs_signers_load(NULL, 0, NULL, r->base_pubs.v, r->base_pubs.n, r->base_signers,
+			 &r->n_base_signers, err)) != MFS_OK)
+		return code;
 	r->p.keys = r->signers;
 	r->p.n_keys = r->n_signers;
 	r->p.base_keys = r->base_signers;

@@ -77,21 +77,6 @@ manifest_span(const struct request *r)
 	return MFS_SPAN(r->docs.manifest, r->docs.manifest_len);
 }
 
-static enum mfs_code
-signers_load(struct request *r, struct mfs_err *err)
-{
-	for (size_t i = 0; i < r->keys.n + r->pubs.n; i++) {
-		struct mfs_signer **s = &r->signers[i];
-		enum mfs_code code = i < r->keys.n ? mfs_signer_load(r->keys.v[i], r->passin, s, err) :
-						     mfs_signer_load_public(r->pubs.v[i - r->keys.n], s, err);
-
-		if (code != MFS_OK)
-			return code;
-		r->n_signers++;
-	}
-	return MFS_OK;
-}
-
 /* Verify, then store. */
 static enum mfs_code
 signature_store(struct request *r, const struct mfs_signer *key, struct mfs_span sig, struct mfs_err *err)
@@ -234,7 +219,9 @@ request_run(struct request *r, struct mfs_err *err)
 {
 	enum mfs_code code;
 
-	if ((code = signers_load(r, err)) != MFS_OK || (code = mfs_bundledir_open(r->bundle, &r->dirfd, err)) != MFS_OK ||
+	if ((code = mfs_signers_load(r->keys.v, r->keys.n, r->passin, r->pubs.v, r->pubs.n, r->signers, &r->n_signers,
+		    err)) != MFS_OK ||
+		(code = mfs_bundledir_open(r->bundle, &r->dirfd, err)) != MFS_OK ||
 		(code = mfs_gate_read(r->bundle, &r->docs, &r->m, err)) != MFS_OK)
 		return code;
 	if (r->digest_out != NULL)

@@ -270,6 +270,20 @@ mfs_signer_load_public(const char *path, struct mfs_signer **out, struct mfs_err
 	return signer_make(path, key, false, out, err);
 }
 
+enum mfs_code
+mfs_signers_load(const char *const *uris, size_t n_uris, const char *passin, const char *const *pubs, size_t n_pubs,
+	struct mfs_signer **list, size_t *n, struct mfs_err *err)
+{
+	for (*n = 0; *n < n_uris + n_pubs; ++*n) {
+		enum mfs_code code = *n < n_uris ? mfs_signer_load(uris[*n], passin, &list[*n], err) :
+						   mfs_signer_load_public(pubs[*n - n_uris], &list[*n], err);
+
+		if (code != MFS_OK)
+			return code;
+	}
+	return MFS_OK;
+}
+
 const struct mfs_sha256 *
 mfs_signer_key_id(const struct mfs_signer *s)
 {
@@ -292,6 +306,16 @@ struct mfs_span
 mfs_signer_public_pem(const struct mfs_signer *s)
 {
 	return MFS_SPAN(s->pem, s->pem_len);
+}
+
+enum mfs_code
+mfs_signer_public_raw(const struct mfs_signer *s, uint8_t out[32], struct mfs_err *err)
+{
+	size_t len = 32;
+
+	if (s->type != MFS_SIGNER_ED25519 || EVP_PKEY_get_raw_public_key(s->key, out, &len) != 1 || len != 32)
+		return mfs_fail(err, MFS_INTERNAL, "%s: no raw public key: %s", MFS_ESC(s->name), openssl_reason());
+	return MFS_OK;
 }
 
 enum mfs_code

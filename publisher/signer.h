@@ -29,10 +29,21 @@ enum mfs_code mfs_signer_load_public(const char *path, struct mfs_signer **out, 
 void mfs_signer_free(struct mfs_signer *s);
 MFS_DEFINE_CLEANUP(signer, struct mfs_signer, mfs_signer_free)
 
+/*
+ * Load private keys (n_uris of them, by mfs_signer_load), then public ones, into list, in that order.
+ *
+ * list    room for n_uris + n_pubs; filled in order
+ * n       how many stand in it, also on failure: the caller frees them
+ */
+enum mfs_code mfs_signers_load(const char *const *uris, size_t n_uris, const char *passin, const char *const *pubs,
+	size_t n_pubs, struct mfs_signer **list, size_t *n, struct mfs_err *err);
+
 const struct mfs_sha256 *mfs_signer_key_id(const struct mfs_signer *s);
 enum mfs_signer_type mfs_signer_type(const struct mfs_signer *s);
 const char *mfs_signer_name(const struct mfs_signer *s); /* what it was loaded from */
 struct mfs_span mfs_signer_public_pem(const struct mfs_signer *s); /* borrowed */
+/* The 32 bytes of an Ed25519 public key. INTERNAL for another type. */
+enum mfs_code mfs_signer_public_raw(const struct mfs_signer *s, uint8_t out[32], struct mfs_err *err);
 
 /*
  * Sign bytes: raw Ed25519, or ECDSA over their SHA-256 (DER). sig holds MFS_SIGNATURE_ROOM bytes.
