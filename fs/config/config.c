@@ -399,8 +399,11 @@ mfs_config_free(struct mfs_config *c)
 		free(c->models[i].id);
 		free(c->models[i].model_id);
 		free(c->models[i].model_key);
+		free(c->models[i].repository);
+		free(c->models[i].channel);
 	}
 	free(c->models);
+	mfs_config_free_repositories(c);
 	for (size_t i = 0; i < c->n_notes; i++)
 		free(c->notes[i]);
 	free(c->notes);

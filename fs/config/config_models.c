@@ -141,8 +141,8 @@ static const struct mfs_field model_fields[] = {
 	{ "health", mfs_read_mapping, MFS_INERT, health_fields },
 	{ "on_change", mfs_read_command, MFS_INERT, NULL },
 	{ "on_reject", mfs_read_command, MFS_INERT, NULL },
-	{ "repository", mfs_read_text, MFS_INERT, NULL },
-	{ "channel", mfs_read_text, MFS_INERT, NULL },
+	{ "repository", mfs_read_text, AT(mfs_config_model, repository), NULL },
+	{ "channel", mfs_read_text, AT(mfs_config_model, channel), NULL },
 	{ NULL, NULL, 0, NULL },
 };
 
@@ -153,6 +153,7 @@ read_model(struct mfs_walk *w, const struct mfs_yaml *name, const struct mfs_yam
 	enum mfs_code code;
 
 	m->pin_window_ms = 10000;
+	m->repo = -1;
 	if ((m->id = strdup(name->text)) == NULL)
 		return mfs_fail(w->err, MFS_NO_MEMORY, "configuration: no memory");
 	if (!mfs_yaml_is_null(y) && (code = mfs_walk_mapping(w, y, key, model_fields, m)) != MFS_OK)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config_parse.c - the keys of modelfs.yaml(5): one table per mapping, then checks across keys. Models: config_models.c. */
+/*
+ * config_parse.c - the keys of modelfs.yaml(5): one table per mapping, then checks across keys. Others: config_models.c,
+ * config_repos.c, config_update.c.
+ */
 #include "mfs_config.h"
 
 #include <stdio.h>
@@ -7,68 +10,6 @@
 #include "config_walk.h"
 
 #define AT(type, member) offsetof(struct type, member)
-
-static const unsigned range_percent[2] = { 0, 100 };
-
-/* ---- keys of later versions: accepted and type-checked ------------------------------------------ */
-
-static enum mfs_code
-read_window(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const struct mfs_field *f, void *dst)
-{
-	unsigned h1, m1, h2, m2;
-	int used = 0;
-
-	(void)f;
-	(void)dst;
-	if (y->kind != MFS_YAML_SCALAR || strlen(y->text) != 11 ||
-		sscanf(y->text, "%2u:%2u-%2u:%2u%n", &h1, &m1, &h2, &m2, &used) != 4 || used != 11 || h1 > 23 ||
-		h2 > 23 || m1 > 59 || m2 > 59)
-		return mfs_yaml_fail(y, key, w->err, "must be a time of day from-to, such as \"01:00-05:00\"");
-	return MFS_OK;
-}
-
-/* A mapping of free names to mappings of one table, as in repositories. */
-static enum mfs_code
-read_named(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const struct mfs_field *f, void *dst)
-{
-	enum mfs_code code;
-
-	(void)dst;
-	if (y->kind != MFS_YAML_MAPPING)
-		return mfs_yaml_fail(y, key, w->err, "must be a mapping of names");
-	for (size_t i = 0; i + 1 < y->n; i += 2) {
-		char buf[MFS_KEY_MAX];
-
-		(void)mfs_walk_key(buf, key, y->kids[i]->text);
-		if ((code = mfs_walk_mapping(w, y->kids[i + 1], buf, f->arg, NULL)) != MFS_OK)
-			return code;
-	}
-	return MFS_OK;
-}
-
-static const struct mfs_field repository_fields[] = {
-	{ "url", mfs_read_text, MFS_INERT, NULL },
-	{ "root", mfs_read_path, MFS_INERT, NULL },
-	{ "mirrors", mfs_read_texts, MFS_INERT, NULL },
-	{ "auth", mfs_read_text, MFS_INERT, NULL },
-	{ NULL, NULL, 0, NULL },
-};
-
-static const struct mfs_field conditions_fields[] = {
-	{ "power", mfs_read_choice, MFS_INERT, (const char *const[]){ "ac", "any", NULL } },
-	{ "battery_min", mfs_read_unsigned, MFS_INERT, range_percent },
-	{ "metered", mfs_read_bool, MFS_INERT, NULL },
-	{ "interfaces", mfs_read_texts, MFS_INERT, NULL },
-	{ "hold_file", mfs_read_path, MFS_INERT, NULL },
-	{ NULL, NULL, 0, NULL },
-};
-
-static const struct mfs_field telemetry_fields[] = {
-	{ "url", mfs_read_text, MFS_INERT, NULL },
-	{ "sample", mfs_read_fraction, MFS_INERT, NULL },
-	{ "auth", mfs_read_text, MFS_INERT, NULL },
-	{ NULL, NULL, 0, NULL },
-};
 
 /* ---- lists of the top level ---------------------------------------------------------------------- */
 
@@ -167,7 +108,7 @@ static const unsigned range_threshold[2] = { 1, MFS_KEY_IDS_MAX };
 static const struct mfs_field trust_fields[] = {
 	{ "keys", read_keys, 0, NULL },
 	{ "threshold", mfs_read_unsigned, AT(mfs_config, threshold), range_threshold },
-	{ "root", mfs_read_path, MFS_INERT, NULL },
+	{ "root", mfs_read_path, AT(mfs_config, trust_root), NULL },
 	{ NULL, NULL, 0, NULL },
 };
 
@@ -281,27 +222,8 @@ static const struct mfs_field device_fields[] = {
 	{ "labels", read_labels, 0, NULL },
 	{ "apps", read_apps, 0, NULL },
 	{ "runtimes", read_runtimes, 0, NULL },
-	{ "channel", mfs_read_text, MFS_INERT, NULL },
+	{ "channel", mfs_read_text, AT(mfs_config, device_channel), NULL },
 	{ "key", mfs_read_text, MFS_INERT, NULL },
-	{ NULL, NULL, 0, NULL },
-};
-
-/* ---- update -------------------------------------------------------------------------------------------- */
-
-static const unsigned range_retain[2] = { 1, 16 };
-
-static const struct mfs_field update_fields[] = {
-	{ "retain", mfs_read_unsigned, AT(mfs_config, retain), range_retain },
-	{ "min_free", mfs_read_share, AT(mfs_config, min_free), NULL },
-	{ "interval", mfs_read_duration, MFS_INERT, NULL },
-	{ "probation", mfs_read_duration, MFS_INERT, NULL },
-	{ "bandwidth", mfs_read_rate, MFS_INERT, NULL },
-	{ "daily_bytes", mfs_read_size, MFS_INERT, NULL },
-	{ "window", read_window, MFS_INERT, NULL },
-	{ "conditions", mfs_read_mapping, MFS_INERT, conditions_fields },
-	{ "expired_grace", mfs_read_duration, MFS_INERT, NULL },
-	{ "stale", mfs_read_choice, MFS_INERT, (const char *const[]){ "serve", "stop", NULL } },
-	{ "offline_install", mfs_read_choice, MFS_INERT, (const char *const[]){ "signed", "fresh", NULL } },
 	{ NULL, NULL, 0, NULL },
 };
 
@@ -337,7 +259,7 @@ static const struct mfs_field top_fields[] = {
 	{ "counter", read_counter, AT(mfs_config, counter), NULL },
 	{ "trust", mfs_read_mapping, 0, trust_fields },
 	{ "device", mfs_read_mapping, 0, device_fields },
-	{ "update", mfs_read_mapping, 0, update_fields },
+	{ "update", mfs_read_update, 0, NULL },
 	{ "models", mfs_read_models, 0, NULL },
 	{ "memory_budget", mfs_read_share, AT(mfs_config, memory_budget), NULL },
 	{ "min_free", mfs_read_share, AT(mfs_config, min_free), NULL },
@@ -348,9 +270,9 @@ static const struct mfs_field top_fields[] = {
 	{ "selinux_context", mfs_read_text, AT(mfs_config, selinux_context), NULL },
 	{ "read_ahead_kb", mfs_read_unsigned, AT(mfs_config, read_ahead_kb), range_read_ahead },
 	{ "control_group", read_control_group, 0, NULL },
-	{ "repository", mfs_read_text, MFS_INERT, NULL },
-	{ "repositories", read_named, MFS_INERT, repository_fields },
-	{ "telemetry", mfs_read_mapping, MFS_INERT, telemetry_fields },
+	{ "repository", mfs_read_repository, 0, NULL },
+	{ "repositories", mfs_read_repositories, 0, NULL },
+	{ "telemetry", mfs_read_telemetry, 0, NULL },
 	{ NULL, NULL, 0, NULL },
 };
 
@@ -450,10 +372,13 @@ check_whole(struct mfs_walk *w, const struct mfs_yaml *root)
 
 	if (find(root, "min_free") != root && update != root && find(update, "min_free") != update)
 		return mfs_yaml_fail(find(root, "min_free"), "min_free", w->err, "also given as update.min_free; remove one");
-	if (c->n_keys == 0)
+	if ((code = mfs_config_join_repositories(w, find(root, find(root, "repositories") != root ? "repositories" :
+		"repository"), find(root, "models"))) != MFS_OK)
+		return code;
+	if (c->n_keys == 0 && c->n_repos == 0)
 		return mfs_yaml_fail(find(root, "trust"), "trust.keys", w->err,
 			"is missing: without a public key nothing can be trusted; write 'trust: {keys: [release.pub.pem]}'");
-	if (c->threshold > c->n_keys)
+	if (c->threshold > c->n_keys && c->n_repos == 0)
 		return mfs_yaml_fail(find(root, "trust"), "trust.threshold", w->err, "is %u, but there %s only %zu key%s",
 			c->threshold, c->n_keys == 1 ? "is" : "are", c->n_keys, c->n_keys == 1 ? "" : "s");
 	if ((code = set_default(w, &c->mount, "/models")) != MFS_OK ||
@@ -494,6 +419,10 @@ mfs_config_walk(struct mfs_walk *w)
 	c->memory_budget = 25;
 	c->min_free = 5;
 	c->read_ahead_kb = 1024;
+	c->telemetry_sample = 1000000;
+	c->update.interval_ms = 15 * 60000;
+	c->update.max_interval_ms = 24 * 3600000;
+	c->update.probation_ms = 10 * 60000;
 	if ((code = mfs_walk_mapping(w, root, "", top_fields, c)) != MFS_OK)
 		return code;
 	return check_whole(w, root);

@@ -50,9 +50,97 @@ put_ranges(FILE *f, const char *key, const struct mfs_range *list, size_t n)
 }
 
 static void
+put_origin(FILE *f, const struct mfs_config_origin *o)
+{
+	put_entry(f, "    url", o->url);
+	if (o->token_file != NULL) {
+		(void)fprintf(f, "    auth:\n");
+		put_entry(f, "      token_file", o->token_file);
+	}
+	if (o->tls_ca != NULL || o->tls_cert != NULL || o->tls_pin != NULL) {
+		(void)fprintf(f, "    tls:\n");
+		put_entry(f, "      ca", o->tls_ca);
+		put_entry(f, "      cert", o->tls_cert);
+		put_entry(f, "      key", o->tls_key);
+		put_entry(f, "      pin", o->tls_pin);
+	}
+	put_entry(f, "    proxy", o->proxy);
+}
+
+static void
+put_repositories(FILE *f, const struct mfs_config *c)
+{
+	if (c->n_repos > 0)
+		(void)fprintf(f, "repositories:\n");
+	for (size_t i = 0; i < c->n_repos; i++) {
+		const struct mfs_config_repository *r = &c->repos[i];
+
+		(void)fprintf(f, "  ");
+		put_text(f, r->name);
+		(void)fprintf(f, ":\n");
+		put_origin(f, &r->origin);
+		put_entry(f, "    root", r->root);
+		for (size_t j = 0; j < r->n_mirrors; j++) {
+			(void)fprintf(f, j == 0 ? "    mirrors:\n      - url: " : "      - url: ");
+			put_text(f, r->mirrors[j].url);
+			(void)fprintf(f, "\n        only: %s\n", r->mirrors[j].only ? "true" : "false");
+		}
+	}
+}
+
+static void
+put_telemetry(FILE *f, const struct mfs_config *c)
+{
+	if (c->telemetry.url == NULL)
+		return;
+	(void)fprintf(f, "telemetry:\n");
+	put_origin(f, &c->telemetry);
+	(void)fprintf(f, "    sample: %u.%06u\n", c->telemetry_sample / 1000000, c->telemetry_sample % 1000000);
+}
+
+static void
+put_conditions(FILE *f, const struct mfs_config_conditions *n)
+{
+	(void)fprintf(f, "  conditions:\n    power: %s\n    battery_min: %u\n    metered: %s\n", n->power_ac ? "ac" : "any",
+		n->battery_min, n->unmetered ? "false" : "true");
+	if (n->interfaces != NULL) {
+		(void)fprintf(f, "    interfaces: [");
+		for (size_t i = 0; n->interfaces[i] != NULL; i++) {
+			(void)fprintf(f, "%s", i > 0 ? ", " : "");
+			put_text(f, n->interfaces[i]);
+		}
+		(void)fprintf(f, "]\n");
+	}
+	put_entry(f, "    hold_file", n->hold_file);
+}
+
+static void
+put_update(FILE *f, const struct mfs_config *c)
+{
+	static const char *const stale[] = { "serve", "stop" }, *const offline[] = { "signed", "fresh" };
+	const struct mfs_config_update *u = &c->update;
+
+	(void)fprintf(f, "update:\n  interval: %" PRId64 "ms\n  max_interval: %" PRId64 "ms\n  retain: %u\n"
+		"  probation: %" PRId64 "ms\n", u->interval_ms, u->max_interval_ms, c->retain, u->probation_ms);
+	if (u->bandwidth > 0)
+		(void)fprintf(f, "  bandwidth: %" PRIu64 "B/s\n", u->bandwidth);
+	if (u->daily_bytes > 0)
+		(void)fprintf(f, "  daily_bytes: %" PRIu64 "B\n", u->daily_bytes);
+	if (u->has_window)
+		(void)fprintf(f, "  window: \"%02u:%02u-%02u:%02u\"\n", u->window_from / 60, u->window_from % 60,
+			u->window_to / 60, u->window_to % 60);
+	put_conditions(f, &u->conditions);
+	(void)fprintf(f, "  expired_grace: %" PRId64 "ms\n  stale: %s\n  offline_install: %s\n", u->expired_grace_ms,
+		stale[u->stale], offline[u->offline_install]);
+}
+
+static void
 put_trust(FILE *f, const struct mfs_config *c)
 {
-	(void)fprintf(f, "trust:\n  threshold: %u\n  keys:\n", c->threshold);
+	(void)fprintf(f, "trust:\n  threshold: %u\n", c->threshold);
+	put_entry(f, "  root", c->trust_root);
+	if (c->n_keys > 0)
+		(void)fprintf(f, "  keys:\n");
 	for (size_t i = 0; i < c->n_keys; i++) {
 		const struct mfs_config_key *k = &c->keys[i];
 
@@ -74,12 +162,13 @@ static void
 put_device(FILE *f, const struct mfs_config *c)
 {
 	if (c->device_id == NULL && c->device_class == NULL && c->device_region == NULL && c->n_labels == 0 &&
-		c->n_apps == 0 && c->n_runtimes == 0)
+		c->n_apps == 0 && c->n_runtimes == 0 && c->device_channel == NULL)
 		return;
 	(void)fprintf(f, "device:\n");
 	put_entry(f, "  id", c->device_id);
 	put_entry(f, "  class", c->device_class);
 	put_entry(f, "  region", c->device_region);
+	put_entry(f, "  channel", c->device_channel);
 	put_ranges(f, "labels", c->labels, c->n_labels);
 	put_ranges(f, "apps", c->apps, c->n_apps);
 	put_ranges(f, "runtimes", c->runtimes, c->n_runtimes);
@@ -93,7 +182,7 @@ put_digest(FILE *f, const char *key, const struct mfs_sha256 *d)
 }
 
 static void
-put_model(FILE *f, const struct mfs_config_model *m)
+put_model(FILE *f, const struct mfs_config *c, const struct mfs_config_model *m)
 {
 	static const char *const serve[] = { "auto", "resident", "paged" };
 	static const char *const pin[] = { "process", "cgroup", "off" };
@@ -104,6 +193,9 @@ put_model(FILE *f, const struct mfs_config_model *m)
 	put_entry(f, "    model_id", m->model_id);
 	(void)fprintf(f, "    serve: %s\n", serve[m->serve]);
 	put_entry(f, "    model_key", m->model_key);
+	if (m->repo >= 0)
+		put_entry(f, "    repository", c->repos[m->repo].name);
+	put_entry(f, "    channel", m->channel);
 	(void)fprintf(f, "    owner: %u\n", m->uid);
 	if (m->has_group)
 		(void)fprintf(f, "    group: %u\n", m->gid);
@@ -140,7 +232,9 @@ mfs_config_show(const struct mfs_config *c, char **out, size_t *len, struct mfs_
 	put_entry(f, "counter", c->counter);
 	put_trust(f, c);
 	put_device(f, c);
-	(void)fprintf(f, "update:\n  retain: %u\n", c->retain);
+	put_repositories(f, c);
+	put_telemetry(f, c);
+	put_update(f, c);
 	put_share(f, "min_free", c->min_free);
 	put_share(f, "memory_budget", c->memory_budget);
 	put_entry(f, "user", c->user);
@@ -151,7 +245,7 @@ mfs_config_show(const struct mfs_config *c, char **out, size_t *len, struct mfs_
 	put_entry(f, "control_group", c->control_group);
 	(void)fprintf(f, c->n_models > 0 ? "models:\n" : "models: {}\n");
 	for (size_t i = 0; i < c->n_models; i++)
-		put_model(f, &c->models[i]);
+		put_model(f, c, &c->models[i]);
 	failed = ferror(f) != 0;
 	if (fclose(f) != 0 || failed) {
 		free(text);

@@ -392,21 +392,25 @@ mfs_read_share(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, co
 	return MFS_OK;
 }
 
+/* 0 to 1 in millionths. */
 enum mfs_code
 mfs_read_fraction(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const struct mfs_field *f, void *dst)
 {
-	const char *p = y->kind == MFS_YAML_SCALAR ? y->text : "";
+	const char *p = y->kind == MFS_YAML_SCALAR ? y->text : "", *point;
 	uint64_t whole = 0, part = 0;
 	bool ok = take_digits(&p, &whole);
 
 	(void)f;
-	(void)dst;
 	if (ok && *p == '.') {
-		p++;
-		ok = take_digits(&p, &part);
+		point = ++p;
+		ok = take_digits(&p, &part) && p - point <= 6;
+		for (ptrdiff_t i = p - point; ok && i < 6; i++)
+			part *= 10;
 	}
 	if (!ok || *p != '\0' || whole > 1 || (whole == 1 && part > 0))
 		return mfs_yaml_fail(y, key, w->err, "must be a number from 0 to 1, such as 0.1");
+	if (dst != NULL)
+		*(unsigned *)dst = (unsigned)(whole * 1000000 + part);
 	return MFS_OK;
 }
 

@@ -60,7 +60,7 @@ mfs_read_fn mfs_read_size;      /* uint64_t bytes: 2GB, 512MiB */
 mfs_read_fn mfs_read_rate;      /* uint64_t bytes per second: 10MB/s */
 mfs_read_fn mfs_read_share;     /* uint64_t: 25% as 25, else bytes of 101 or more */
 mfs_read_fn mfs_read_choice;    /* int: index into arg, a NULL-terminated const char *const[] */
-mfs_read_fn mfs_read_fraction;  /* checks 0 to 1; stores nothing */
+mfs_read_fn mfs_read_fraction;  /* unsigned: 0 to 1 in millionths, at most 6 decimals */
 mfs_read_fn mfs_read_sha256;    /* struct mfs_sha256 */
 mfs_read_fn mfs_read_mapping;   /* a mapping with the table arg; dst is its object, NULL if inert */
 
@@ -68,5 +68,16 @@ mfs_read_fn mfs_read_mapping;   /* a mapping with the table arg; dst is its obje
 mfs_read_fn mfs_read_models;
 enum mfs_code mfs_read_principal(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const char *kind,
 	uint32_t *out);
+
+/* config_repos.c, config_update.c: mappings and texts of the top level; dst is w->c. */
+mfs_read_fn mfs_read_repository;
+mfs_read_fn mfs_read_repositories;
+mfs_read_fn mfs_read_telemetry;
+mfs_read_fn mfs_read_update;
+
+/* After all keys: sorts the repositories, gives each its root and each model its repository and channel. */
+enum mfs_code mfs_config_join_repositories(struct mfs_walk *w, const struct mfs_yaml *repositories,
+	const struct mfs_yaml *models);
+void mfs_config_free_repositories(struct mfs_config *c);
 
 #endif

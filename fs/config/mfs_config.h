@@ -38,6 +38,56 @@ struct mfs_config_key { /* one entry of trust.keys; a bare path means epoch 1, e
 	char *source; unsigned line, column; /* where it is configured, for messages */
 };
 
+struct mfs_config_mirror { /* serves blobs only: metadata and targets come from the repository itself */
+	char *url; /* with {hash} and {part} filled in; without {hash} a folder with the layout of the repository */
+	bool only; /* a site cache: blobs are never asked of another origin that is not `only` */
+};
+
+/* Where fetch may connect to, and how. keeper opens the files; the URL holds no credentials, query or fragment. */
+struct mfs_config_origin {
+	char *url;        /* "https://...", "http://...", "file:///..."; without a trailing slash */
+	char *token_file; /* absolute: bearer token, https only; NULL */
+	char *tls_ca, *tls_cert, *tls_key; /* absolute PEM files, NULL; cert and key come together */
+	char *tls_pin;    /* as curl writes it: "sha256//BASE64", several with ';' between; NULL */
+	char *proxy;      /* "http://host:port", "socks5h://..."; NULL: none. The environment is never asked */
+};
+
+struct mfs_config_repository {
+	char *name; /* of `repositories`; "default" for the short form. Same syntax as a model id */
+	struct mfs_config_origin origin;
+	char *root; /* absolute: the TUF root that is trusted at first (trust.root unless it has its own) */
+	struct mfs_config_mirror *mirrors; size_t n_mirrors; /* in order of preference */
+};
+
+enum mfs_stale_mode { MFS_STALE_SERVE, MFS_STALE_STOP };
+enum mfs_offline_mode { MFS_OFFLINE_SIGNED, MFS_OFFLINE_FRESH };
+
+#define MFS_REPOSITORIES_MAX 64u
+#define MFS_MIRRORS_MAX      16u
+
+/* All that are given must hold for download, staging and activation; a check asks none of them. */
+struct mfs_config_conditions {
+	bool power_ac;        /* power: ac: only while on external power */
+	unsigned battery_min; /* percent; a host without a battery passes. 0: any */
+	bool unmetered;       /* metered: false: not over a connection that costs by volume */
+	char **interfaces;    /* NULL-terminated names or prefixes with a final '*'; NULL: any */
+	char *hold_file;      /* absolute: held while it exists; NULL */
+};
+
+struct mfs_config_update {
+	int64_t interval_ms;     /* between checks, default 15 min, at least 1 s */
+	int64_t max_interval_ms; /* cap of backoff and Retry-After, default 1 day, at least interval */
+	int64_t probation_ms;    /* default 10 min; 0: commit at once */
+	uint64_t bandwidth;      /* bytes per second, 0: no limit */
+	uint64_t daily_bytes;    /* 0: no limit */
+	bool has_window;
+	unsigned window_from, window_to; /* minutes of the local day, never equal; from > to: over midnight */
+	struct mfs_config_conditions conditions;
+	int64_t expired_grace_ms; /* default 0: an expired timestamp or snapshot is refused at once */
+	enum mfs_stale_mode stale;
+	enum mfs_offline_mode offline_install;
+};
+
 struct mfs_config_model {
 	char *id;       /* local name: the folder in the mount */
 	char *model_id; /* of the manifests; the id unless configured */
@@ -51,6 +101,9 @@ struct mfs_config_model {
 	int64_t pin_window_ms; /* default 10000 */
 	struct mfs_minimum minimum;
 	struct mfs_sha256 input_schema, output_schema, preprocess; /* zero: any */
+	char *repository; /* as configured, NULL: default */
+	ssize_t repo;     /* index of repos; -1: none, installed by hand only */
+	char *channel;    /* label "channel" of this model for the policy: its own, else device.channel, else NULL */
 };
 
 struct mfs_config {
@@ -58,13 +111,19 @@ struct mfs_config {
 	char *mount, *state, *store, *run; /* absolute; run: folder of control socket and pid */
 	char **seed; size_t n_seed;
 	char *counter; /* "file" */
-	struct mfs_config_key *keys; size_t n_keys;
+	struct mfs_config_key *keys; size_t n_keys; /* may be none when there is a repository: its trust.json has some */
 	unsigned threshold; /* of trust.keys, default 1 */
+	char *trust_root;   /* absolute; root of the repositories that name none. NULL without */
 	char *device_id;         /* default: 32 hex digits from the machine id; NULL without one */
 	char *device_class, *device_region; /* NULL without */
 	struct mfs_range *labels; size_t n_labels;     /* name, value in min */
 	struct mfs_range *apps; size_t n_apps;         /* name, version in min */
 	struct mfs_range *runtimes; size_t n_runtimes; /* name, version in min, "file:" already read */
+	char *device_channel;    /* NULL without */
+	struct mfs_config_repository *repos; size_t n_repos; /* sorted by name, bytewise */
+	struct mfs_config_update update; /* retain and min_free are beside it */
+	struct mfs_config_origin telemetry; /* url NULL: off. Never a client certificate or a token */
+	unsigned telemetry_sample; /* of a million events, default 1000000 */
 	unsigned retain;         /* previous versions kept, default 2 */
 	uint64_t memory_budget;  /* bytes if >= 101, else percent; default 25 (percent) */
 	uint64_t min_free;       /* bytes of the store's filesystem to leave, or percent if <= 100; default 5 % */
@@ -102,6 +161,9 @@ MFS_DEFINE_CLEANUP(config, struct mfs_config, mfs_config_free)
 
 /* Index of a model by its local id, or -1. */
 ssize_t mfs_config_find(const struct mfs_config *c, const char *id);
+
+/* Index of a repository by its name, or -1. */
+ssize_t mfs_config_find_repo(const struct mfs_config *c, const char *name);
 
 /* Effective configuration as YAML (`modelfs config show`, /models/.modelfs/config): no secrets. malloc'd. */
 enum mfs_code mfs_config_show(const struct mfs_config *c, char **out, size_t *len, struct mfs_err *err);

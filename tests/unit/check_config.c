@@ -75,6 +75,44 @@ ParameterizedTestParameters(config, a_wrong_configuration_is_refused_with_line_a
 		{ KEYS "read_ahead_kb: 1e3\n", "2:16: read_ahead_kb: must be a whole number from 4 to 16384" },
 		{ KEYS "counter: tpm:0x01500010\n", "2:10: counter: this version has no TPM counter" },
 		{ KEYS "telemetry: {sample: 1.1}\n", "2:21: telemetry.sample: must be a number from 0 to 1" },
+		{ KEYS "telemetry: {sample: 0.1234567}\n", "2:21: telemetry.sample: must be a number from 0 to 1" },
+		{ KEYS "telemetry: {sample: 0.1}\n", "2:12: telemetry: has no 'url'" },
+		{ KEYS "telemetry: {url: \"file:///x\"}\n", "2:18: telemetry.url: must start with https:// or http://" },
+		{ KEYS "update: {window: \"01:00-05:60\"}\n", "2:18: update.window: must be a time of day" },
+		{ KEYS "update: {window: \"24:00-05:00\"}\n", "2:18: update.window: must be a time of day" },
+		{ KEYS "update: {window: \" 1:00-05:00\"}\n", "2:18: update.window: must be a time of day" },
+		{ KEYS "update: {window: \"+1:00--5:00\"}\n", "2:18: update.window: must be a time of day" },
+		{ KEYS "update: {window: \"01:00-05:00 \"}\n", "2:18: update.window: must be a time of day" },
+		{ KEYS "update: {window: \"05:00-05:00\"}\n", "2:18: update.window: is empty" },
+		{ KEYS "update: {interval: 999ms}\n", "2:9: update.interval: is less than 1s" },
+		{ KEYS "update: {interval: 1h, max_interval: 1m}\n", "2:38: update.max_interval: is less than update.interval" },
+		{ KEYS "update: {conditions: {interfaces: [a/b]}}\n", "2:36: update.conditions.interfaces: not the name" },
+		{ KEYS "update: {conditions: {interfaces: [\"a*b\"]}}\n", "2:36: update.conditions.interfaces: not the name" },
+		{ KEYS "update: {conditions: {battery_min: 101}}\n", "2:36: update.conditions.battery_min: must be a whole" },
+		{ KEYS "repository: \"https://a\"\n", "2:13: trust.root: is missing" },
+		{ KEYS "repositories: {a: {url: \"https://a\"}}\n", "2:15: trust.root: is missing" },
+		{ KEYS "repository: a\n", "2:13: repository: must start with https:// or file://" },
+		{ KEYS "repository: \"ftp://a\"\n", "2:13: repository: must start with https:// or file://" },
+		{ KEYS "repository: \"https://u:p@a/r\"\n", "2:13: repository: must hold no user and password" },
+		{ KEYS "repository: \"https://a/r?t=1\"\n", "2:13: repository: must be without '?' and '#'" },
+		{ KEYS "repository: \"https://a/../r\"\n", "2:13: repository: must hold no '..'" },
+		{ KEYS "repository: \"https:///r\"\n", "2:13: repository: names no host" },
+		{ KEYS "repository: \"file://host/r\"\n", "2:13: repository: must be file:///FOLDER" },
+		{ KEYS "repository: \"https://a/{hash}\"\n", "2:13: repository: must hold no braces" },
+		{ KEYS "repository: \"https://a/b c\"\n", "2:13: repository: holds a character" },
+		{ KEYS "repository: \"file:///a\"\nrepositories: {default: {url: \"file:///b\"}}\n", "3:16: repositories.default: also given" },
+		{ KEYS "repositories: {default: {url: \"file:///b\"}}\nrepository: \"file:///a\"\n", "3:13: repository: also given" },
+		{ KEYS "repositories: {../a: {url: \"file:///b\"}}\n", "2:16: repositories.../a: not a name" },
+		{ KEYS "repositories: {a: {root: r}}\n", "2:19: repositories.a: has no 'url'" },
+		{ KEYS "repositories: {a: {url: \"http://a\", auth: {token_file: t}}}\n", "2:19: repositories.a: auth needs a URL of https" },
+		{ KEYS "repositories: {a: {url: \"http://a\", tls: {ca: t}}}\n", "2:19: repositories.a: tls needs a URL of https" },
+		{ KEYS "repositories: {a: {url: \"https://a\", tls: {cert: t}}}\n", "2:19: repositories.a: tls.cert and tls.key come" },
+		{ KEYS "repositories: {a: {url: \"https://a\", tls: {pin: \"sha256//AA==\"}}}\n", "2:49: repositories.a.tls.pin: must be \"sha256//\"" },
+		{ KEYS "repositories: {a: {url: \"https://a\", mirrors: [\"https://b/{part}\"]}}\n", "2:48: repositories.a.mirrors.1: has {part} but no {hash}" },
+		{ KEYS "repositories: {a: {url: \"https://a\", mirrors: [\"https://b/{ha}\"]}}\n", "2:48: repositories.a.mirrors.1: only {hash} and {part}" },
+		{ KEYS "repositories: {a: {url: \"https://a\", mirrors: [{only: true}]}}\n", "2:48: repositories.a.mirrors.1: has no 'url'" },
+		{ KEYS "repositories: {a: {url: \"https://a\", root: r}}\nmodels: {det: {repository: b}}\n", "3:15: models.det: repository 'b' is not in" },
+		{ KEYS "repositories: {a: {url: \"file:///a\", root: r}, b: {url: \"file:///b\", root: r}}\nmodels: {det: {}}\n", "3:15: models.det: has no 'repository'" },
 		{ KEYS "models: {det: {model_key: mk.bin}}\n", "2:27: models.det.model_key: must be \"file:PATH\"" },
 		{ KEYS "models: {det: {model_key: \"credential:../x\"}}\n", "2:27: models.det.model_key: not the name" },
 		{ KEYS "models: {det: {mode: 0644}}\n", "2:22: models.det.mode: must be who may read" },
@@ -152,11 +190,14 @@ static const char everything[] =
 	"seed: [seeds/a, /b]\n"
 	"counter: file\n"
 	"repository: \"https://models.example/r\"\n"
-	"repositories: {site: {url: \"https://a\", root: r.json, mirrors: [b], auth: \"file:t\"}}\n"
+	"repositories: {site: {url: \"https://a\", root: r.json, proxy: \"http://p:3128\",\n"
+	"  mirrors: [\"https://b/{hash}/{part}\", {url: \"file:///c/\", only: true}],\n"
+	"  auth: {token_file: t}, tls: {ca: ca.pem, cert: c.pem, key: k.pem, pin: \"sha256//47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"}}}\n"
 	"trust: {root: root.json, threshold: 2, keys: [release.pub.pem, {file: next.pub.pem, epoch: 2, models: [det]}]}\n"
-	"device: {id: dev-1, class: orin, region: eu, labels: {site: x}, apps: {vision: 3.2.0}, runtimes: {ort: 1.16.3}, key: \"handle:0x81000001\"}\n"
-	"update: {interval: 15m, retain: 3, probation: 10m, bandwidth: 10MB/s, daily_bytes: 2GB, window: \"01:00-05:00\",\n"
-	"  conditions: {power: ac, battery_min: 40, metered: false}, min_free: 2GiB, expired_grace: 0, stale: stop, offline_install: fresh}\n"
+	"device: {id: dev-1, class: orin, region: eu, labels: {site: x}, channel: stable, apps: {vision: 3.2.0}, runtimes: {ort: 1.16.3}, key: \"handle:0x81000001\"}\n"
+	"update: {interval: 15m, max_interval: 6h, retain: 3, probation: 10m, bandwidth: 10MB/s, daily_bytes: 2GB, window: \"01:00-05:00\",\n"
+	"  conditions: {power: ac, battery_min: 40, metered: false, interfaces: [eth0, \"wlan*\"], hold_file: hold},\n"
+	"  min_free: 2GiB, expired_grace: 2d, stale: stop, offline_install: fresh}\n"
 	"memory_budget: 512MiB\n"
 	"telemetry: {url: \"https://t\", sample: 0.1}\n"
 	"user: serve\nsandbox: optional\nxattrs: true\nexec: true\nselinux_context: \"system_u:object_r:x_t:s0\"\n"
@@ -181,7 +222,7 @@ Test(config, every_key_of_the_interface_is_accepted)
 	cr_assert_eq(c->keys[1].epoch, 2);
 	cr_assert_str_eq(c->keys[1].models[0], "det");
 	cr_assert_null(c->keys[1].models[1]);
-	cr_assert_eq(c->keys[1].line, 9);
+	cr_assert_eq(c->keys[1].line, 11);
 	cr_assert_str_eq(c->device_id, "dev-1");
 	cr_assert_str_eq(c->labels[0].name, "site");
 	cr_assert_str_eq(c->labels[0].min, "x");
@@ -204,17 +245,87 @@ Test(config, every_key_of_the_interface_is_accepted)
 	cr_assert_eq(det->pin_window_ms, 500);
 	cr_assert_eq(det->minimum.min_release, 7);
 	cr_assert_eq(det->minimum.min_key_epoch, 2);
+	cr_assert_str_eq(det->repository, "site");
+	cr_assert_eq(det->repo, 1);
+	cr_assert_str_eq(det->channel, "beta");
+	cr_assert_eq(seg->repo, 0, "the default one");
+	cr_assert_str_eq(seg->channel, "stable", "of the device");
 	cr_assert_str_eq(seg->model_key, "credential:mk");
 	cr_assert_eq(seg->file_mode, 0400);
 	cr_assert_eq(seg->dir_mode, 0500);
 	mfs_config_free(c);
 }
 
+Test(config, repositories_updates_and_telemetry_are_read)
+{
+	struct mfs_config *c = parse(everything);
+	const struct mfs_config_repository *site = &c->repos[1];
+	const struct mfs_config_update *u = &c->update;
+
+	cr_assert_eq(c->n_repos, 2);
+	cr_assert_str_eq(c->repos[0].name, "default");
+	cr_assert_str_eq(c->repos[0].origin.url, "https://models.example/r");
+	cr_assert_str_eq(c->repos[0].root, "/etc/modelfs/root.json", "trust.root");
+	cr_assert_eq(c->repos[0].n_mirrors, 0);
+	cr_assert_str_eq(site->name, "site");
+	cr_assert_str_eq(site->origin.url, "https://a");
+	cr_assert_str_eq(site->root, "/etc/modelfs/r.json");
+	cr_assert_eq(site->n_mirrors, 2);
+	cr_assert_str_eq(site->mirrors[0].url, "https://b/{hash}/{part}");
+	cr_assert(!site->mirrors[0].only && site->mirrors[1].only);
+	cr_assert_str_eq(site->mirrors[1].url, "file:///c", "without the final slash");
+	cr_assert_str_eq(site->origin.token_file, "/etc/modelfs/t");
+	cr_assert_str_eq(site->origin.tls_ca, "/etc/modelfs/ca.pem");
+	cr_assert_str_eq(site->origin.tls_cert, "/etc/modelfs/c.pem");
+	cr_assert_str_eq(site->origin.tls_key, "/etc/modelfs/k.pem");
+	cr_assert_str_eq(site->origin.proxy, "http://p:3128");
+	cr_assert_eq(u->interval_ms, 900000);
+	cr_assert_eq(u->max_interval_ms, 6 * 3600000);
+	cr_assert_eq(u->probation_ms, 600000);
+	cr_assert_eq(u->bandwidth, 10000000);
+	cr_assert_eq(u->daily_bytes, 2000000000);
+	cr_assert(u->has_window && u->window_from == 60 && u->window_to == 300);
+	cr_assert(u->conditions.power_ac && u->conditions.unmetered);
+	cr_assert_eq(u->conditions.battery_min, 40);
+	cr_assert_str_eq(u->conditions.interfaces[1], "wlan*");
+	cr_assert_null(u->conditions.interfaces[2]);
+	cr_assert_str_eq(u->conditions.hold_file, "/etc/modelfs/hold");
+	cr_assert_eq(u->expired_grace_ms, 172800000);
+	cr_assert_eq(u->stale, MFS_STALE_STOP);
+	cr_assert_eq(u->offline_install, MFS_OFFLINE_FRESH);
+	cr_assert_str_eq(c->telemetry.url, "https://t");
+	cr_assert_eq(c->telemetry_sample, 100000);
+	mfs_config_free(c);
+}
+
+Test(config, updates_and_repositories_have_defaults)
+{
+	struct mfs_config *c = parse("repositories: {only: {url: \"file:///srv/r\"}}\ntrust: {root: r.json}\nmodels: {det: }\n");
+
+	cr_assert_eq(c->n_keys, 0, "the repository's trust.json has the keys");
+	cr_assert_eq(c->models[0].repo, 0, "the only one");
+	cr_assert_null(c->models[0].channel);
+	cr_assert_eq(c->update.interval_ms, 900000);
+	cr_assert_eq(c->update.max_interval_ms, 86400000);
+	cr_assert_eq(c->update.probation_ms, 600000);
+	cr_assert(!c->update.has_window && !c->update.conditions.power_ac && !c->update.conditions.unmetered);
+	cr_assert_eq(c->update.expired_grace_ms, 0);
+	cr_assert_eq(c->update.stale, MFS_STALE_SERVE);
+	cr_assert_eq(c->update.offline_install, MFS_OFFLINE_SIGNED);
+	cr_assert_null(c->telemetry.url);
+	mfs_config_free(c);
+	c = parse(KEYS "models: {det: }\n");
+	cr_assert_eq(c->models[0].repo, -1);
+	mfs_config_free(c);
+	c = parse(KEYS "update: {interval: 2d}\n");
+	cr_assert_eq(c->update.max_interval_ms, 2 * 86400000, "never below the interval");
+	mfs_config_free(c);
+}
+
 Test(config, keys_without_effect_are_named)
 {
 	struct mfs_config *c = parse(everything);
-	static const char *const want[] = { ":7:1: repository: ", ":8:1: repositories: ", "trust.root: ", "device.key: ",
-		"update.interval: ", "telemetry: ", "models.det.health: ", "models.det.on_change: " };
+	static const char *const want[] = { "device.key: ", "models.det.health: ", "models.det.on_change: " };
 
 	for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
 		bool found = false;
