@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "trusted.h"
+#include "cycle_io.h"
 
 #define CYCLE_MODELS_MAX      4096u
 #define CYCLE_ACTIVATIONS_MAX 256u
@@ -16,6 +16,8 @@
 static void
 cycle_model_clear(struct mfs_cycle_model *m)
 {
+	mfs_cycle_attempt_clear(&m->attempt);
+	free(m->refusal.detail);
 	free(m->activations);
 	free(m->last_detail);
 	free(m->extra_json);
@@ -28,7 +30,12 @@ mfs_cycle_free(struct mfs_cycle *c)
 		return;
 	for (size_t i = 0; i < c->n_models; i++)
 		cycle_model_clear(&c->models[i]);
+	for (size_t i = 0; i < c->n_repos; i++) {
+		free(c->repos[i].detail);
+		free(c->repos[i].extra_json);
+	}
 	free(c->models);
+	free(c->repos);
 	free(c->extra_json);
 	free(c);
 }
@@ -70,8 +77,8 @@ mfs_cycle_add(struct mfs_cycle *c, const char *id, struct mfs_cycle_model **out,
 
 /* ---- reading: every getter names the field it refuses and removes what it consumed ------------- */
 
-static enum mfs_code
-take_int(json_t *o, const char *where, const char *key, int64_t min, int64_t *out, struct mfs_err *err)
+enum mfs_code
+mfs_cycle_take_int(json_t *o, const char *where, const char *key, int64_t min, int64_t *out, struct mfs_err *err)
 {
 	json_t *v = json_object_get(o, key);
 
@@ -84,11 +91,11 @@ take_int(json_t *o, const char *where, const char *key, int64_t min, int64_t *ou
 	return MFS_OK;
 }
 
-static enum mfs_code
-take_counter(json_t *o, const char *where, const char *key, uint64_t *out, struct mfs_err *err)
+enum mfs_code
+mfs_cycle_take_counter(json_t *o, const char *where, const char *key, uint64_t *out, struct mfs_err *err)
 {
 	int64_t v = 0;
-	enum mfs_code code = take_int(o, where, key, 0, &v, err);
+	enum mfs_code code = mfs_cycle_take_int(o, where, key, 0, &v, err);
 
 	*out = (uint64_t)v;
 	return code;
@@ -143,8 +150,8 @@ take_activations(json_t *o, const char *where, struct mfs_cycle_model *m, struct
 }
 
 /* What is left in o after the known fields were taken, as text; NULL when nothing is. */
-static enum mfs_code
-take_rest(json_t *o, char **out, struct mfs_err *err)
+enum mfs_code
+mfs_cycle_take_rest(json_t *o, char **out, struct mfs_err *err)
 {
 	size_t len;
 
@@ -170,7 +177,7 @@ take_outcome(json_t *o, const char *where, struct mfs_cycle_model *m, struct mfs
 		return mfs_fail(err, MFS_MALFORMED, "cycle: %slast_detail: not a string", where);
 	if (json_string_length(detail) > 0 && (m->last_detail = strdup(json_string_value(detail))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "cycle");
-	if ((code = take_int(o, where, "last_outcome_time", 0, &m->last_outcome_time, err)) != MFS_OK)
+	if ((code = mfs_cycle_take_int(o, where, "last_outcome_time", 0, &m->last_outcome_time, err)) != MFS_OK)
 		return code;
 	(void)json_object_del(o, "last_outcome");
 	(void)json_object_del(o, "last_detail");
@@ -197,14 +204,15 @@ take_model(json_t *o, size_t i, struct mfs_cycle *c, struct mfs_err *err)
 	m->held = json_is_true(held);
 	(void)json_object_del(o, "id");
 	(void)json_object_del(o, "held");
-	if ((code = take_counter(o, where, "exposure_next", &m->exposure_next, err)) != MFS_OK ||
-		(code = take_counter(o, where, "generation", &m->generation, err)) != MFS_OK ||
-		(code = take_int(o, where, "active_since", 0, &m->active_since, err)) != MFS_OK ||
+	if ((code = mfs_cycle_take_counter(o, where, "exposure_next", &m->exposure_next, err)) != MFS_OK ||
+		(code = mfs_cycle_take_counter(o, where, "generation", &m->generation, err)) != MFS_OK ||
+		(code = mfs_cycle_take_int(o, where, "active_since", 0, &m->active_since, err)) != MFS_OK ||
 		(code = take_ns(o, where, "last_activation_ns", &m->last_activation_ns, err)) != MFS_OK ||
 		(code = take_activations(o, where, m, err)) != MFS_OK ||
-		(code = take_outcome(o, where, m, err)) != MFS_OK)
+		(code = take_outcome(o, where, m, err)) != MFS_OK ||
+		(code = mfs_cycle_take_update(o, where, m, err)) != MFS_OK)
 		return code;
-	return take_rest(o, &m->extra_json, err);
+	return mfs_cycle_take_rest(o, &m->extra_json, err);
 }
 
 static bool
@@ -249,9 +257,10 @@ mfs_cycle_parse(struct mfs_span in, struct mfs_cycle **out, struct mfs_err *err)
 		if ((code = take_model(json_array_get(models, i), i, c, err)) != MFS_OK)
 			return code;
 	(void)json_object_del(root, "models");
-	if ((code = take_int(root, "", "time_floor", 0, &c->time_floor, err)) != MFS_OK ||
-		(code = take_counter(root, "", "event_seq", &c->event_seq, err)) != MFS_OK ||
-		(code = take_rest(root, &c->extra_json, err)) != MFS_OK)
+	if ((code = mfs_cycle_take_int(root, "", "time_floor", 0, &c->time_floor, err)) != MFS_OK ||
+		(code = mfs_cycle_take_counter(root, "", "event_seq", &c->event_seq, err)) != MFS_OK ||
+		(code = mfs_cycle_take_host(root, c, err)) != MFS_OK ||
+		(code = mfs_cycle_take_rest(root, &c->extra_json, err)) != MFS_OK)
 		return code;
 	*out = mfs_steal(&c);
 	return MFS_OK;
@@ -268,8 +277,8 @@ ns_json(int64_t ns)
 	return json_string(text);
 }
 
-static json_t *
-rest_json(const char *extra)
+json_t *
+mfs_cycle_rest_json(const char *extra)
 {
 	json_t *o = extra != NULL ? json_loads(extra, JSON_REJECT_DUPLICATES, NULL) : NULL;
 
@@ -280,7 +289,7 @@ rest_json(const char *extra)
 static json_t *
 model_json(const struct mfs_cycle_model *m)
 {
-	json_t *o = rest_json(m->extra_json), *list = json_array();
+	json_t *o = mfs_cycle_rest_json(m->extra_json), *list = json_array();
 	int bad = 0;
 
 	for (size_t i = 0; i < m->n_activations; i++) {
@@ -300,6 +309,7 @@ model_json(const struct mfs_cycle_model *m)
 	bad |= json_object_set_new(o, "last_outcome", json_string(mfs_code_name(m->last_outcome)));
 	bad |= json_object_set_new(o, "last_detail", json_string(m->last_detail != NULL ? m->last_detail : ""));
 	bad |= json_object_set_new(o, "last_outcome_time", json_integer(m->last_outcome_time));
+	bad |= mfs_cycle_put_update(o, m);
 	if (bad != 0) {
 		json_decref(o);
 		return NULL;
@@ -310,7 +320,7 @@ model_json(const struct mfs_cycle_model *m)
 enum mfs_code
 mfs_cycle_json(const struct mfs_cycle *c, char **out, size_t *len, struct mfs_err *err)
 {
-	MFS_CLEANUP(json_cleanup) json_t *root = rest_json(c->extra_json);
+	MFS_CLEANUP(json_cleanup) json_t *root = mfs_cycle_rest_json(c->extra_json);
 	json_t *models = json_array();
 	int bad = 0;
 
@@ -318,10 +328,11 @@ mfs_cycle_json(const struct mfs_cycle *c, char **out, size_t *len, struct mfs_er
 	*len = 0;
 	for (size_t i = 0; i < c->n_models; i++)
 		bad |= json_array_append_new(models, model_json(&c->models[i]));
-	bad |= json_object_set_new(root, "format", json_string("modelfs-cycle/1.0"));
+	bad |= json_object_set_new(root, "format", json_string("modelfs-cycle/1.1"));
 	bad |= json_object_set_new(root, "models", models);
 	bad |= json_object_set_new(root, "time_floor", json_integer(c->time_floor));
 	bad |= json_object_set_new(root, "event_seq", json_integer((json_int_t)c->event_seq));
+	bad |= mfs_cycle_put_host(root, c);
 	if (bad != 0)
 		return mfs_fail(err, MFS_NO_MEMORY, "cycle");
 	return mfs_json_canonical(root, out, len, err);

@@ -37,6 +37,56 @@ MFS_DEFINE_CLEANUP(counter, struct mfs_counter, mfs_counter_free)
 
 struct mfs_cycle_activation { struct mfs_sha256 manifest; int64_t time_ns; }; /* ctime of its folders */
 
+/* Where an update of a model stands (design 8). The order is that of the cycle. */
+enum mfs_step {
+	MFS_STEP_IDLE, MFS_STEP_DOWNLOAD, MFS_STEP_VERIFY, MFS_STEP_STAGE, MFS_STEP_HEALTH, MFS_STEP_ACTIVATE,
+	MFS_STEP_OBSERVE, MFS_STEP_COMMIT, MFS_STEPS,
+};
+const char *mfs_step_name(enum mfs_step s); /* "idle", "download", ... */
+
+/* Which version something is about; manifest zero: none. */
+struct mfs_cycle_version {
+	struct mfs_sha256 manifest;
+	char version[MFS_VERSION_MAX + 1], variant[MFS_VARIANT_MAX + 1];
+	int64_t release, key_epoch;
+};
+
+/*
+ * What is brought in, one version at a time; from DOWNLOAD to ACTIVATE. Written before a step
+ * starts, so that a step in which serve dies counts. Times: seconds since the epoch.
+ */
+struct mfs_cycle_attempt {
+	enum mfs_step step; /* IDLE: nothing; the rest then says how the last one ended */
+	struct mfs_cycle_version v;
+	int64_t since;      /* this step was entered */
+	int64_t deadline;   /* the step is given up then; 0 none */
+	int64_t not_before; /* the next try; 0 at once */
+	unsigned starts;    /* of this step; more than tries when serve died in it */
+	unsigned failures;  /* in a row, of any step */
+	enum mfs_code why;  /* of the last failure; OK without */
+	char *detail;
+	uint64_t free_bytes; /* INSUFFICIENT_STORAGE: free then; tried again when more is */
+	bool by_hand;       /* asked for by a command */
+};
+
+/* The active version that was not committed yet: its probation. */
+struct mfs_cycle_observation {
+	struct mfs_cycle_version v;
+	int64_t seconds;   /* watched so far: time in which serve ran, whatever the clock says */
+	int64_t total;     /* seconds to watch, as configured when it was activated */
+	unsigned checks, undecided; /* health checks that were good; without a verdict, in a row */
+	bool by_hand;      /* an installation */
+};
+
+/* The last version that was refused, so that it is refused once and not at every check. */
+struct mfs_cycle_refusal {
+	struct mfs_cycle_version v;
+	enum mfs_code why;
+	int64_t time;
+	char *detail;
+	struct mfs_sha256 key; /* DECRYPT_FAILED: the model key it happened with; zero without */
+};
+
 struct mfs_cycle_model {
 	char id[MFS_ID_MAX + 1];
 	uint64_t exposure_next; /* every exposure below it may have been shown */
@@ -46,11 +96,30 @@ struct mfs_cycle_model {
 	int64_t last_activation_ns; /* strictly increasing */
 	struct mfs_cycle_activation *activations; size_t n_activations;
 	enum mfs_code last_outcome; int64_t last_outcome_time; char *last_detail;
+	char pin[MFS_VERSION_MAX + 1]; /* by `pin`: only this version may become active; empty without */
+	struct mfs_cycle_attempt attempt;
+	struct mfs_cycle_observation observation;
+	struct mfs_cycle_refusal refusal;
 	char *extra_json; /* unknown minor fields, kept; NULL without */
+};
+
+/* A repository as the last checks left it. Times: seconds since the epoch, 0 never. */
+struct mfs_cycle_repo {
+	char name[MFS_ID_MAX + 1];
+	int64_t timestamp_version; /* TUF: the highest that was accepted */
+	int64_t last_check, last_success;
+	int64_t next_check;
+	unsigned failures;  /* in a row */
+	enum mfs_code why;  /* of the last check */
+	char *detail;
+	char *extra_json;
 };
 
 struct mfs_cycle {
 	struct mfs_cycle_model *models; size_t n_models; /* sorted by id */
+	struct mfs_cycle_repo *repos; size_t n_repos;    /* sorted by name */
+	int64_t budget_day;    /* days since the epoch; bytes fetched on it, of all models */
+	uint64_t budget_bytes;
 	int64_t time_floor;    /* seconds; the clock may not go behind it */
 	uint64_t event_seq;    /* next event number */
 	char *extra_json;      /* unknown minor fields, kept */
@@ -59,6 +128,12 @@ void mfs_cycle_free(struct mfs_cycle *c);
 MFS_DEFINE_CLEANUP(cycle, struct mfs_cycle, mfs_cycle_free)
 struct mfs_cycle_model *mfs_cycle_find(struct mfs_cycle *c, const char *id);
 enum mfs_code mfs_cycle_add(struct mfs_cycle *c, const char *id, struct mfs_cycle_model **out, struct mfs_err *err);
+/* The record of a repository, made when it is new; it may move the others. NULL: no memory, or not a name. */
+struct mfs_cycle_repo *mfs_cycle_repo(struct mfs_cycle *c, const char *name);
+/* Copies of strings are the copy's own; _clear frees them. NO_MEMORY leaves *to as it was. */
+void mfs_cycle_attempt_clear(struct mfs_cycle_attempt *a);
+enum mfs_code mfs_cycle_attempt_copy(struct mfs_cycle_attempt *to, const struct mfs_cycle_attempt *from,
+	struct mfs_err *err);
 enum mfs_code mfs_cycle_parse(struct mfs_span json, struct mfs_cycle **out, struct mfs_err *err);
 enum mfs_code mfs_cycle_json(const struct mfs_cycle *c, char **out, size_t *len, struct mfs_err *err);
 

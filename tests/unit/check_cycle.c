@@ -13,7 +13,7 @@
 	"{\"activations\":[{\"manifest\":\"" HEX64 "\",\"time_ns\":\"1700000000000000001\"}]," \
 	"\"active_since\":1,\"exposure_next\":7,\"generation\":3,\"held\":true,\"id\":\"det\",\"last_activation_ns\":\"1700000000000000001\"," \
 	"\"last_detail\":\"x\",\"last_outcome\":\"held\",\"last_outcome_time\":5}"
-#define DOC(models) "{\"event_seq\":9,\"format\":\"modelfs-cycle/1.0\",\"models\":[" models "],\"time_floor\":4}"
+#define DOC(models) "{\"event_seq\":9,\"format\":\"modelfs-cycle/1.1\",\"models\":[" models "],\"time_floor\":4}"
 
 static enum mfs_code
 parse(const char *text, struct mfs_cycle **c)
@@ -229,4 +229,89 @@ Test(cycle, a_lost_cycle_is_said_and_takes_nothing_away)
 	device_close(&d);
 	(void)close(d.state);
 	scratch_remove(d.root);
+}
+
+/* ---- updates (minor version 1) ----------------------------------------------------------------------- */
+
+#define ATTEMPT                                                                                                    \
+	"{\"by_hand\":true,\"deadline\":90,\"detail\":\"why\",\"failures\":3,\"free_bytes\":7,\"key_epoch\":1," \
+	"\"manifest\":\"" HEX64 "\",\"not_before\":80,\"outcome\":\"net_timeout\",\"release\":2,\"since\":70," \
+	"\"starts\":4,\"step\":\"download\",\"variant\":\"default\",\"version\":\"1.2.0\"}"
+#define UPDATED(id, attempt)                                                                                      \
+	"{\"activations\":[],\"active_since\":1,\"attempt\":" attempt ",\"exposure_next\":7,\"generation\":3," \
+	"\"held\":false,\"id\":\"" id "\",\"last_activation_ns\":\"0\",\"last_detail\":\"x\",\"last_outcome\":\"ok\"," \
+	"\"last_outcome_time\":5,\"observation\":{\"by_hand\":true,\"checks\":2,\"key_epoch\":1,"    \
+	"\"manifest\":\"" HEX64 "\",\"release\":2,\"seconds\":30,\"total\":600,\"undecided\":1,\"variant\":\"default\",\"version\":\"1.2.0\"},\"pin\":\"1.2.0\",\"refusal\":{\"detail\":\"no\","       \
+	"\"key_epoch\":1,\"manifest\":\"" HEX64 "\",\"model_key_id\":\"" HEX64                                   \
+	"\",\"outcome\":\"decrypt_failed\",\"release\":2,\"time\":6,\"variant\":\"default\",\"version\":\"1.2.0\"}}"
+#define HOST(models, repos)                                                                                      \
+	"{\"budget\":{\"bytes\":5,\"day\":20000},\"event_seq\":9,\"format\":\"modelfs-cycle/1.1\",\"models\":["   \
+	models "],\"repositories\":[" repos "],\"time_floor\":4}"
+#define REPO(name)                                                                                              \
+	"{\"detail\":\"x\",\"failures\":2,\"last_check\":3,\"last_success\":2,\"name\":\"" name                     \
+	"\",\"new\":[1],\"next_check\":9,\"outcome\":\"net_http\",\"timestamp_version\":8}"
+
+Test(cycle, where_an_update_stands_is_written_and_read_back)
+{
+	const char *text = HOST(UPDATED("det", ATTEMPT), REPO("default") "," REPO("second"));
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_cycle_model *m;
+	struct mfs_cycle *c;
+	char *out;
+	size_t len;
+
+	cr_assert_eq(parse(text, &c), MFS_OK);
+	m = mfs_cycle_find(c, "det");
+	cr_assert_eq(m->attempt.step, MFS_STEP_DOWNLOAD);
+	cr_assert_str_eq(m->attempt.v.version, "1.2.0");
+	cr_assert_eq(m->attempt.why, MFS_NET_TIMEOUT);
+	cr_assert_eq(m->attempt.starts, 4);
+	cr_assert_eq(m->attempt.not_before, 80);
+	cr_assert(m->attempt.by_hand);
+	cr_assert_eq(m->observation.seconds, 30);
+	cr_assert_eq(m->refusal.why, MFS_DECRYPT_FAILED);
+	cr_assert_not(mfs_sha256_is_zero(&m->refusal.key));
+	cr_assert_str_eq(m->pin, "1.2.0");
+	cr_assert_eq(c->budget_bytes, 5);
+	cr_assert_eq(c->n_repos, 2);
+	cr_assert_eq(mfs_cycle_repo(c, "second")->timestamp_version, 8);
+	cr_assert_eq(mfs_cycle_json(c, &out, &len, &err), MFS_OK, "%s", err.msg);
+	for (size_t k = 0; k <= len; k++)
+		cr_assert_eq(out[k], text[k], "at %zu: %.60s, not %.60s", k, out + k, text + k);
+	free(out);
+	mfs_cycle_free(c);
+}
+
+Test(cycle, a_bad_record_of_an_update_is_refused)
+{
+	static const char *const bad[] = {
+		HOST(UPDATED("det", "[]"), ""), HOST(UPDATED("det", "{}"), ""), HOST(UPDATED("det", "{\"step\":\"observe\"}"), ""),
+		HOST(UPDATED("det", "{\"step\":\"commit\"}"), ""), HOST(UPDATED("det", "{\"step\":7}"), ""),
+		HOST(UPDATED("det", "{\"step\":\"download\"}"), ""), /* of what? */
+		HOST(UPDATED("det", "{\"step\":\"idle\",\"version\":\"1.0.0\"}"), ""),
+		HOST(UPDATED("det", "{\"manifest\":\"" HEX64 "\",\"step\":\"idle\",\"version\":\"no\"}"), ""),
+		HOST(UPDATED("det", "{\"starts\":-1,\"step\":\"idle\"}"), ""),
+		HOST(UPDATED("det", "{\"starts\":4294967297,\"step\":\"idle\"}"), ""),
+		HOST(UPDATED("det", "{\"by_hand\":1,\"step\":\"idle\"}"), ""),
+		HOST(UPDATED("det", "{\"outcome\":1,\"step\":\"idle\"}"), ""),
+		HOST("", REPO("default") "," REPO("default")), HOST("", REPO("../x")), HOST("", "{}"), HOST("", "[]"),
+		"{\"budget\":[],\"event_seq\":9,\"format\":\"modelfs-cycle/1.1\",\"models\":[],\"time_floor\":4}",
+	};
+	struct mfs_cycle *c;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		cr_assert_eq(parse(bad[i], &c), MFS_MALFORMED, "%s", bad[i]);
+}
+
+Test(cycle, an_attempt_is_copied_with_its_words)
+{
+	struct mfs_cycle_attempt a = { .step = MFS_STEP_HEALTH, .starts = 2, .detail = strdup("why") }, b = { 0 };
+
+	cr_assert_eq(mfs_cycle_attempt_copy(&b, &a, NULL), MFS_OK);
+	cr_assert_str_eq(b.detail, "why");
+	cr_assert_neq(b.detail, a.detail);
+	mfs_cycle_attempt_clear(&a);
+	cr_assert_eq(mfs_cycle_attempt_copy(&b, &a, NULL), MFS_OK);
+	cr_assert_null(b.detail);
+	mfs_cycle_attempt_clear(&b);
 }
