@@ -102,7 +102,7 @@ struct mfs_wire_headers {
 
 struct mfs_wire_done {
 	struct mfs_wire_head head;
-	uint32_t code;         /* enum mfs_code: OK, or why not */
+	uint32_t code;         /* OK, LIMIT_EXCEEDED, NO_MEMORY, CONDITION_UNMET (cancelled), CONFIG_INVALID (no such origin), 40 to 45 */
 	uint32_t http;         /* 0: no answer */
 	uint64_t sent;         /* body bytes written into the pipe */
 	uint64_t total;        /* of the whole with a 416 that tells it, else UNKNOWN */
@@ -167,7 +167,7 @@ int mfs_wire_recv(int sock, bool from_fetch, union mfs_wire *out, int *fd, struc
  */
 enum mfs_wire_fd { MFS_WIRE_FD_SOCK = 3, MFS_WIRE_FD_ORIGINS, MFS_WIRE_FD_FIRST };
 
-#define MFS_WIRE_ORIGINS_MAX   256u
+#define MFS_WIRE_ORIGINS_MAX   1100u /* 64 repositories with 16 mirrors, and telemetry */
 #define MFS_WIRE_ORIGINS_MAGIC 0x3147524fu
 #define MFS_WIRE_TELEMETRY     UINT32_MAX /* `repo` of the origin that takes POSTs */
 

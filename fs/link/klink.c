@@ -13,7 +13,7 @@
 static bool
 verb_known(uint16_t verb)
 {
-	return (verb >= MFS_K_HELLO && verb <= MFS_K_UNMOUNT) || (verb >= MFS_K_PING && verb <= MFS_K_REPLY);
+	return (verb >= MFS_K_HELLO && verb <= MFS_K_FETCH) || (verb >= MFS_K_PING && verb <= MFS_K_REPLY);
 }
 
 int

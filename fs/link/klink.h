@@ -25,6 +25,7 @@ enum mfs_kverb {
 	MFS_K_RESIDENT_DROP,     /* slot */
 	MFS_K_RELOAD,            /* as SIGHUP; reply: result and text when the configuration is invalid */
 	MFS_K_UNMOUNT,           /* as SIGTERM; replied before it starts */
+	MFS_K_FETCH,             /* end the present fetch, start another; reply carries its socket (wire.h) */
 	/* keeper -> serve */
 	MFS_K_PING = 64,
 	MFS_K_STOP,       /* finish what is in flight and exit 0 (reload, unmount) */
