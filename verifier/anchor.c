@@ -4,6 +4,7 @@
 
 #define DOC           "anchor"
 #define FORMAT_PREFIX "modelfs-anchor/1."
+#define MINOR         1u /* 1: policy, repositories */
 
 static void
 model_clear(struct mfs_anchor_model *m)
@@ -12,7 +13,7 @@ model_clear(struct mfs_anchor_model *m)
 	free(m->known);
 	free(m->bad);
 	free(m->revoked);
-	free(m->policy_json);
+	free(m->policy_extra_json);
 	free(m->extra_json);
 }
 
@@ -24,6 +25,9 @@ mfs_anchor_free(struct mfs_anchor *a)
 	for (size_t i = 0; i < a->n_models; i++)
 		model_clear(&a->models[i]);
 	free(a->models);
+	for (size_t i = 0; i < a->n_repos; i++)
+		mfs_anchor_repo_clear(&a->repos[i]);
+	free(a->repos);
 	free(a->extra_json);
 	free(a);
 }
@@ -134,21 +138,6 @@ bad_field(const json_t *o, const struct mfs_at *at, struct mfs_anchor_model *m, 
 	return MFS_OK;
 }
 
-/* What is left of o once the known keys are taken out, as text; NULL when nothing is. */
-static enum mfs_code
-extra_take(const json_t *o, const char *const *known, char **out, struct mfs_err *err)
-{
-	mfs_autojson json_t *rest = json_copy((json_t *)(uintptr_t)o);
-	size_t len;
-
-	*out = NULL;
-	if (rest == NULL)
-		return mfs_fail(err, MFS_NO_MEMORY, DOC);
-	for (size_t i = 0; known[i] != NULL; i++)
-		(void)json_object_del(rest, known[i]);
-	return json_object_size(rest) == 0 ? MFS_OK : mfs_json_canonical(rest, out, &len, err);
-}
-
 static const char *const model_keys[] = { "model_id", "floor", "active", "previous", "retained", "known", "bad",
 	"min_release", "min_key_epoch", "revoked", "policy", NULL };
 
@@ -157,7 +146,6 @@ model_parse(const char *id, const json_t *o, const struct mfs_at *at, struct mfs
 {
 	enum mfs_code code;
 	const char *model_id;
-	json_t *policy;
 
 	if (!mfs_model_id_ok(id, strlen(id)))
 		return mfs_field_bad(at, "", err, "not a model's name");
@@ -174,16 +162,9 @@ model_parse(const char *id, const json_t *o, const struct mfs_at *at, struct mfs
 		(code = vrefs_field(o, at, "retained", MFS_RETAINED_MAX, &m->retained, &m->n_retained, err)) != MFS_OK ||
 		(code = vrefs_field(o, at, "known", MFS_KNOWN_MAX, &m->known, &m->n_known, err)) != MFS_OK ||
 		(code = bad_field(o, at, m, err)) != MFS_OK ||
-		(code = mfs_field_int(o, at, "min_release", MFS_REQUIRED, 0, MFS_JSON_INT_MAX, &m->min_release, err)) !=
-			MFS_OK ||
-		(code = mfs_field_int(o, at, "min_key_epoch", MFS_REQUIRED, 0, MFS_JSON_INT_MAX, &m->min_key_epoch, err)) !=
-			MFS_OK ||
-		(code = mfs_field_sha256_list(o, at, "revoked", MFS_REQUIRED, 0, MFS_REVOKED_MAX, &m->revoked,
-			 &m->n_revoked, err)) != MFS_OK ||
-		(code = mfs_field_object(o, at, "policy", MFS_OPTIONAL, &policy, err)) != MFS_OK ||
-		(code = mfs_field_text(o, at, "policy", &m->policy_json, err)) != MFS_OK)
+		(code = mfs_anchor_policy_parse(o, at, m, err)) != MFS_OK)
 		return code;
-	return extra_take(o, model_keys, &m->extra_json, err);
+	return mfs_extra_take(o, model_keys, &m->extra_json, err);
 }
 
 static int
@@ -216,20 +197,21 @@ format_parse(const json_t *root, const struct mfs_at *at, unsigned *minor, struc
 static enum mfs_code
 anchor_fields(const json_t *root, struct mfs_anchor *a, struct mfs_err *err)
 {
-	static const char *const keys[] = { "format", "models", NULL };
+	static const char *const keys[] = { "format", "models", "repositories", NULL };
 	const struct mfs_at at = mfs_at_top(DOC);
 	const struct mfs_at sub = mfs_at_object(&at, "models");
 	enum mfs_code code;
 	json_t *models;
 
 	if ((code = format_parse(root, &at, &a->minor, err)) != MFS_OK ||
+		(code = mfs_anchor_repos_parse(root, &at, a, err)) != MFS_OK ||
 		(code = mfs_field_object(root, &at, "models", MFS_REQUIRED, &models, err)) != MFS_OK)
 		return code;
 	if (json_object_size(models) > MFS_MODELS_MAX)
 		return mfs_fail(err, MFS_LIMIT_EXCEEDED, DOC ": models: %zu, limit %u", json_object_size(models),
 			MFS_MODELS_MAX);
 	if (json_object_size(models) == 0)
-		return extra_take(root, keys, &a->extra_json, err);
+		return mfs_extra_take(root, keys, &a->extra_json, err);
 	if ((a->models = calloc(json_object_size(models), sizeof(*a->models))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, DOC);
 	for (void *it = json_object_iter(models); it != NULL; it = json_object_iter_next(models, it)) {
@@ -240,7 +222,7 @@ anchor_fields(const json_t *root, struct mfs_anchor *a, struct mfs_err *err)
 			return code;
 	}
 	qsort(a->models, a->n_models, sizeof(*a->models), model_order);
-	return extra_take(root, keys, &a->extra_json, err);
+	return mfs_extra_take(root, keys, &a->extra_json, err);
 }
 
 enum mfs_code
@@ -263,13 +245,6 @@ mfs_anchor_parse(struct mfs_span json, struct mfs_anchor **out, struct mfs_err *
 
 /* ---- writing -------------------------------------------------------------------------------------- */
 
-/* Every setter steals the value and is false without memory, so that a chain of && reports once. */
-static bool
-set(json_t *o, const char *key, json_t *v)
-{
-	return v != NULL && json_object_set_new(o, key, v) == 0;
-}
-
 static json_t *
 hex_json(const struct mfs_sha256 *d)
 {
@@ -281,9 +256,9 @@ vref_json(const struct mfs_vref *v)
 {
 	mfs_autojson json_t *o = json_object();
 
-	if (o == NULL || !set(o, "manifest", hex_json(&v->manifest)) || !set(o, "version", json_string(v->version)) ||
-		!set(o, "variant", json_string(v->variant)) || !set(o, "release", json_integer(v->release)) ||
-		!set(o, "key_epoch", json_integer(v->key_epoch)))
+	if (o == NULL || !mfs_json_set(o, "manifest", hex_json(&v->manifest)) || !mfs_json_set(o, "version", json_string(v->version)) ||
+		!mfs_json_set(o, "variant", json_string(v->variant)) || !mfs_json_set(o, "release", json_integer(v->release)) ||
+		!mfs_json_set(o, "key_epoch", json_integer(v->key_epoch)))
 		return NULL;
 	return mfs_steal(&o);
 }
@@ -307,22 +282,11 @@ bad_json(const struct mfs_anchor_model *m)
 	for (size_t i = 0; a != NULL && i < m->n_bad; i++) {
 		mfs_autojson json_t *o = json_object();
 
-		if (o == NULL || !set(o, "manifest", hex_json(&m->bad[i].manifest)) ||
-			!set(o, "why", json_string(mfs_code_name(m->bad[i].why))) ||
+		if (o == NULL || !mfs_json_set(o, "manifest", hex_json(&m->bad[i].manifest)) ||
+			!mfs_json_set(o, "why", json_string(mfs_code_name(m->bad[i].why))) ||
 			json_array_append(a, o) != 0)
 			return NULL;
 	}
-	return mfs_steal(&a);
-}
-
-static json_t *
-revoked_json(const struct mfs_anchor_model *m)
-{
-	mfs_autojson json_t *a = json_array();
-
-	for (size_t i = 0; a != NULL && i < m->n_revoked; i++)
-		if (json_array_append_new(a, hex_json(&m->revoked[i])) != 0)
-			return NULL;
 	return mfs_steal(&a);
 }
 
@@ -331,28 +295,16 @@ floor_json(const struct mfs_anchor_model *m)
 {
 	mfs_autojson json_t *o = json_object();
 
-	if (o == NULL || !set(o, "key_epoch", json_integer(m->floor_epoch)) ||
-		!set(o, "release", json_integer(m->floor_release)) || !set(o, "manifest", hex_json(&m->floor_manifest)))
+	if (o == NULL || !mfs_json_set(o, "key_epoch", json_integer(m->floor_epoch)) ||
+		!mfs_json_set(o, "release", json_integer(m->floor_release)) || !mfs_json_set(o, "manifest", hex_json(&m->floor_manifest)))
 		return NULL;
 	return mfs_steal(&o);
-}
-
-/* The object in a text that was kept verbatim; NULL text gives an empty one. */
-static enum mfs_code
-text_json(const char *what, const char *text, json_t **out, struct mfs_err *err)
-{
-	if (text != NULL)
-		return mfs_json_parse(what, MFS_SPAN(text, strlen(text)), MFS_STATE_BYTES_MAX, out, err);
-	if ((*out = json_object()) == NULL)
-		return mfs_fail(err, MFS_NO_MEMORY, DOC);
-	return MFS_OK;
 }
 
 static enum mfs_code
 model_json(const struct mfs_anchor_model *m, json_t **out, struct mfs_err *err)
 {
 	mfs_autojson json_t *o = NULL;
-	mfs_autojson json_t *policy = NULL;
 	enum mfs_code code;
 
 	/* What the reader would refuse must not be written: the state would be lost with it. */
@@ -360,19 +312,15 @@ model_json(const struct mfs_anchor_model *m, json_t **out, struct mfs_err *err)
 		m->n_revoked > MFS_REVOKED_MAX)
 		return mfs_fail(err, MFS_LIMIT_EXCEEDED, DOC ": model %s: %zu retained, %zu known, %zu bad, %zu revoked",
 			m->id, m->n_retained, m->n_known, m->n_bad, m->n_revoked);
-	if ((code = text_json(DOC ": unknown fields", m->extra_json, &o, err)) != MFS_OK ||
-		(m->policy_json != NULL &&
-			(code = text_json(DOC ": policy", m->policy_json, &policy, err)) != MFS_OK))
+	if ((code = mfs_text_json(DOC ": unknown fields", m->extra_json, &o, err)) != MFS_OK ||
+		(code = mfs_anchor_policy_json(m, o, err)) != MFS_OK)
 		return code;
-	if (!set(o, "model_id", json_string(m->model_id)) ||
-		(m->floor_epoch != 0 && !set(o, "floor", floor_json(m))) ||
-		(!mfs_sha256_is_zero(&m->active.manifest) && !set(o, "active", vref_json(&m->active))) ||
-		(!mfs_sha256_is_zero(&m->previous.manifest) && !set(o, "previous", vref_json(&m->previous))) ||
-		!set(o, "retained", vrefs_json(m->retained, m->n_retained)) ||
-		!set(o, "known", vrefs_json(m->known, m->n_known)) || !set(o, "bad", bad_json(m)) ||
-		!set(o, "min_release", json_integer(m->min_release)) ||
-		!set(o, "min_key_epoch", json_integer(m->min_key_epoch)) || !set(o, "revoked", revoked_json(m)) ||
-		(policy != NULL && json_object_set(o, "policy", policy) != 0))
+	if (!mfs_json_set(o, "model_id", json_string(m->model_id)) ||
+		(m->floor_epoch != 0 && !mfs_json_set(o, "floor", floor_json(m))) ||
+		(!mfs_sha256_is_zero(&m->active.manifest) && !mfs_json_set(o, "active", vref_json(&m->active))) ||
+		(!mfs_sha256_is_zero(&m->previous.manifest) && !mfs_json_set(o, "previous", vref_json(&m->previous))) ||
+		!mfs_json_set(o, "retained", vrefs_json(m->retained, m->n_retained)) ||
+		!mfs_json_set(o, "known", vrefs_json(m->known, m->n_known)) || !mfs_json_set(o, "bad", bad_json(m)))
 		return mfs_fail(err, MFS_NO_MEMORY, DOC ": model %s", m->id);
 	*out = mfs_steal(&o);
 	return MFS_OK;
@@ -390,18 +338,19 @@ mfs_anchor_json(const struct mfs_anchor *a, char **out, size_t *len, struct mfs_
 	*len = 0;
 	if (models == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, DOC);
-	if ((code = text_json(DOC ": unknown fields", a->extra_json, &root, err)) != MFS_OK)
+	if ((code = mfs_text_json(DOC ": unknown fields", a->extra_json, &root, err)) != MFS_OK ||
+		(code = mfs_anchor_repos_json(a, root, err)) != MFS_OK)
 		return code;
 	for (size_t i = 0; i < a->n_models; i++) {
 		json_t *m = NULL;
 
 		if ((code = model_json(&a->models[i], &m, err)) != MFS_OK)
 			return code;
-		if (!set(models, a->models[i].id, m))
+		if (!mfs_json_set(models, a->models[i].id, m))
 			return mfs_fail(err, MFS_NO_MEMORY, DOC);
 	}
-	(void)snprintf(format, sizeof(format), FORMAT_PREFIX "%u", a->minor);
-	if (!set(root, "format", json_string(format)) || json_object_set(root, "models", models) != 0)
+	(void)snprintf(format, sizeof(format), FORMAT_PREFIX "%u", a->minor > MINOR ? a->minor : MINOR);
+	if (!mfs_json_set(root, "format", json_string(format)) || json_object_set(root, "models", models) != 0)
 		return mfs_fail(err, MFS_NO_MEMORY, DOC);
 	return mfs_json_canonical(root, out, len, err);
 }

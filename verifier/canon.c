@@ -113,3 +113,33 @@ mfs_json_canonical(const json_t *v, char **out, size_t *len, struct mfs_err *err
 	*len = g.len;
 	return MFS_OK;
 }
+
+bool
+mfs_json_set(json_t *o, const char *key, json_t *v)
+{
+	return v != NULL && json_object_set_new(o, key, v) == 0;
+}
+
+enum mfs_code
+mfs_extra_take(const json_t *o, const char *const *known, char **out, struct mfs_err *err)
+{
+	mfs_autojson json_t *rest = json_copy((json_t *)(uintptr_t)o);
+	size_t len;
+
+	*out = NULL;
+	if (rest == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "unknown fields");
+	for (size_t i = 0; known[i] != NULL; i++)
+		(void)json_object_del(rest, known[i]);
+	return json_object_size(rest) == 0 ? MFS_OK : mfs_json_canonical(rest, out, &len, err);
+}
+
+enum mfs_code
+mfs_text_json(const char *what, const char *text, json_t **out, struct mfs_err *err)
+{
+	if (text != NULL)
+		return mfs_json_parse(what, MFS_SPAN(text, strlen(text)), MFS_STATE_BYTES_MAX, out, err);
+	if ((*out = json_object()) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "%s", what);
+	return MFS_OK;
+}

@@ -2,6 +2,8 @@
 /* Which version may become active, which may be gone back to, and what the anchor then says. */
 #include "internal.h"
 
+#include "mfs_policy.h"
+
 #define LL(x) ((long long)(x))
 
 int
@@ -48,15 +50,17 @@ vref_of(const struct mfs_manifest *m)
 static enum mfs_code
 condemned_check(const struct mfs_anchor_model *st, const struct mfs_vref *v, struct mfs_err *err)
 {
+	struct mfs_verdict verdict;
+
 	for (size_t i = 0; i < st->n_bad; i++)
 		if (mfs_sha256_equal(&st->bad[i].manifest, &v->manifest))
 			return mfs_fail(err, MFS_KNOWN_BAD,
 				"version %s (manifest %s) was condemned here: %s; 'modelfs mark good' lifts that", v->version,
 				MFS_HEX(&v->manifest), mfs_code_name(st->bad[i].why));
-	for (size_t i = 0; i < st->n_revoked; i++)
-		if (mfs_sha256_equal(&st->revoked[i], &v->manifest))
-			return mfs_fail(err, MFS_REVOKED, "version %s (manifest %s) is revoked by its publisher: install a later one",
-				v->version, MFS_HEX(&v->manifest));
+	mfs_revocation_find(st->revoked, st->n_revoked, &v->manifest, v->version, &verdict);
+	if (verdict.action != MFS_ACTION_NONE)
+		return mfs_fail(err, MFS_REVOKED, "version %s (manifest %s) is revoked by its publisher ('%s'): install a later one",
+			v->version, MFS_HEX(&v->manifest), MFS_ESC(verdict.reason));
 	return MFS_OK;
 }
 

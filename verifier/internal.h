@@ -62,6 +62,39 @@ enum mfs_code mfs_field_text(const json_t *o, const struct mfs_at *at, const cha
 
 enum mfs_code mfs_strdup(const char *s, char **out, struct mfs_err *err);
 
+/* ---- json.c, canon.c: trees --------------------------------------------------------------------- */
+
+/* Like mfs_json_parse_canonical, for a document that is an array (trust.json). */
+enum mfs_code mfs_json_parse_array(const char *what, struct mfs_span in, size_t cap, json_t **out, struct mfs_err *err);
+
+/* Set a member, stealing v; false without memory, so that a chain of && reports once. */
+bool mfs_json_set(json_t *o, const char *key, json_t *v);
+/* What is left of o once the known keys (NULL-terminated) are taken out, as text; NULL when nothing is. */
+enum mfs_code mfs_extra_take(const json_t *o, const char *const *known, char **out, struct mfs_err *err);
+/* The object in a text that was kept verbatim; NULL text gives an empty one. */
+enum mfs_code mfs_text_json(const char *what, const char *text, json_t **out, struct mfs_err *err);
+
+/* ---- revocation.c -------------------------------------------------------------------------------- */
+
+enum mfs_code mfs_policy_entry_parse(const json_t *o, const struct mfs_at *at, struct mfs_policy_entry *e,
+	struct mfs_err *err);
+json_t *mfs_policy_entry_json(const struct mfs_policy_entry *e); /* NULL without memory, as the next */
+enum mfs_code mfs_revocations_parse(const json_t *o, const struct mfs_at *at, const char *key, enum mfs_need need,
+	struct mfs_revocation **out, size_t *n, struct mfs_err *err);
+json_t *mfs_revocations_json(const struct mfs_revocation *list, size_t n);
+bool mfs_revocation_same(const struct mfs_revocation *a, const struct mfs_revocation *b); /* what it names */
+
+/* ---- anchor_policy.c ------------------------------------------------------------------------------ */
+
+enum mfs_code mfs_anchor_policy_parse(const json_t *o, const struct mfs_at *at, struct mfs_anchor_model *m,
+	struct mfs_err *err);
+enum mfs_code mfs_anchor_policy_json(const struct mfs_anchor_model *m, json_t *o, struct mfs_err *err);
+void mfs_anchor_high_raise(struct mfs_anchor_model *m, int64_t epoch, int64_t release);
+enum mfs_code mfs_anchor_repos_parse(const json_t *root, const struct mfs_at *at, struct mfs_anchor *a,
+	struct mfs_err *err);
+enum mfs_code mfs_anchor_repos_json(const struct mfs_anchor *a, json_t *root, struct mfs_err *err);
+void mfs_anchor_repo_clear(struct mfs_anchor_repo *r);
+
 /* ---- manifest_compat.c ------------------------------------------------------------------------ */
 
 enum mfs_code mfs_compat_parse(const json_t *root, const struct mfs_at *at, struct mfs_manifest *m,
@@ -85,6 +118,14 @@ struct mfs_trust {
 	struct mfs_trust_key keys[MFS_TRUST_KEYS_MAX];
 };
 
+/* The key of a DER SubjectPublicKeyInfo: fills id, pkey and type. CONFIG_INVALID. */
+enum mfs_code mfs_trust_key_der(const char *what, struct mfs_span der, struct mfs_trust_key *k, struct mfs_err *err);
+void mfs_trust_key_clear(struct mfs_trust_key *k);
+/* DER of the one public key in a PEM text. CONFIG_INVALID. */
+enum mfs_code mfs_pem_spki(const char *what, struct mfs_span pem, uint8_t out[MFS_SPKI_MAX], size_t *len,
+	struct mfs_err *err);
+/* A copy of a NULL-terminated list of model ids; NULL for NULL. *out is released also on failure. */
+enum mfs_code mfs_models_copy(const char *what, const char *const *models, char ***out, struct mfs_err *err);
 bool mfs_trust_key_covers(const struct mfs_trust_key *k, const char *model_id);
 
 /* ---- keys.c -------------------------------------------------------------------------------------- */

@@ -172,8 +172,8 @@ scan_all(struct scan *s)
 	return MFS_OK;
 }
 
-enum mfs_code
-mfs_json_parse(const char *what, struct mfs_span in, size_t cap, json_t **out, struct mfs_err *err)
+static enum mfs_code
+parse_any(const char *what, struct mfs_span in, size_t cap, json_type top, json_t **out, struct mfs_err *err)
 {
 	struct scan s = { .what = what, .in = in, .values_max = 1024 + cap / 16, .err = err };
 	mfs_autojson json_t *v = NULL;
@@ -193,10 +193,17 @@ mfs_json_parse(const char *what, struct mfs_span in, size_t cap, json_t **out, s
 			return mfs_fail(err, MFS_NO_MEMORY, "%s: %zu bytes of JSON", what, in.len);
 		return mfs_fail(err, MFS_MALFORMED, "%s: offset %d: not JSON: %s", what, je.position, MFS_ESC(je.text));
 	}
-	if (!json_is_object(v))
-		return mfs_fail(err, MFS_MALFORMED, "%s: offset 0: not a JSON object", what);
+	if (json_typeof(v) != top)
+		return mfs_fail(err, MFS_MALFORMED, "%s: offset 0: not a JSON %s", what,
+			top == JSON_OBJECT ? "object" : "array");
 	*out = mfs_steal(&v);
 	return MFS_OK;
+}
+
+enum mfs_code
+mfs_json_parse(const char *what, struct mfs_span in, size_t cap, json_t **out, struct mfs_err *err)
+{
+	return parse_any(what, in, cap, JSON_OBJECT, out, err);
 }
 
 struct compare {
@@ -220,8 +227,8 @@ compare_bytes(const char *p, size_t n, void *arg)
 	return c->differs ? -1 : 0;
 }
 
-enum mfs_code
-mfs_json_parse_canonical(const char *what, struct mfs_span in, size_t cap, json_t **out, struct mfs_err *err)
+static enum mfs_code
+parse_canonical(const char *what, struct mfs_span in, size_t cap, json_type top, json_t **out, struct mfs_err *err)
 {
 	struct compare c = { .rest = in };
 	mfs_autojson json_t *v = NULL;
@@ -229,7 +236,7 @@ mfs_json_parse_canonical(const char *what, struct mfs_span in, size_t cap, json_
 	int rc;
 
 	*out = NULL;
-	if ((code = mfs_json_parse(what, in, cap, &v, err)) != MFS_OK)
+	if ((code = parse_any(what, in, cap, top, &v, err)) != MFS_OK)
 		return code;
 	rc = json_dump_callback(v, compare_bytes, &c, JSON_COMPACT | JSON_SORT_KEYS);
 	if (c.differs || (rc == 0 && c.rest.len != 0))
@@ -239,4 +246,16 @@ mfs_json_parse_canonical(const char *what, struct mfs_span in, size_t cap, json_
 		return mfs_fail(err, MFS_NO_MEMORY, "%s: canonical form", what);
 	*out = mfs_steal(&v);
 	return MFS_OK;
+}
+
+enum mfs_code
+mfs_json_parse_canonical(const char *what, struct mfs_span in, size_t cap, json_t **out, struct mfs_err *err)
+{
+	return parse_canonical(what, in, cap, JSON_OBJECT, out, err);
+}
+
+enum mfs_code
+mfs_json_parse_array(const char *what, struct mfs_span in, size_t cap, json_t **out, struct mfs_err *err)
+{
+	return parse_canonical(what, in, cap, JSON_ARRAY, out, err);
 }

@@ -34,6 +34,17 @@
 #define MFS_RETAINED_MAX        64u         /* retained versions per model */
 #define MFS_BAD_MAX             1024u       /* condemned manifests per model; the oldest is forgotten */
 #define MFS_REVOKED_MAX         4096u       /* revoked manifests per model */
+#define MFS_POLICY_BYTES_MAX    (1u << 20)  /* bytes of policy.json */
+#define MFS_POLICY_TEXT_MAX     255u        /* bytes of a salt, a reason, a label, a value */
+#define MFS_ROLLOUTS_MAX        256u        /* rollouts of one policy */
+#define MFS_ROLLOUT_VARIANTS_MAX 64u        /* variants of one rollout */
+#define MFS_STEPS_MAX           64u         /* steps of one rollout */
+#define MFS_MATCH_KEYS_MAX      64u         /* keys of one match */
+#define MFS_MATCH_VALUES_MAX    65536u      /* values of one key: device ids, one by one */
+#define MFS_TRUSTLIST_BYTES_MAX (1u << 20)  /* bytes of trust.json: 64 keys with 127 models each */
+#define MFS_TRUST_MODELS_MAX    4096u       /* models of one key in trust.json */
+#define MFS_SPKI_MAX            91u         /* bytes of SubjectPublicKeyInfo: P-256 91, Ed25519 44 */
+#define MFS_REPOS_MAX           64u         /* repositories of one anchor */
 #define MFS_MODELS_MAX          4096u       /* models of one anchor */
 #define MFS_STATE_BYTES_MAX     (64u << 20)  /* bytes of one state document: 1,000 models */
 

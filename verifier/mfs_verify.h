@@ -389,6 +389,27 @@ struct mfs_bad {
 	enum mfs_code why;
 };
 
+/* What a revocation does to a version (modelfs-policy(5)); in order of severity. */
+enum mfs_action { MFS_ACTION_NONE, MFS_ACTION_STOP, MFS_ACTION_ROLLBACK, MFS_ACTION_WITHDRAW };
+const char *mfs_action_name(enum mfs_action a); /* "stop"; "none" for NONE */
+bool mfs_action_from_name(const char *s, enum mfs_action *out); /* false for "none" */
+
+struct mfs_policy_entry { /* one manifest and the names that it must carry */
+	struct mfs_sha256 manifest; /* zero: none */
+	char version[MFS_VERSION_MAX + 1];
+	char variant[MFS_VARIANT_MAX + 1];
+	int64_t release;
+};
+
+struct mfs_revocation { /* by manifest or by version: exactly one of them */
+	struct mfs_sha256 manifest;        /* zero: by version */
+	char version[MFS_VERSION_MAX + 1]; /* empty: by manifest */
+	char reason[MFS_POLICY_TEXT_MAX + 1];
+	enum mfs_action action;
+	struct mfs_policy_entry rollback_to; /* action ROLLBACK only; manifest zero: none */
+	bool otherwise_withdraw;             /* action ROLLBACK only: "withdraw", else "keep" */
+};
+
 struct mfs_anchor_model {
 	char id[MFS_ID_MAX + 1];       /* local name: the folder in the mount */
 	char model_id[MFS_ID_MAX + 1]; /* of the manifests */
@@ -399,15 +420,34 @@ struct mfs_anchor_model {
 	struct mfs_vref *retained; size_t n_retained; /* newest first; includes previous, not active */
 	struct mfs_vref *known; size_t n_known; /* every (version, variant) seen here, newest first, at most 256 */
 	struct mfs_bad *bad; size_t n_bad; /* condemned, oldest first */
-	int64_t min_release, min_key_epoch; /* of the policy; 0 without */
-	struct mfs_sha256 *revoked; size_t n_revoked;
-	char *policy_json; /* sequence, hash and the rest of the policy part, kept verbatim; NULL without */
-	char *extra_json;  /* fields of a newer minor version, kept verbatim; NULL without */
+	int64_t min_release, min_key_epoch; /* of the policy in force; 0 without */
+	bool withdraw_below; /* enforce of the policy in force is "withdraw" */
+	struct mfs_revocation *revoked; size_t n_revoked; /* of the policy in force */
+	int64_t policy_sequence; /* of the policy in force; 0: there was none yet */
+	struct mfs_sha256 policy_sha256;
+	int64_t policy_issued;
+	/* The highest (min_key_epoch, min_release) ever accepted, an epoch of 0 counting as 1; 0, 0 without. */
+	int64_t high_epoch, high_release;
+	char *policy_extra_json; /* fields of the policy part of a newer minor version, verbatim; NULL without */
+	char *extra_json;        /* fields of a newer minor version, kept verbatim; NULL without */
+};
+
+struct mfs_anchor_role { /* of TUF metadata that was accepted */
+	int64_t version; /* 0: none yet */
+	struct mfs_sha256 sha256;
+};
+
+struct mfs_anchor_repo {
+	char name[MFS_ID_MAX + 1]; /* of the configuration: "default" */
+	struct mfs_anchor_role root, snapshot, targets;
+	char *trust_json; /* trust.json as accepted, for mfs_trustlist_parse(); NULL without */
+	char *extra_json; /* fields of a newer minor version, kept verbatim; NULL without */
 };
 
 struct mfs_anchor {
 	struct mfs_anchor_model *models; size_t n_models; /* sorted by id */
-	char *extra_json; /* TUF versions, trust list and unknown minor fields, kept verbatim; NULL without */
+	struct mfs_anchor_repo *repos; size_t n_repos;    /* sorted by name */
+	char *extra_json; /* unknown minor fields, kept verbatim; NULL without */
 	unsigned minor;   /* of "modelfs-anchor/1.MINOR" as read; 0 for a new one */
 };
 
@@ -431,6 +471,15 @@ struct mfs_anchor_model *mfs_anchor_find(const struct mfs_anchor *a, const char 
 enum mfs_code mfs_anchor_add(struct mfs_anchor *a, const char *id, const char *model_id,
 	struct mfs_anchor_model **out, struct mfs_err *err);
 
+/*
+ * The repository's record, or NULL; _repo_add returns the one that is there or an empty one. It may
+ * move all records, so pointers from _repo_find are void then. INTERNAL when name is no id,
+ * LIMIT_EXCEEDED, NO_MEMORY.
+ */
+struct mfs_anchor_repo *mfs_anchor_repo_find(const struct mfs_anchor *a, const char *name);
+enum mfs_code mfs_anchor_repo_add(struct mfs_anchor *a, const char *name, struct mfs_anchor_repo **out,
+	struct mfs_err *err);
+
 /* ---- decisions (design 5) ---------------------------------------------------------------------------- */
 
 struct mfs_minimum { /* the configuration's own minimum; 0 without */
@@ -444,8 +493,9 @@ enum mfs_install { MFS_INSTALL_NEW, MFS_INSTALL_SAME /* already active: repair i
  * active (SAME); condemned; revoked; minima; a second manifest for a known (version, variant) or
  * another release for a known version; not forward of the active version and the floor, where
  * (key_epoch, release) equal is allowed for another variant of the same version, and a retained
- * version newer than the active one (after a rollback) may come again; a release that is known
- * under another version. min_release counts within min_key_epoch, in every epoch when that is 0.
+ * version may come again when it is newer than the active one (after a rollback), or when neither
+ * the active version nor the floor's may be served any more (after a revocation); a release that is
+ * known under another version. min_release counts within min_key_epoch, in every epoch when that is 0.
  *
  * st      the model's record; NULL on first contact
  * min     NULL without

@@ -83,31 +83,57 @@ pem_block(const char *what, struct mfs_span pem, uint8_t **der, size_t *der_len,
 	return code;
 }
 
+enum mfs_code
+mfs_trust_key_der(const char *what, struct mfs_span der, struct mfs_trust_key *k, struct mfs_err *err)
+{
+	const unsigned char *p = der.p;
+	enum mfs_code code;
+
+	if (!spki_type(der, &k->type))
+		return mfs_fail(err, MFS_CONFIG_INVALID,
+			"%s: neither an Ed25519 nor a P-256 public key (named curve, uncompressed)", what);
+	if ((code = mfs_sha256(der, &k->id, err)) != MFS_OK)
+		return code;
+	k->pkey = d2i_PUBKEY(NULL, &p, (long)der.len);
+	ERR_clear_error();
+	if (k->pkey == NULL || p != der.p + der.len)
+		return mfs_fail(err, MFS_CONFIG_INVALID, "%s: not a valid public key", what);
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_pem_spki(const char *what, struct mfs_span pem, uint8_t out[MFS_SPKI_MAX], size_t *len, struct mfs_err *err)
+{
+	mfs_autofree uint8_t *der = NULL;
+	struct mfs_trust_key k = { 0 };
+	enum mfs_code code;
+	size_t n = 0;
+
+	if ((code = pem_block(what, pem, &der, &n, err)) != MFS_OK)
+		return code;
+	code = mfs_trust_key_der(what, MFS_SPAN(der, n), &k, err);
+	mfs_trust_key_clear(&k);
+	if (code != MFS_OK)
+		return code;
+	memcpy(out, der, n); /* spki_type() knows two lengths, both at most MFS_SPKI_MAX */
+	*len = n;
+	return MFS_OK;
+}
+
 static enum mfs_code
 pem_key(const char *what, struct mfs_span pem, struct mfs_trust_key *k, struct mfs_err *err)
 {
 	mfs_autofree uint8_t *der = NULL;
-	const unsigned char *p;
 	enum mfs_code code;
 	size_t len = 0;
 
 	if ((code = pem_block(what, pem, &der, &len, err)) != MFS_OK)
 		return code;
-	if (!spki_type(MFS_SPAN(der, len), &k->type))
-		return mfs_fail(err, MFS_CONFIG_INVALID,
-			"%s: neither an Ed25519 nor a P-256 public key (named curve, uncompressed)", what);
-	if ((code = mfs_sha256(MFS_SPAN(der, len), &k->id, err)) != MFS_OK)
-		return code;
-	p = der;
-	k->pkey = d2i_PUBKEY(NULL, &p, (long)len);
-	ERR_clear_error();
-	if (k->pkey == NULL || p != der + len)
-		return mfs_fail(err, MFS_CONFIG_INVALID, "%s: not a valid public key", what);
-	return MFS_OK;
+	return mfs_trust_key_der(what, MFS_SPAN(der, len), k, err);
 }
 
-static void
-key_clear(struct mfs_trust_key *k)
+void
+mfs_trust_key_clear(struct mfs_trust_key *k)
 {
 	EVP_PKEY_free(k->pkey);
 	for (size_t i = 0; k->models != NULL && k->models[i] != NULL; i++)
@@ -124,7 +150,7 @@ mfs_key_id_pem(struct mfs_span pem, struct mfs_sha256 *out, struct mfs_err *err)
 
 	if (code == MFS_OK)
 		*out = k.id;
-	key_clear(&k);
+	mfs_trust_key_clear(&k);
 	return code;
 }
 
@@ -142,12 +168,12 @@ mfs_trust_free(struct mfs_trust *t)
 	if (t == NULL)
 		return;
 	for (size_t i = 0; i < t->n; i++)
-		key_clear(&t->keys[i]);
+		mfs_trust_key_clear(&t->keys[i]);
 	free(t);
 }
 
-static enum mfs_code
-models_copy(const char *what, const char *const *models, char ***out, struct mfs_err *err)
+enum mfs_code
+mfs_models_copy(const char *what, const char *const *models, char ***out, struct mfs_err *err)
 {
 	enum mfs_code code = MFS_OK;
 	char **list;
@@ -181,12 +207,12 @@ mfs_trust_add_pem(struct mfs_trust *t, const char *what, struct mfs_span pem, in
 	k = &t->keys[t->n]; /* counts once everything is right */
 	k->epoch = epoch;
 	if ((code = pem_key(what, pem, k, err)) == MFS_OK)
-		code = models_copy(what, models, &k->models, err);
+		code = mfs_models_copy(what, models, &k->models, err);
 	for (size_t i = 0; code == MFS_OK && i < t->n; i++)
 		if (mfs_sha256_equal(&t->keys[i].id, &k->id))
 			code = mfs_fail(err, MFS_CONFIG_INVALID, "%s: key %s is listed twice", what, MFS_HEX(&k->id));
 	if (code != MFS_OK) {
-		key_clear(k);
+		mfs_trust_key_clear(k);
 		return code;
 	}
 	t->n++;

@@ -36,7 +36,8 @@ join_lists(struct mfs_anchor_model *to, const struct mfs_anchor_model *from)
 		bool have = false;
 
 		for (size_t j = 0; j < to->n_revoked; j++)
-			have = have || mfs_sha256_equal(&to->revoked[j], &from->revoked[i]);
+			have = have || (mfs_sha256_equal(&to->revoked[j].manifest, &from->revoked[i].manifest) &&
+					       strcmp(to->revoked[j].version, from->revoked[i].version) == 0);
 		ok = have || list_append(&to->revoked, &to->n_revoked, &from->revoked[i], sizeof(from->revoked[i]));
 	}
 	for (size_t i = 0; ok && i < from->n_known && to->n_known < MFS_KNOWN_MAX; i++) {

@@ -9,11 +9,17 @@ static const char full[] =
 	"{\"format\":\"modelfs-anchor/1.3\",\"later\":{\"x\":[1,2]},\"models\":{"
 	"\"det\":{\"active\":" VREF(A64, "1.1.0", "2") ",\"bad\":[{\"manifest\":\"" B64 "\",\"why\":\"health_check_failed\"}],"
 	"\"floor\":{\"key_epoch\":1,\"manifest\":\"" A64 "\",\"release\":2},\"known\":[" VREF(A64, "1.1.0", "2") ","
-	VREF(B64, "1.0.0", "1") "],\"min_key_epoch\":0,\"min_release\":1,\"model_id\":\"det\",\"policy\":{\"sequence\":7},"
+	VREF(B64, "1.0.0", "1") "],\"min_key_epoch\":0,\"min_release\":1,\"model_id\":\"det\",\"policy\":{\"enforce\":\"withdraw\",\"highest_minimum\":{\"key_epoch\":1,\"release\":3},"
+	"\"issued\":1700000000,\"later\":1,\"revoked\":["
+	"{\"action\":\"rollback\",\"manifest_sha256\":\"" B64 "\",\"otherwise\":\"keep\",\"reason\":\"drifts\","
+	"\"rollback_to\":{\"manifest_sha256\":\"" A64 "\",\"release\":2,\"variant\":\"default\",\"version\":\"1.1.0\"}},"
+	"{\"action\":\"withdraw\",\"reason\":\"leaks\",\"version\":\"1.0.1\"}],\"sequence\":7,\"sha256\":\"" A64 "\"},"
 	"\"previous\":" VREF(B64, "1.0.0", "1") ",\"retained\":[" VREF(B64, "1.0.0", "1") "],\"revoked\":[\"" B64 "\"],"
 	"\"soon\":true},"
 	"\"det-beta\":{\"bad\":[],\"known\":[],\"min_key_epoch\":0,\"min_release\":0,\"model_id\":\"det\",\"retained\":[],"
-	"\"revoked\":[]}}}";
+	"\"revoked\":[]}},\"repositories\":{\"default\":{\"root\":{\"sha256\":\"" A64 "\",\"version\":3},"
+	"\"snapshot\":{\"sha256\":\"" B64 "\",\"version\":41},\"soon\":1,\"targets\":{\"sha256\":\"" A64 "\",\"version\":5},"
+	"\"trust\":[]},\"mirror\":{}}}";
 
 Test(anchor, every_field_survives_a_round_trip)
 {
@@ -34,8 +40,18 @@ Test(anchor, every_field_survives_a_round_trip)
 	cr_assert_eq(m->floor_release, 2);
 	cr_assert_eq(m->n_known, 2);
 	cr_assert_eq(m->bad[0].why, MFS_HEALTH_CHECK_FAILED);
-	cr_assert_eq(m->n_revoked, 1);
-	cr_assert_str_eq(m->policy_json, "{\"sequence\":7}");
+	cr_assert_eq(m->n_revoked, 2);
+	cr_assert_eq(m->policy_sequence, 7);
+	cr_assert_eq(m->policy_issued, 1700000000);
+	cr_assert(m->withdraw_below);
+	cr_assert_eq(m->high_epoch, 1);
+	cr_assert_eq(m->high_release, 3);
+	cr_assert_str_eq(m->policy_extra_json, "{\"later\":1}");
+	cr_assert_eq(b->n_repos, 2);
+	cr_assert_eq(mfs_anchor_repo_find(b, "default")->snapshot.version, 41);
+	cr_assert_str_eq(mfs_anchor_repo_find(b, "default")->trust_json, "[]");
+	cr_assert_eq(mfs_anchor_repo_find(b, "mirror")->root.version, 0);
+	cr_assert_null(mfs_anchor_repo_find(b, "none"));
 	cr_assert_str_eq(m->extra_json, "{\"soon\":true}");
 	cr_assert_str_eq(b->extra_json, "{\"later\":{\"x\":[1,2]}}");
 	cr_assert_null(mfs_anchor_find(b, "none"));
@@ -90,14 +106,16 @@ Test(anchor, truncated_anywhere)
 
 Test(anchor, what_could_not_be_read_again_is_not_written)
 {
-	struct mfs_sha256 *many = calloc(MFS_REVOKED_MAX + 1, sizeof(*many));
+	struct mfs_revocation *many = calloc(MFS_REVOKED_MAX + 1, sizeof(*many));
 	struct mfs_anchor_model m = { .id = "det", .model_id = "det", .revoked = many, .n_revoked = MFS_REVOKED_MAX };
 	struct mfs_anchor a = { .models = &m, .n_models = 1 }, *back;
 	char *out;
 	size_t len;
 
-	for (unsigned i = 0; i <= MFS_REVOKED_MAX; i++)
-		mfs_put_u32le(many[i].b, i + 1);
+	for (unsigned i = 0; i <= MFS_REVOKED_MAX; i++) {
+		many[i] = (struct mfs_revocation){ .action = MFS_ACTION_WITHDRAW, .reason = "r" };
+		mfs_put_u32le(many[i].manifest.b, i + 1);
+	}
 	expect(MFS_OK, mfs_anchor_copy(&a, &back, err));
 	cr_assert_eq(back->models[0].n_revoked, MFS_REVOKED_MAX);
 	mfs_anchor_free(back);

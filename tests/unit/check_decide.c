@@ -145,8 +145,8 @@ Test(decide, condemned_and_revoked)
 	expect_says(MFS_KNOWN_BAD, "health_check_failed", decide(&st, vers(&v, 2, "2.0.0", 1, 2), err));
 	mfs_anchor_mark_good(&st, &id);
 	expect(MFS_OK, decide(&st, &v.m, err));
-	st.revoked = malloc(sizeof(id));
-	st.revoked[0] = id;
+	st.revoked = calloc(1, sizeof(*st.revoked));
+	st.revoked[0] = (struct mfs_revocation){ .manifest = id, .action = MFS_ACTION_STOP, .reason = "bad" };
 	st.n_revoked = 1;
 	expect(MFS_REVOKED, decide(&st, &v.m, err));
 	st.n_revoked = 0;
