@@ -356,22 +356,15 @@ older_allowed(const struct mfs_anchor_model *st, const struct mfs_vref *than, co
 	return NULL;
 }
 
-enum mfs_code
-mfs_anchor_rollback(struct mfs_anchor_model *st, const struct mfs_minimum *min, struct mfs_err *err)
+/* target is one of the retained versions. */
+static enum mfs_code
+go_to(struct mfs_anchor_model *st, struct mfs_vref target, const struct mfs_minimum *min, struct mfs_err *err)
 {
 	struct mfs_err why = MFS_ERR_INIT;
-	const struct mfs_vref *found = NULL;
-	struct mfs_vref target, old = st->active;
+	const struct mfs_vref *found;
+	struct mfs_vref old = st->active;
 	enum mfs_code code;
 
-	if (present(&st->previous) && mfs_decide_retained(st, &st->previous, min, &why) == MFS_OK)
-		found = &st->previous;
-	else
-		found = older_allowed(st, &old, min, &why);
-	if (found == NULL)
-		return mfs_fail(err, MFS_NOT_SELECTED, "model %s: nothing to go back to%s%s", st->id,
-			why.code != MFS_OK ? ": " : ": no earlier version is kept on this host", why.msg);
-	target = *found;
 	if ((code = vrefs_reserve(&st->retained, st->n_retained, err)) != MFS_OK)
 		return code;
 	if (present(&old))
@@ -381,6 +374,54 @@ mfs_anchor_rollback(struct mfs_anchor_model *st, const struct mfs_minimum *min, 
 	found = older_allowed(st, &target, min, &why);
 	st->previous = found != NULL ? *found : (struct mfs_vref){ 0 };
 	return MFS_OK;
+}
+
+enum mfs_code
+mfs_anchor_rollback(struct mfs_anchor_model *st, const struct mfs_minimum *min, struct mfs_err *err)
+{
+	struct mfs_err why = MFS_ERR_INIT;
+	const struct mfs_vref *found = NULL;
+
+	if (present(&st->previous) && mfs_decide_retained(st, &st->previous, min, &why) == MFS_OK)
+		found = &st->previous;
+	else
+		found = older_allowed(st, &st->active, min, &why);
+	if (found == NULL)
+		return mfs_fail(err, MFS_NOT_SELECTED, "model %s: nothing to go back to%s%s", st->id,
+			why.code != MFS_OK ? ": " : ": no earlier version is kept on this host", why.msg);
+	return go_to(st, *found, min, err);
+}
+
+enum mfs_code
+mfs_anchor_goto(struct mfs_anchor_model *st, const struct mfs_sha256 *manifest, const struct mfs_minimum *min,
+	struct mfs_err *err)
+{
+	const struct mfs_vref *v = vref_find(st->retained, st->n_retained, manifest);
+	enum mfs_code code;
+
+	if (mfs_sha256_equal(&st->active.manifest, manifest))
+		return MFS_OK;
+	if (v == NULL)
+		return mfs_fail(err, MFS_NOT_SELECTED, "model %s: manifest %s is not kept on this host", st->id,
+			MFS_HEX(manifest));
+	if ((code = mfs_decide_retained(st, v, min, err)) != MFS_OK)
+		return code;
+	return go_to(st, *v, min, err);
+}
+
+bool
+mfs_anchor_uncommitted(const struct mfs_anchor_model *st)
+{
+	return present(&st->active) && mfs_release_compare(st->active.key_epoch, st->active.release, st->floor_epoch,
+		st->floor_release) > 0;
+}
+
+void
+mfs_anchor_commit(struct mfs_anchor_model *st, unsigned retain)
+{
+	if (present(&st->active))
+		floor_raise(st, &st->active);
+	retained_trim(st, retain);
 }
 
 enum mfs_code
@@ -411,6 +452,23 @@ mfs_anchor_mark_good(struct mfs_anchor_model *st, const struct mfs_sha256 *manif
 	st->n_bad = kept;
 }
 
+static enum mfs_code
+depend_fail(const struct mfs_depend *d, const struct mfs_anchor_model *other, struct mfs_err *err)
+{
+	char wanted[80] = "any release", found[32] = "no active version of it";
+
+	if (d->min_release > 0 && d->max_release >= 0)
+		(void)snprintf(wanted, sizeof(wanted), "release %lld to %lld", LL(d->min_release), LL(d->max_release));
+	else if (d->min_release > 0)
+		(void)snprintf(wanted, sizeof(wanted), "release %lld or later", LL(d->min_release));
+	else if (d->max_release >= 0)
+		(void)snprintf(wanted, sizeof(wanted), "release %lld or earlier", LL(d->max_release));
+	if (other != NULL)
+		(void)snprintf(found, sizeof(found), "release %lld", LL(other->active.release));
+	return mfs_fail(err, MFS_INCOMPATIBLE_RUNTIME, "compat.depends: model '%s': %s is wanted, this host has %s",
+		d->model_id, wanted, found);
+}
+
 enum mfs_code
 mfs_decide_depends(const struct mfs_manifest *m, const struct mfs_anchor *a, struct mfs_err *err)
 {
@@ -427,9 +485,7 @@ mfs_decide_depends(const struct mfs_manifest *m, const struct mfs_anchor *a, str
 				(d->max_release < 0 || other->active.release <= d->max_release);
 		}
 		if (!ok)
-			return mfs_fail(err, MFS_INCOMPATIBLE_RUNTIME,
-				"compat.depends: model '%s' from release %lld to %lld (-1: any) wanted, this host has %lld",
-				d->model_id, LL(d->min_release), LL(d->max_release), other != NULL ? LL(other->active.release) : 0LL);
+			return depend_fail(d, other, err);
 	}
 	return MFS_OK;
 }

@@ -538,6 +538,19 @@ enum mfs_code mfs_anchor_activate(struct mfs_anchor_model *st, const struct mfs_
  */
 enum mfs_code mfs_anchor_rollback(struct mfs_anchor_model *st, const struct mfs_minimum *min, struct mfs_err *err);
 
+/*
+ * Make a retained version the active one (`pin`), forwards or backwards; the rest as _rollback. The active
+ * one itself is no change.
+ *
+ * errors  NOT_SELECTED (not retained), those of mfs_decide_retained, NO_MEMORY
+ */
+enum mfs_code mfs_anchor_goto(struct mfs_anchor_model *st, const struct mfs_sha256 *manifest,
+	const struct mfs_minimum *min, struct mfs_err *err);
+
+/* Is the active version above the floor: activated, and not committed yet? And commit it. */
+bool mfs_anchor_uncommitted(const struct mfs_anchor_model *st);
+void mfs_anchor_commit(struct mfs_anchor_model *st, unsigned retain);
+
 /* Condemn a manifest, or lift that. At most MFS_BAD_MAX are remembered, then the oldest is forgotten. */
 enum mfs_code mfs_anchor_mark_bad(struct mfs_anchor_model *st, const struct mfs_sha256 *manifest, enum mfs_code why,
 	struct mfs_err *err);

@@ -157,7 +157,8 @@ mfs_engine_model_free(struct mfs_engine_model *m)
 }
 
 static void
-view_status(struct mfs_engine_model *out, const struct mfs_cycle_model *cm, const struct mfs_anchor_model *st)
+view_status(struct mfs_engine *e, size_t i, struct mfs_engine_model *out, const struct mfs_cycle_model *cm,
+	const struct mfs_anchor_model *st)
 {
 	if (st != NULL) {
 		out->floor_epoch = st->floor_epoch;
@@ -171,6 +172,17 @@ view_status(struct mfs_engine_model *out, const struct mfs_cycle_model *cm, cons
 	out->last_outcome = cm->last_outcome;
 	out->last_outcome_time = cm->last_outcome_time;
 	(void)snprintf(out->last_detail, sizeof(out->last_detail), "%s", cm->last_detail != NULL ? cm->last_detail : "");
+	mfs_engine_update_copy(e, i, &out->update);
+}
+
+void
+mfs_engine_view_status(struct mfs_engine *e, size_t i)
+{
+	struct mfs_cycle_model *cm = mfs_engine_cycle(e, i);
+
+	(void)pthread_mutex_lock(&e->view_lock);
+	view_status(e, i, &e->view[i], cm, mfs_engine_record(e, i));
+	(void)pthread_mutex_unlock(&e->view_lock);
 }
 
 /* Active and retained versions that may be shown; the active one's refusal is kept, never replaced by another. */
@@ -231,7 +243,7 @@ mfs_engine_reload(struct mfs_engine *e, size_t i, struct mfs_version *loaded, st
 		mfs_engine_model_free(&next);
 		return code;
 	}
-	view_status(&next, mfs_engine_cycle(e, i), st);
+	view_status(e, i, &next, mfs_engine_cycle(e, i), st);
 	(void)pthread_mutex_lock(&e->view_lock);
 	old = e->view[i];
 	e->view[i] = next;
@@ -286,24 +298,18 @@ mfs_engine_outcome(struct mfs_engine *e, size_t i, const char *source, const cha
 	enum mfs_code code, const char *detail)
 {
 	struct mfs_cycle_model *cm = mfs_engine_cycle(e, i);
-	char text[sizeof(((struct mfs_err *)NULL)->msg)];
-	size_t n = 0;
+	mfs_autofree char *plain = mfs_engine_text(detail);
+	const char *text = plain != NULL ? plain : "";
 
-	/* State documents hold no control characters and valid UTF-8 only. */
-	for (const char *p = detail; *p != '\0' && n < sizeof(text) - 1; p++)
-		text[n++] = *p >= 0x20 && *p < 0x7f ? *p : '?';
-	text[n] = '\0';
 	mfs_event(e->args.events, &(struct mfs_event){ .model = e->args.config->models[i].id, .version = to,
 		.from = from, .to = to, .code = code, .source = source, .detail = text });
 	if (cm != NULL) {
 		free(cm->last_detail);
-		cm->last_detail = strdup(text);
+		cm->last_detail = mfs_steal(&plain);
 		cm->last_outcome = code;
 		cm->last_outcome_time = mfs_clock_wall();
 	}
-	(void)pthread_mutex_lock(&e->view_lock);
-	view_status(&e->view[i], cm, mfs_engine_record(e, i));
-	(void)pthread_mutex_unlock(&e->view_lock);
+	mfs_engine_view_status(e, i);
 }
 
 const char *
@@ -374,10 +380,12 @@ mfs_engine_close(struct mfs_engine *e)
 		mfs_engine_model_free(&e->view[i]);
 	free(e->view);
 	free(e->exposure_at);
+	free(e->repos);
 	mfs_trusted_close(e->trusted);
 	mfs_counter_free(e->counter);
 	(void)pthread_mutex_destroy(&e->lock);
 	(void)pthread_mutex_destroy(&e->view_lock);
+	(void)pthread_mutex_destroy(&e->budget_lock);
 	free(e);
 }
 MFS_DEFINE_CLEANUP(engine, struct mfs_engine, mfs_engine_close)
@@ -395,7 +403,9 @@ mfs_engine_open(const struct mfs_engine_args *args, struct mfs_engine **out, str
 	e->args = *args;
 	(void)pthread_mutex_init(&e->lock, NULL);
 	(void)pthread_mutex_init(&e->view_lock, NULL);
+	(void)pthread_mutex_init(&e->budget_lock, NULL);
 	if ((e->view = calloc(n + 1, sizeof(*e->view))) == NULL ||
+		(e->repos = calloc(args->config->n_repos + 1, sizeof(*e->repos))) == NULL ||
 		(e->exposure_at = calloc(n + 1, sizeof(*e->exposure_at))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "engine: %zu models", n);
 	if (mfs_keys_state(args->keys) == NULL)
@@ -404,6 +414,7 @@ mfs_engine_open(const struct mfs_engine_args *args, struct mfs_engine **out, str
 		(code = mfs_trusted_open(args->state_dirfd, mfs_store_dirfd(args->store), mfs_keys_state(args->keys),
 			 e->counter, args->flags, &e->trusted, err)) != MFS_OK)
 		return code;
+	mfs_engine_repos_load(e);
 	for (size_t i = 0; i < n; i++) {
 		struct mfs_cycle_model *cm = mfs_engine_cycle(e, i);
 

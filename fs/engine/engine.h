@@ -30,6 +30,21 @@ struct mfs_engine_version {
 	int64_t activated_ns; /* ctime of its folders */
 };
 
+/* How an update of a model stands, as the cycle document has it; texts are cut. */
+struct mfs_engine_update {
+	enum mfs_step step;  /* IDLE, DOWNLOAD ... ACTIVATE: of the attempt; `why` then is its last failure */
+	struct mfs_cycle_version v;
+	int64_t since, deadline, not_before;
+	unsigned starts, failures;
+	enum mfs_code why; char detail[256];
+	uint64_t free_bytes;
+	bool by_hand;
+	struct mfs_cycle_observation observation; /* of the active version when it is not committed; else zero */
+	struct mfs_cycle_refusal refusal;         /* detail is NULL here */
+	char refusal_detail[256];
+	char pin[MFS_VERSION_MAX + 1];
+};
+
 struct mfs_engine_model { /* a copy: release with mfs_engine_model_free() */
 	struct mfs_engine_version *versions; size_t n; /* active first, then retained, newest first */
 	uint64_t generation;
@@ -39,6 +54,7 @@ struct mfs_engine_model { /* a copy: release with mfs_engine_model_free() */
 	int64_t floor_epoch, floor_release;
 	enum mfs_code absent; /* why there is no active version though the anchor names one; OK otherwise */
 	char absent_detail[256];
+	struct mfs_engine_update update;
 };
 
 struct mfs_engine;
@@ -88,6 +104,99 @@ void mfs_engine_refused(struct mfs_engine *e, size_t i, const char *version, enu
  */
 enum mfs_code mfs_engine_rollback(struct mfs_engine *e, size_t i, char *from, char *to, struct mfs_err *err);
 enum mfs_code mfs_engine_unpin(struct mfs_engine *e, size_t i, bool *was_held, struct mfs_err *err);
+
+/* ---- updates (engine_update.c) ------------------------------------------------------------------- */
+
+/*
+ * As mfs_engine_activate, for the cycle.
+ *
+ * observe_s  > 0: the floor is not raised; the version is under observation for so many seconds, until
+ *            _commit or _condemn. 0: committed at once
+ * by_hand    an installation: events have source "install", else "cycle"
+ */
+enum mfs_code mfs_engine_activate_observed(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, bool by_hand,
+	int64_t observe_s, bool *same, char *from, char *to, struct mfs_err *err);
+
+/*
+ * What stands between a manifest and its activation besides its bytes: pin, hold, and what
+ * mfs_engine_decide says, compatibility with this host first. It need not be in the store.
+ *
+ * errors  PINNED, HELD, INCOMPATIBLE_*, as mfs_decide_install
+ */
+enum mfs_code mfs_engine_eligible(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, enum mfs_install *how,
+	struct mfs_err *err);
+
+/* Keep what was signed in state and store, so that an attempt goes on after a restart without its repository. */
+enum mfs_code mfs_engine_keep_signed(struct mfs_engine *e, const struct mfs_sha256 *id, const struct mfs_signed *s,
+	struct mfs_err *err);
+/* The version as it lies there: signature and key trust are checked anew. Blobs need not be there. */
+enum mfs_code mfs_engine_version(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, struct mfs_version **out,
+	struct mfs_err *err);
+/*
+ * Verify and stage: signature, trust, compatibility, key; every blob stands in the store; the first chunk of
+ * every file opens. errors as those; KEY_UNAVAILABLE, DECRYPT_FAILED, IO, HASH_MISMATCH (a stored byte)
+ */
+enum mfs_code mfs_engine_stage(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, struct mfs_err *err);
+
+/*
+ * The record of an attempt, durable when it returns; a NULL detail is none. Failing, nothing changed.
+ * _refuse remembers a refusal, ends the attempt, and makes it an event and the last outcome unless this
+ * very refusal is remembered already (then *known is true).
+ */
+enum mfs_code mfs_engine_attempt(struct mfs_engine *e, size_t i, const struct mfs_cycle_attempt *a, struct mfs_err *err);
+enum mfs_code mfs_engine_refuse(struct mfs_engine *e, size_t i, const struct mfs_cycle_refusal *r, bool *known,
+	struct mfs_err *err);
+enum mfs_code mfs_engine_observation(struct mfs_engine *e, size_t i, const struct mfs_cycle_observation *o,
+	struct mfs_err *err);
+/* An event of the cycle and the model's last outcome; not durable by itself. */
+void mfs_engine_happened(struct mfs_engine *e, size_t i, const char *from, const char *to, enum mfs_code code,
+	const char *detail);
+
+/* The probation is over: raise the floor, trim what is retained. errors NOT_SELECTED (another one is active) */
+enum mfs_code mfs_engine_commit(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, struct mfs_err *err);
+
+/*
+ * Condemn versions of model i: by a verdict, or by hand (`mark bad`). If the active one is among them the
+ * model goes back to `previous` at once, without a hold; *moved says so. With nothing to go back to it
+ * shows nothing (`to` is empty then). `from`, `to` as in _activate.
+ */
+enum mfs_code mfs_engine_condemn(struct mfs_engine *e, size_t i, const struct mfs_sha256 *ids, size_t n,
+	enum mfs_code why, const char *detail, bool by_hand, bool *moved, char *from, char *to, struct mfs_err *err);
+
+/*
+ * `mark good|bad ID VERSION|active`: every manifest of that version known here (the active variant first).
+ * Good lifts condemnations and commits the active version if it was observed.
+ *
+ * errors  NOT_SELECTED (no such version is known here; good: nothing to lift or commit)
+ */
+enum mfs_code mfs_engine_mark(struct mfs_engine *e, size_t i, const char *version, bool good, bool *moved, char *from,
+	char *to, struct mfs_err *err);
+
+/*
+ * `pin ID VERSION`: nothing else becomes active until _unpin. A retained version becomes active at once
+ * (*moved); one that is not here comes with the next update that offers it. errors as mfs_engine_rollback
+ */
+enum mfs_code mfs_engine_pin(struct mfs_engine *e, size_t i, const char *version, bool *moved, char *from, char *to,
+	struct mfs_err *err);
+
+/* A repository as its last checks left it; a copy, no disk. _set is durable when it returns. */
+struct mfs_engine_repo {
+	int64_t timestamp_version, last_check, last_success, next_check;
+	unsigned failures;
+	enum mfs_code why; char detail[256];
+};
+void mfs_engine_repo_get(struct mfs_engine *e, size_t repo, struct mfs_engine_repo *out);
+enum mfs_code mfs_engine_repo_set(struct mfs_engine *e, size_t repo, const struct mfs_engine_repo *r, struct mfs_err *err);
+
+/*
+ * The daily byte budget of all models: how many of `want` bytes may be received now, counted as used; and
+ * give back what was not. More than was granted is never possible, whatever dies; at most 64 MiB of
+ * a day's budget are lost then. 0 also when the state cannot be written. day: days since the epoch; one before the
+ * last known one is that one.
+ */
+uint64_t mfs_engine_budget_take(struct mfs_engine *e, int64_t day, uint64_t want);
+void mfs_engine_budget_give(struct mfs_engine *e, uint64_t unused);
+uint64_t mfs_engine_budget_left(struct mfs_engine *e, int64_t day); /* UINT64_MAX without a budget */
 
 /*
  * Remove versions beyond `retain` and blobs nobody names. busy() says whether the kernel still

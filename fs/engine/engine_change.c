@@ -15,20 +15,23 @@ held_fail(const struct mfs_engine *e, size_t i, struct mfs_err *err)
 	return mfs_fail(err, MFS_HELD, "model %s: held since a rollback or pin: 'modelfs unpin %s' releases it", id, id);
 }
 
-static void
-version_copy(char *out, const struct mfs_vref *v)
+void
+mfs_engine_version_copy(char *out, const struct mfs_vref *v)
 {
 	if (out != NULL)
 		(void)snprintf(out, MFS_VERSION_MAX + 1, "%s", v->version);
 }
 
-static enum mfs_code
-decide_locked(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, enum mfs_install *how, struct mfs_err *err)
+enum mfs_code
+mfs_engine_decide_locked(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, enum mfs_install *how, struct mfs_err *err)
 {
 	const struct mfs_config_model *cfg = &e->args.config->models[i];
 	const struct mfs_cycle_model *cm = mfs_engine_cycle(e, i);
 	enum mfs_code code = mfs_decide_install(mfs_engine_record(e, i), cfg->model_id, m, &cfg->minimum, how, err);
 
+	if (code == MFS_OK && *how == MFS_INSTALL_NEW && cm != NULL && cm->pin[0] != '\0' && strcmp(cm->pin, m->version) != 0)
+		return mfs_fail(err, MFS_PINNED, "model %s: pinned to version %s: 'modelfs unpin %s' releases it", cfg->id, cm->pin,
+			cfg->id);
 	if (code == MFS_OK && *how == MFS_INSTALL_NEW && cm != NULL && cm->held)
 		return held_fail(e, i, err);
 	if (code == MFS_OK && *how == MFS_INSTALL_NEW)
@@ -49,8 +52,8 @@ mfs_engine_decide(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, 
 		return mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
 	(void)pthread_mutex_lock(&e->lock);
 	if ((st = mfs_engine_record(e, i)) != NULL)
-		version_copy(now, &st->active);
-	code = decide_locked(e, i, m, how, err);
+		mfs_engine_version_copy(now, &st->active);
+	code = mfs_engine_decide_locked(e, i, m, how, err);
 	(void)pthread_mutex_unlock(&e->lock);
 	return code;
 }
@@ -108,17 +111,17 @@ mfs_cycle_activated(struct mfs_cycle_model *cm, const struct mfs_anchor_model *s
 }
 
 /* The anchor stands: from here nothing may fail the operation. */
-static void
-swap_finish(struct mfs_engine *e, size_t i, struct mfs_version *v, const char *source, const char *from,
-	const char *to, const char *detail)
+void
+mfs_engine_swapped(struct mfs_engine *e, size_t i, struct mfs_version *v, enum mfs_code code, const char *source,
+	const char *from, const char *to, const char *detail)
 {
 	const struct mfs_anchor_model *st = mfs_engine_record(e, i);
 	struct mfs_cycle_model *cm = mfs_engine_cycle(e, i);
 	struct mfs_err err = MFS_ERR_INIT;
 
 	if (cm != NULL && st != NULL)
-		mfs_cycle_activated(cm, st, v->m->build_time);
-	mfs_engine_outcome(e, i, source, from, to, MFS_OK, detail);
+		mfs_cycle_activated(cm, st, v != NULL ? v->m->build_time : 0);
+	mfs_engine_outcome(e, i, source, from, to, code, detail);
 	if (mfs_trusted_cycle_save(e->trusted, &err) != MFS_OK)
 		mfs_log_err("state: cycle", &err);
 	if (mfs_engine_reload(e, i, v, &err) != MFS_OK)
@@ -127,12 +130,12 @@ swap_finish(struct mfs_engine *e, size_t i, struct mfs_version *v, const char *s
 }
 
 /* A refusal is an event and the model's last outcome; the caller gets the message itself. */
-static enum mfs_code
-refused(struct mfs_engine *e, size_t i, const char *source, const char *from, const char *to, const struct mfs_err *err)
+enum mfs_code
+mfs_engine_was_refused(struct mfs_engine *e, size_t i, const char *source, const char *to, const struct mfs_err *err)
 {
 	struct mfs_err save = MFS_ERR_INIT;
 
-	mfs_engine_outcome(e, i, source, from, to, err->code, err->msg);
+	mfs_engine_outcome(e, i, source, NULL, to, err->code, err->msg);
 	if ((e->args.flags & MFS_TRUSTED_READ) == 0 && mfs_trusted_cycle_save(e->trusted, &save) != MFS_OK)
 		mfs_log_err("state: cycle", &save);
 	return err->code;
@@ -147,7 +150,7 @@ mfs_engine_refused(struct mfs_engine *e, size_t i, const char *version, enum mfs
 		return;
 	(void)snprintf(err.msg, sizeof(err.msg), "%s", detail);
 	(void)pthread_mutex_lock(&e->lock);
-	(void)refused(e, i, "install", NULL, version, &err);
+	(void)mfs_engine_was_refused(e, i, "install", version, &err);
 	(void)pthread_mutex_unlock(&e->lock);
 }
 
@@ -162,7 +165,7 @@ shown(const struct mfs_engine *e, size_t i, const struct mfs_sha256 *id)
 }
 
 static enum mfs_code
-anchor_activate(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, struct mfs_err *err)
+anchor_activate(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, bool commit, struct mfs_err *err)
 {
 	const struct mfs_config_model *cfg = &e->args.config->models[i];
 	MFS_CLEANUP(mfs_cleanup_anchor) struct mfs_anchor *a = NULL;
@@ -174,15 +177,33 @@ anchor_activate(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, st
 	st = mfs_anchor_find(a, cfg->id);
 	if (st == NULL && (code = mfs_anchor_add(a, cfg->id, cfg->model_id, &st, err)) != MFS_OK)
 		return code;
-	if ((code = mfs_anchor_activate(st, m, e->args.config->retain, true, err)) != MFS_OK ||
+	if ((code = mfs_anchor_activate(st, m, e->args.config->retain, commit, err)) != MFS_OK ||
 		(code = mfs_trusted_commit(e->trusted, a, err)) != MFS_OK)
 		return code;
 	(void)mfs_steal(&a); /* the trusted state owns it now */
 	return MFS_OK;
 }
 
+/* Which observation follows: it is on disk with the swap, and what is committed is not observed. */
+static void
+observation_start(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, bool by_hand, int64_t observe_s)
+{
+	struct mfs_cycle_model *cm = mfs_engine_cycle(e, i);
+
+	if (cm == NULL)
+		return;
+	cm->observation = (struct mfs_cycle_observation){ .total = observe_s, .by_hand = by_hand };
+	if (observe_s == 0)
+		return;
+	cm->observation.v = (struct mfs_cycle_version){ .manifest = m->id, .release = m->release,
+		.key_epoch = m->key_epoch };
+	(void)snprintf(cm->observation.v.version, sizeof(cm->observation.v.version), "%s", m->version);
+	(void)snprintf(cm->observation.v.variant, sizeof(cm->observation.v.variant), "%s", m->variant);
+}
+
 static enum mfs_code
-activate_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, bool *same, char *to, struct mfs_err *err)
+activate_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, bool by_hand, int64_t observe_s, bool *same,
+	char *to, struct mfs_err *err)
 {
 	const struct mfs_anchor_model *st = mfs_engine_record(e, i);
 	const struct mfs_engine_model *view = &e->view[i];
@@ -192,11 +213,11 @@ activate_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, boo
 	enum mfs_code code;
 
 	if (st != NULL)
-		version_copy(from, &st->active);
+		mfs_engine_version_copy(from, &st->active);
 	if ((code = mfs_engine_candidate(e, i, id, &v, err)) != MFS_OK)
 		return code;
 	(void)snprintf(to, MFS_VERSION_MAX + 1, "%s", v->m->version);
-	code = decide_locked(e, i, v->m, &how, err);
+	code = mfs_engine_decide_locked(e, i, v->m, &how, err);
 	/* Both copies of what was signed stand before the anchor names it. */
 	if (code == MFS_OK &&
 		(code = mfs_signed_put(e->args.state_dirfd, id, &v->signed_bytes, err)) == MFS_OK)
@@ -206,11 +227,12 @@ activate_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, boo
 		mfs_version_unref(v);
 		return MFS_OK;
 	}
-	if (code == MFS_OK && how == MFS_INSTALL_NEW)
-		code = anchor_activate(e, i, v->m, err);
+	if (code == MFS_OK && how == MFS_INSTALL_NEW &&
+		(code = anchor_activate(e, i, v->m, observe_s == 0, err)) == MFS_OK)
+		observation_start(e, i, v->m, by_hand, observe_s);
 	if (code == MFS_OK)
-		swap_finish(e, i, v, "install", from[0] != '\0' ? from : NULL, to,
-			how == MFS_INSTALL_SAME ? "shown again" : "activated");
+		mfs_engine_swapped(e, i, v, MFS_OK, by_hand ? "install" : "cycle", from[0] != '\0' ? from : NULL, to,
+			how == MFS_INSTALL_SAME ? "shown again" : observe_s > 0 ? "activated, under observation" : "activated");
 	/* The anchor may name it and still it is not served: never a success unless it happened. */
 	if (code == MFS_OK && !shown(e, i, id))
 		code = mfs_fail(err, view->absent != MFS_OK ? view->absent : MFS_INTERNAL, "%s %s is installed but cannot be "
@@ -222,6 +244,13 @@ activate_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, boo
 enum mfs_code
 mfs_engine_activate(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, bool *same, char *from, char *to,
 	struct mfs_err *err)
+{
+	return mfs_engine_activate_observed(e, i, id, true, 0, same, from, to, err);
+}
+
+enum mfs_code
+mfs_engine_activate_observed(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, bool by_hand,
+	int64_t observe_s, bool *same, char *from, char *to, struct mfs_err *err)
 {
 	const struct mfs_anchor_model *st;
 	char target[MFS_VERSION_MAX + 1] = "";
@@ -235,9 +264,10 @@ mfs_engine_activate(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id,
 		return mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
 	(void)pthread_mutex_lock(&e->lock);
 	if ((st = mfs_engine_record(e, i)) != NULL)
-		version_copy(from, &st->active);
-	if ((code = activate_locked(e, i, id, same, target, &own)) != MFS_OK) {
-		code = refused(e, i, "install", NULL, target[0] != '\0' ? target : NULL, &own);
+		mfs_engine_version_copy(from, &st->active);
+	if ((code = activate_locked(e, i, id, by_hand, observe_s, same, target, &own)) != MFS_OK) {
+		if (by_hand) /* the cycle says itself what becomes of it */
+			code = mfs_engine_was_refused(e, i, "install", target[0] != '\0' ? target : NULL, &own);
 		if (err != NULL)
 			*err = own;
 	}
@@ -272,7 +302,7 @@ rollback_locked(struct mfs_engine *e, size_t i, const char *from, char *to, stru
 			"'%s': use another name for it", cfg->id, st->model_id, cfg->model_id);
 	if ((code = mfs_anchor_rollback(st, &cfg->minimum, err)) != MFS_OK)
 		return code;
-	version_copy(to, &st->active);
+	mfs_engine_version_copy(to, &st->active);
 	/* Checked before the anchor changes: a rollback never leads to nothing. */
 	if ((code = mfs_engine_candidate(e, i, &st->active.manifest, &v, err)) != MFS_OK)
 		return mfs_err_context(err, "rollback to %s: ", to);
@@ -284,7 +314,7 @@ rollback_locked(struct mfs_engine *e, size_t i, const char *from, char *to, stru
 		cm->held = held;
 	} else {
 		(void)mfs_steal(&a);
-		swap_finish(e, i, v, "control", from, to, "rolled back, held until 'modelfs unpin'");
+		mfs_engine_swapped(e, i, v, MFS_OK, "control", from, to, "rolled back, held until 'modelfs unpin'");
 	}
 	mfs_version_unref(v);
 	return code;
@@ -302,9 +332,9 @@ mfs_engine_rollback(struct mfs_engine *e, size_t i, char *from, char *to, struct
 		return mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
 	(void)pthread_mutex_lock(&e->lock);
 	if ((st = mfs_engine_record(e, i)) != NULL)
-		version_copy(old, &st->active);
+		mfs_engine_version_copy(old, &st->active);
 	if ((code = rollback_locked(e, i, old, target, &own)) != MFS_OK) {
-		code = refused(e, i, "control", NULL, target[0] != '\0' ? target : NULL, &own);
+		code = mfs_engine_was_refused(e, i, "control", target[0] != '\0' ? target : NULL, &own);
 		if (err != NULL)
 			*err = own;
 	}
@@ -328,10 +358,16 @@ mfs_engine_unpin(struct mfs_engine *e, size_t i, bool *was_held, struct mfs_err 
 	(void)pthread_mutex_lock(&e->lock);
 	if ((cm = mfs_engine_cycle(e, i)) == NULL) {
 		code = mfs_fail(err, MFS_NO_MEMORY, "model %zu", i);
-	} else if (cm->held) {
+	} else if (cm->held || cm->pin[0] != '\0') {
+		const bool held = cm->held;
+		char pin[sizeof(cm->pin)];
+
+		memcpy(pin, cm->pin, sizeof(pin));
 		cm->held = false;
+		cm->pin[0] = '\0';
 		if ((code = mfs_trusted_cycle_save(e->trusted, err)) != MFS_OK) {
-			cm->held = true;
+			cm->held = held;
+			memcpy(cm->pin, pin, sizeof(pin));
 		} else {
 			*was_held = true;
 			mfs_engine_outcome(e, i, "control", NULL, NULL, MFS_OK, "released by unpin");

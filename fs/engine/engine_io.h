@@ -25,6 +25,10 @@ struct mfs_engine {
 		void *user;
 	} observers[MFS_OBSERVERS_MAX];
 	size_t n_observers;
+	struct mfs_engine_repo *repos; /* config->n_repos; under view_lock */
+	pthread_mutex_t budget_lock;   /* taken before `lock` */
+	int64_t budget_day;
+	uint64_t budget_used; /* at most what the cycle document says for that day */
 };
 
 /* ---- version.c ---- */
@@ -56,6 +60,21 @@ enum mfs_code mfs_engine_reload(struct mfs_engine *e, size_t i, struct mfs_versi
 void mfs_engine_notify(struct mfs_engine *e, size_t i);
 void mfs_engine_outcome(struct mfs_engine *e, size_t i, const char *source, const char *from, const char *to,
 	enum mfs_code code, const char *detail);
+/* engine_change.c */
+enum mfs_code mfs_engine_decide_locked(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, enum mfs_install *how,
+	struct mfs_err *err);
+void mfs_engine_version_copy(char *out, const struct mfs_vref *v); /* out may be NULL */
+void mfs_engine_swapped(struct mfs_engine *e, size_t i, struct mfs_version *v, enum mfs_code code, const char *source,
+	const char *from, const char *to, const char *detail);
+enum mfs_code mfs_engine_was_refused(struct mfs_engine *e, size_t i, const char *source, const char *to,
+	const struct mfs_err *err);
+/* engine_update.c: the observation of what is active, from the anchor and what the cycle knows; zero when it is committed. */
+void mfs_engine_observing(struct mfs_engine *e, size_t i, struct mfs_cycle_observation *out);
+void mfs_engine_update_copy(struct mfs_engine *e, size_t i, struct mfs_engine_update *out);
+void mfs_engine_repos_load(struct mfs_engine *e);
+void mfs_engine_view_status(struct mfs_engine *e, size_t i); /* engine.c: the cycle's record changed */
+/* Printable ASCII of a text, malloc'd; NULL for NULL, or without memory. */
+char *mfs_engine_text(const char *text);
 const struct mfs_anchor_model *mfs_engine_record(const struct mfs_engine *e, size_t i);
 
 #endif
