@@ -401,6 +401,11 @@ mfs_config_free(struct mfs_config *c)
 		free(c->models[i].model_key);
 		free(c->models[i].repository);
 		free(c->models[i].channel);
+		free(c->models[i].health.user);
+		free_texts(c->models[i].health.command);
+		free_texts(c->models[i].health.devices);
+		free_texts(c->models[i].on_change);
+		free_texts(c->models[i].on_reject);
 	}
 	free(c->models);
 	mfs_config_free_repositories(c);

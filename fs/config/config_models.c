@@ -7,13 +7,62 @@
 
 #define AT(type, member) offsetof(struct type, member)
 
+#define COMMAND_MS     60000
+#define COMMAND_MS_MAX (24 * 3600 * (int64_t)1000)
+#define MEMORY_MIN     (16u << 20) /* less than a shell and its libraries */
+
+/* A time that something may take or wait: never none, never for ever. */
+static enum mfs_code
+read_patience(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const struct mfs_field *f, void *dst)
+{
+	enum mfs_code code;
+	int64_t ms;
+
+	if ((code = mfs_read_duration(w, y, key, f, &ms)) != MFS_OK)
+		return code;
+	if (ms < 100 || ms > COMMAND_MS_MAX)
+		return mfs_yaml_fail(y, key, w->err, "must be from 100ms to 1d");
+	*(int64_t *)dst = ms;
+	return MFS_OK;
+}
+
+static enum mfs_code
+read_health_user(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const struct mfs_field *f, void *dst)
+{
+	struct mfs_config_health *h = dst;
+	enum mfs_code code;
+	uint32_t uid;
+
+	if ((code = mfs_read_principal(w, y, key, "user", &uid)) != MFS_OK)
+		return code;
+	if (uid == 0)
+		return mfs_yaml_fail(y, key, w->err, "must not be root; name a user without rights, or remove the key");
+	h->uid = uid;
+	return mfs_read_text(w, y, key, f, &h->user);
+}
+
+static enum mfs_code
+read_memory(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const struct mfs_field *f, void *dst)
+{
+	enum mfs_code code;
+	uint64_t bytes;
+
+	if ((code = mfs_read_size(w, y, key, f, &bytes)) != MFS_OK)
+		return code;
+	if (bytes < MEMORY_MIN)
+		return mfs_yaml_fail(y, key, w->err, "must be at least 16MiB: a smaller one starts no program");
+	*(uint64_t *)dst = bytes;
+	return MFS_OK;
+}
+
 static const struct mfs_field health_fields[] = {
-	{ "command", mfs_read_command, MFS_INERT, NULL },
-	{ "timeout", mfs_read_duration, MFS_INERT, NULL },
-	{ "network", mfs_read_choice, MFS_INERT, (const char *const[]){ "none", "loopback", NULL } },
-	{ "devices", mfs_read_paths, MFS_INERT, NULL },
-	{ "user", mfs_read_text, MFS_INERT, NULL },
-	{ "memory", mfs_read_size, MFS_INERT, NULL },
+	{ "command", mfs_read_command, AT(mfs_config_health, command), NULL },
+	{ "timeout", read_patience, AT(mfs_config_health, timeout_ms), NULL },
+	{ "interval", read_patience, AT(mfs_config_health, interval_ms), NULL },
+	{ "network", mfs_read_choice, AT(mfs_config_health, network), (const char *const[]){ "none", "loopback", NULL } },
+	{ "devices", mfs_read_paths, AT(mfs_config_health, devices), NULL },
+	{ "user", read_health_user, 0, NULL },
+	{ "memory", read_memory, AT(mfs_config_health, memory), NULL },
 	{ NULL, NULL, 0, NULL },
 };
 
@@ -138,9 +187,9 @@ static const struct mfs_field model_fields[] = {
 	{ "input_schema_sha256", mfs_read_sha256, AT(mfs_config_model, input_schema), NULL },
 	{ "output_schema_sha256", mfs_read_sha256, AT(mfs_config_model, output_schema), NULL },
 	{ "preprocess_sha256", mfs_read_sha256, AT(mfs_config_model, preprocess), NULL },
-	{ "health", mfs_read_mapping, MFS_INERT, health_fields },
-	{ "on_change", mfs_read_command, MFS_INERT, NULL },
-	{ "on_reject", mfs_read_command, MFS_INERT, NULL },
+	{ "health", mfs_read_mapping, AT(mfs_config_model, health), health_fields },
+	{ "on_change", mfs_read_command, AT(mfs_config_model, on_change), NULL },
+	{ "on_reject", mfs_read_command, AT(mfs_config_model, on_reject), NULL },
 	{ "repository", mfs_read_text, AT(mfs_config_model, repository), NULL },
 	{ "channel", mfs_read_text, AT(mfs_config_model, channel), NULL },
 	{ NULL, NULL, 0, NULL },
@@ -153,6 +202,7 @@ read_model(struct mfs_walk *w, const struct mfs_yaml *name, const struct mfs_yam
 	enum mfs_code code;
 
 	m->pin_window_ms = 10000;
+	m->health.timeout_ms = m->health.interval_ms = COMMAND_MS;
 	m->repo = -1;
 	if ((m->id = strdup(name->text)) == NULL)
 		return mfs_fail(w->err, MFS_NO_MEMORY, "configuration: no memory");
@@ -202,5 +252,8 @@ mfs_read_models(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, c
 			return code;
 	}
 	qsort(c->models, c->n_models, sizeof(*c->models), compare_models);
+	for (size_t i = 0; i < c->n_models; i++)
+		if (c->models[i].health.user == NULL)
+			c->models[i].health.uid = (uid_t)(MFS_HEALTH_UID_FIRST + i % MFS_HEALTH_UIDS);
 	return MFS_OK;
 }

@@ -182,6 +182,34 @@ put_digest(FILE *f, const char *key, const struct mfs_sha256 *d)
 }
 
 static void
+put_list(FILE *f, const char *key, char *const *list)
+{
+	if (list == NULL)
+		return;
+	(void)fprintf(f, "%s: [", key);
+	for (size_t i = 0; list[i] != NULL; i++) {
+		(void)fprintf(f, "%s", i > 0 ? ", " : "");
+		put_text(f, list[i]);
+	}
+	(void)fprintf(f, "]\n");
+}
+
+static void
+put_health(FILE *f, const struct mfs_config_health *h)
+{
+	static const char *const network[] = { "none", "loopback" };
+
+	(void)fprintf(f, "    health:\n");
+	put_list(f, "      command", h->command);
+	(void)fprintf(f, "      timeout: %" PRId64 "ms\n      interval: %" PRId64 "ms\n      network: %s\n", h->timeout_ms,
+		h->interval_ms, network[h->network]);
+	put_list(f, "      devices", h->devices);
+	(void)fprintf(f, "      user: %u\n", h->uid);
+	if (h->memory > 0)
+		(void)fprintf(f, "      memory: %" PRIu64 "B\n", h->memory);
+}
+
+static void
 put_model(FILE *f, const struct mfs_config *c, const struct mfs_config_model *m)
 {
 	static const char *const serve[] = { "auto", "resident", "paged" };
@@ -208,6 +236,9 @@ put_model(FILE *f, const struct mfs_config *c, const struct mfs_config_model *m)
 	put_digest(f, "input_schema_sha256", &m->input_schema);
 	put_digest(f, "output_schema_sha256", &m->output_schema);
 	put_digest(f, "preprocess_sha256", &m->preprocess);
+	put_health(f, &m->health);
+	put_list(f, "    on_change", m->on_change);
+	put_list(f, "    on_reject", m->on_reject);
 }
 
 enum mfs_code

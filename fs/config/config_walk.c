@@ -203,33 +203,40 @@ mfs_read_path(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, con
 	return store_text(w, path, dst);
 }
 
+/* Each item by fn, a reader of a char *, into a list of the length of y. */
 static enum mfs_code
-each(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, mfs_read_fn *fn)
+each(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, mfs_read_fn *fn, void *dst)
 {
-	enum mfs_code code;
+	char ***out = dst, **list = NULL;
+	enum mfs_code code = MFS_OK;
 
 	if (y->kind != MFS_YAML_SEQUENCE)
 		return mfs_yaml_fail(y, key, w->err, "must be a list, such as [a, b]");
-	for (size_t i = 0; i < y->n; i++)
-		if ((code = fn(w, y->kids[i], key, NULL, NULL)) != MFS_OK)
-			return code;
-	return MFS_OK;
+	if (out != NULL && (list = calloc(y->n + 1, sizeof(*list))) == NULL)
+		return mfs_fail(w->err, MFS_NO_MEMORY, "configuration: no memory");
+	for (size_t i = 0; code == MFS_OK && i < y->n; i++)
+		code = fn(w, y->kids[i], key, NULL, list != NULL ? &list[i] : NULL);
+	if (out == NULL)
+		return code;
+	for (size_t i = 0; *out != NULL && (*out)[i] != NULL; i++)
+		free((*out)[i]);
+	free(*out);
+	*out = list; /* also on failure: the configuration owns it */
+	return code;
 }
 
 enum mfs_code
 mfs_read_paths(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const struct mfs_field *f, void *dst)
 {
 	(void)f;
-	(void)dst;
-	return each(w, y, key, mfs_read_path);
+	return each(w, y, key, mfs_read_path, dst);
 }
 
 enum mfs_code
 mfs_read_texts(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const struct mfs_field *f, void *dst)
 {
 	(void)f;
-	(void)dst;
-	return each(w, y, key, mfs_read_text);
+	return each(w, y, key, mfs_read_text, dst);
 }
 
 enum mfs_code

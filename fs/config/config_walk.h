@@ -49,9 +49,9 @@ const char *mfs_walk_key(char buf[MFS_KEY_MAX], const char *parent, const char *
 
 mfs_read_fn mfs_read_text;      /* char *: not empty */
 mfs_read_fn mfs_read_path;      /* char *: absolute by the file's folder */
-mfs_read_fn mfs_read_paths;     /* checks a list of paths; stores nothing */
-mfs_read_fn mfs_read_texts;     /* checks a list of texts; stores nothing */
-mfs_read_fn mfs_read_command;   /* checks a list: absolute program, arguments; stores nothing */
+mfs_read_fn mfs_read_paths;     /* char **: a list of paths, NULL-terminated */
+mfs_read_fn mfs_read_texts;     /* char **: a list of texts, NULL-terminated */
+mfs_read_fn mfs_read_command;   /* char **: absolute program, arguments, NULL-terminated */
 mfs_read_fn mfs_read_bool;      /* bool */
 mfs_read_fn mfs_read_unsigned;  /* unsigned; arg: const unsigned[2], lowest and highest */
 mfs_read_fn mfs_read_release;   /* int64_t: 1 to 2^53-1 */

@@ -88,6 +88,26 @@ struct mfs_config_update {
 	enum mfs_offline_mode offline_install;
 };
 
+/*
+ * Users of health commands without a configured one: one of these each, by the place of the model in
+ * the configuration, in the range that distributions leave to software (below systemd's dynamic users).
+ */
+#define MFS_HEALTH_UID_FIRST 61100u
+#define MFS_HEALTH_UIDS      64u
+
+enum mfs_health_network { MFS_NETWORK_NONE, MFS_NETWORK_LOOPBACK };
+
+struct mfs_config_health { /* models.<id>.health; keeper runs the command by its own reading of it */
+	char **command;      /* absolute program and arguments, NULL-terminated; NULL: only the built-in checks */
+	int64_t timeout_ms;  /* of one run; default 60000 */
+	int64_t interval_ms; /* between the runs of probation; default 60000 */
+	enum mfs_health_network network;
+	char **devices;      /* absolute, NULL-terminated; NULL: none */
+	char *user;          /* as configured, NULL: the default */
+	uid_t uid;           /* of the command and the hooks, and owner of a candidate; never 0 */
+	uint64_t memory;     /* bytes; 0: half of the host's memory */
+};
+
 struct mfs_config_model {
 	char *id;       /* local name: the folder in the mount */
 	char *model_id; /* of the manifests; the id unless configured */
@@ -103,6 +123,8 @@ struct mfs_config_model {
 	struct mfs_sha256 input_schema, output_schema, preprocess; /* zero: any */
 	char *repository; /* as configured, NULL: default */
 	ssize_t repo;     /* index of repos; -1: none, installed by hand only */
+	struct mfs_config_health health;
+	char **on_change, **on_reject; /* absolute program and arguments, NULL-terminated; NULL: none */
 	char *channel;    /* label "channel" of this model for the policy: its own, else device.channel, else NULL */
 };
 

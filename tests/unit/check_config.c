@@ -118,6 +118,12 @@ ParameterizedTestParameters(config, a_wrong_configuration_is_refused_with_line_a
 		{ KEYS "models: {det: {mode: 0644}}\n", "2:22: models.det.mode: must be who may read" },
 		{ KEYS "models: {det: {group: no such group}}\n", "2:23: models.det.group: no group" },
 		{ KEYS "models: {det: {group: 4294967295}}\n", "2:23: models.det.group: not the number" },
+		{ KEYS "models: {det: {health: {user: 0}}}\n", "2:31: models.det.health.user: must not be root" },
+		{ KEYS "models: {det: {health: {timeout: 0}}}\n", "2:34: models.det.health.timeout: must be from" },
+		{ KEYS "models: {det: {health: {timeout: 2d}}}\n", "2:34: models.det.health.timeout: must be from" },
+		{ KEYS "models: {det: {health: {memory: 1MiB}}}\n", "2:33: models.det.health.memory: must be at least" },
+		{ KEYS "models: {det: {health: {network: host}}}\n", "2:34: models.det.health.network: must be one of" },
+		{ KEYS "models: {det: {on_change: true}}\n", "2:27: models.det.on_change: must be a list" },
 		{ KEYS "models: {det: {health: {command: [check]}}}\n", "2:34: models.det.health.command: must start with an absolute" },
 		{ KEYS "models: {det: {on_change: reload}}\n", "2:27: models.det.on_change: must be a list" },
 		{ KEYS "models: {det: {input_schema_sha256: ABC}}\n", "2:37: models.det.input_schema_sha256: must be a SHA-256" },
@@ -250,6 +256,20 @@ Test(config, every_key_of_the_interface_is_accepted)
 	cr_assert_str_eq(det->channel, "beta");
 	cr_assert_eq(seg->repo, 0, "the default one");
 	cr_assert_str_eq(seg->channel, "stable", "of the device");
+	cr_assert_str_eq(det->health.command[0], "/bin/true");
+	cr_assert_null(det->health.command[1]);
+	cr_assert_eq(det->health.timeout_ms, 30000);
+	cr_assert_eq(det->health.interval_ms, 60000);
+	cr_assert_eq(det->health.network, MFS_NETWORK_NONE);
+	cr_assert_null(det->health.devices[0]);
+	cr_assert_eq(det->health.uid, MFS_HEALTH_UID_FIRST);
+	cr_assert_eq(det->health.memory, 0);
+	cr_assert_str_eq(det->on_change[1], "x");
+	cr_assert_null(det->on_change[2]);
+	cr_assert_str_eq(det->on_reject[0], "/bin/true");
+	cr_assert_null(seg->health.command);
+	cr_assert_null(seg->on_change);
+	cr_assert_eq(seg->health.uid, MFS_HEALTH_UID_FIRST + 1, "models do not share a user");
 	cr_assert_str_eq(seg->model_key, "credential:mk");
 	cr_assert_eq(seg->file_mode, 0400);
 	cr_assert_eq(seg->dir_mode, 0500);
@@ -325,7 +345,7 @@ Test(config, updates_and_repositories_have_defaults)
 Test(config, keys_without_effect_are_named)
 {
 	struct mfs_config *c = parse(everything);
-	static const char *const want[] = { "device.key: ", "models.det.health: ", "models.det.on_change: " };
+	static const char *const want[] = { "device.key: " };
 
 	for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
 		bool found = false;
