@@ -209,6 +209,7 @@ view_versions(struct mfs_engine *e, size_t i, const struct mfs_anchor_model *st,
 			out->versions[out->n++] = (struct mfs_engine_version){
 				.v = v,
 				.active = k == 0,
+				.retained = k > 0,
 				.previous = k > 0 && mfs_sha256_equal(&ref->manifest, &st->previous.manifest),
 				.activated_ns = activated_ns(cm, v->m),
 			};
@@ -220,6 +221,27 @@ view_versions(struct mfs_engine *e, size_t i, const struct mfs_anchor_model *st,
 				mfs_code_name(why.code), why.msg);
 		}
 	}
+	return MFS_OK;
+}
+
+/* The version that is being checked: marked where it is shown already, else added. */
+static enum mfs_code
+view_candidate(struct mfs_engine *e, size_t i, struct mfs_engine_model *out, struct mfs_err *err)
+{
+	struct mfs_version *c = e->candidates[i];
+	struct mfs_engine_version *grown;
+
+	if (c == NULL)
+		return MFS_OK;
+	for (size_t k = 0; k < out->n; k++)
+		if (mfs_sha256_equal(&out->versions[k].v->m->id, &c->m->id)) {
+			out->versions[k].candidate = true;
+			return MFS_OK;
+		}
+	if ((grown = reallocarray(out->versions, out->n + 1, sizeof(*grown))) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "model %s", e->args.config->models[i].id);
+	out->versions = grown;
+	grown[out->n++] = (struct mfs_engine_version){ .v = mfs_version_ref(c), .candidate = true };
 	return MFS_OK;
 }
 
@@ -240,6 +262,10 @@ mfs_engine_reload(struct mfs_engine *e, size_t i, struct mfs_version *loaded, st
 		code = view_versions(e, i, st, loaded, &next, err);
 	}
 	if (code != MFS_OK) {
+		mfs_engine_model_free(&next);
+		return code;
+	}
+	if ((code = view_candidate(e, i, &next, err)) != MFS_OK) {
 		mfs_engine_model_free(&next);
 		return code;
 	}
@@ -378,6 +404,9 @@ mfs_engine_close(struct mfs_engine *e)
 		return;
 	for (size_t i = 0; e->view != NULL && i < e->args.config->n_models; i++)
 		mfs_engine_model_free(&e->view[i]);
+	for (size_t i = 0; e->candidates != NULL && i < e->args.config->n_models; i++)
+		mfs_version_unref(e->candidates[i]);
+	free(e->candidates);
 	free(e->view);
 	free(e->exposure_at);
 	free(e->repos);
@@ -406,6 +435,7 @@ mfs_engine_open(const struct mfs_engine_args *args, struct mfs_engine **out, str
 	(void)pthread_mutex_init(&e->budget_lock, NULL);
 	if ((e->view = calloc(n + 1, sizeof(*e->view))) == NULL ||
 		(e->repos = calloc(args->config->n_repos + 1, sizeof(*e->repos))) == NULL ||
+		(e->candidates = calloc(n + 1, sizeof(struct mfs_version *))) == NULL ||
 		(e->exposure_at = calloc(n + 1, sizeof(*e->exposure_at))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "engine: %zu models", n);
 	if (mfs_keys_state(args->keys) == NULL)

@@ -27,6 +27,8 @@ struct mfs_engine_args {
 struct mfs_engine_version {
 	struct mfs_version *v; /* referenced */
 	bool active, previous;
+	bool candidate; /* being checked; of no other use when neither active nor retained: then it is the last one */
+	bool retained;
 	int64_t activated_ns; /* ctime of its folders */
 };
 
@@ -46,7 +48,7 @@ struct mfs_engine_update {
 };
 
 struct mfs_engine_model { /* a copy: release with mfs_engine_model_free() */
-	struct mfs_engine_version *versions; size_t n; /* active first, then retained, newest first */
+	struct mfs_engine_version *versions; size_t n; /* active first, then retained, newest first, then the candidate */
 	uint64_t generation;
 	bool held;
 	int64_t active_since;
@@ -197,6 +199,18 @@ enum mfs_code mfs_engine_repo_set(struct mfs_engine *e, size_t repo, const struc
 uint64_t mfs_engine_budget_take(struct mfs_engine *e, int64_t day, uint64_t want);
 void mfs_engine_budget_give(struct mfs_engine *e, uint64_t unused);
 uint64_t mfs_engine_budget_left(struct mfs_engine *e, int64_t day); /* UINT64_MAX without a budget */
+
+/*
+ * The candidate of model i: a version whose manifest stands in state or store and whose blobs stand in
+ * the store, about to be health-checked. It is loaded, checked as mfs_engine_activate does (signature,
+ * key trust, compatibility, content key, blobs), takes part in the model's view as `candidate`, and
+ * gc keeps it. Nothing is written: a restart forgets it. Another one replaces it; activating it, or
+ * _clear, ends it. Observers are told. Callers go through mfs_view_candidate_set (tree.h).
+ *
+ * errors  as mfs_engine_activate, without the decision (that is the caller's)
+ */
+enum mfs_code mfs_engine_candidate_set(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, struct mfs_err *err);
+enum mfs_code mfs_engine_candidate_clear(struct mfs_engine *e, size_t i, struct mfs_err *err);
 
 /*
  * Remove versions beyond `retain` and blobs nobody names. busy() says whether the kernel still

@@ -124,6 +124,10 @@ mfs_engine_swapped(struct mfs_engine *e, size_t i, struct mfs_version *v, enum m
 	mfs_engine_outcome(e, i, source, from, to, code, detail);
 	if (mfs_trusted_cycle_save(e->trusted, &err) != MFS_OK)
 		mfs_log_err("state: cycle", &err);
+	if (e->candidates[i] != NULL && mfs_sha256_equal(&e->candidates[i]->m->id, &v->m->id)) {
+		mfs_version_unref(e->candidates[i]); /* it is more now */
+		e->candidates[i] = NULL;
+	}
 	if (mfs_engine_reload(e, i, v, &err) != MFS_OK)
 		mfs_log_err(e->args.config->models[i].id, &err);
 	mfs_engine_notify(e, i);
@@ -374,6 +378,58 @@ mfs_engine_unpin(struct mfs_engine *e, size_t i, bool *was_held, struct mfs_err 
 			mfs_engine_notify(e, i);
 		}
 	}
+	(void)pthread_mutex_unlock(&e->lock);
+	return code;
+}
+
+/* ---- the candidate ----------------------------------------------------------------------------------------- */
+
+/* Hold lock. The view follows, or everything stays as it was. */
+static enum mfs_code
+candidate_put(struct mfs_engine *e, size_t i, struct mfs_version *v, struct mfs_err *err)
+{
+	struct mfs_version *old = e->candidates[i];
+	enum mfs_code code;
+
+	e->candidates[i] = v;
+	if ((code = mfs_engine_reload(e, i, v, err)) != MFS_OK) {
+		e->candidates[i] = old;
+		return code;
+	}
+	mfs_version_unref(old);
+	mfs_engine_notify(e, i);
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_engine_candidate_set(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, struct mfs_err *err)
+{
+	struct mfs_version *v = NULL;
+	enum mfs_code code;
+
+	if (i >= e->args.config->n_models)
+		return mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
+	(void)pthread_mutex_lock(&e->lock);
+	if (e->candidates[i] != NULL && mfs_sha256_equal(&e->candidates[i]->m->id, id)) {
+		code = MFS_OK;
+	} else if ((code = mfs_engine_candidate(e, i, id, &v, err)) == MFS_OK &&
+		(code = candidate_put(e, i, v, err)) != MFS_OK) {
+		mfs_version_unref(v);
+	}
+	(void)pthread_mutex_unlock(&e->lock);
+	return code;
+}
+
+enum mfs_code
+mfs_engine_candidate_clear(struct mfs_engine *e, size_t i, struct mfs_err *err)
+{
+	enum mfs_code code = MFS_OK;
+
+	if (i >= e->args.config->n_models)
+		return mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
+	(void)pthread_mutex_lock(&e->lock);
+	if (e->candidates[i] != NULL)
+		code = candidate_put(e, i, NULL, err);
 	(void)pthread_mutex_unlock(&e->lock);
 	return code;
 }

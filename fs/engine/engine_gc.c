@@ -147,6 +147,12 @@ gc_locked(struct mfs_engine *e, bool (*busy)(void *user, const struct mfs_sha256
 		(code = mfs_store_clean(e->args.store, err)) != MFS_OK ||
 		(code = anchor_keep(e, &versions, &blobs, err)) != MFS_OK)
 		return code;
+	for (size_t i = 0; i < e->args.config->n_models; i++) { /* what is being checked */
+		const struct mfs_version *c = e->candidates[i];
+
+		if (c != NULL && (!hashes_add(&versions, &c->m->id) || !manifest_blobs(c->m, &blobs)))
+			return mfs_fail(err, MFS_NO_MEMORY, "gc");
+	}
 	for (int i = 0; i < 2; i++)
 		if ((code = manifests_sort(e, dirs[i], busy, user, &versions, &blobs, &drop, err)) != MFS_OK)
 			return code;

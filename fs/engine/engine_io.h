@@ -18,6 +18,7 @@ struct mfs_engine {
 	struct mfs_counter *counter;
 	struct mfs_trusted *trusted;
 	struct mfs_engine_model *view; /* config->n_models */
+	struct mfs_version **candidates; /* config->n_models, NULL without; lock */
 	uint64_t *exposure_at;         /* config->n_models: next unused; below it may have been shown */
 	bool reserved;                 /* the first block of exposures of this run is on disk */
 	struct {

@@ -26,10 +26,23 @@ enum mfs_kverb {
 	MFS_K_RELOAD,            /* as SIGHUP; reply: result and text when the configuration is invalid */
 	MFS_K_UNMOUNT,           /* as SIGTERM; replied before it starts */
 	MFS_K_FETCH,             /* end the present fetch, start another; reply carries its socket (wire.h) */
+	/*
+	 * Run a configured command (jobs.h). model; slot: enum mfs_job_kind; size: enum mfs_job_reason; value:
+	 * release; result: outcome; text: version, previous version and vectors file, each ended by a newline,
+	 * empty where there is none. Reply: job number in `value`; seq 0: none wanted. A health command
+	 * that already runs for the same version is the same job.
+	 */
+	MFS_K_JOB = 20,
+	MFS_K_JOB_STOP,          /* model, slot: kind; its end is told by MFS_K_JOB_DONE as ever. No reply */
 	/* keeper -> serve */
 	MFS_K_PING = 64,
 	MFS_K_STOP,       /* finish what is in flight and exit 0 (reload, unmount) */
 	MFS_K_REPLY,
+	/*
+	 * A job ended. seq: its number; model; slot: kind; result: enum mfs_job_end; value: exit code or signal;
+	 * size: bytes of output before the cap; text: how, for people; with a sealed memfd of the output.
+	 */
+	MFS_K_JOB_DONE = 70,
 };
 
 struct mfs_kmsg {

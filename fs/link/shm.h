@@ -15,7 +15,7 @@
 #include "mfs_verify.h"
 
 #define MFS_SHM_MAGIC   0x4d465348u /* "MFSH" */
-#define MFS_SHM_LAYOUT  2u
+#define MFS_SHM_LAYOUT  3u
 #define MFS_SLOTS       256u      /* requests in flight; more wait in the kernel */
 #define MFS_SLOT_BYTES  8192u     /* FUSE_MIN_READ_BUFFER; max_write is 4096 */
 #define MFS_PARKED      8192u     /* reads that wait for a thread, out of the slots */
@@ -92,7 +92,8 @@ struct mfs_shm_model { /* by index in the configuration */
 	_Atomic uint32_t fill_deaths; /* serves that died while filling it */
 	_Atomic uint32_t filling;     /* set during a fill */
 	/* Which of the two is valid: 1 or 2, 0 none. The other one is being written. */
-	_Atomic uint32_t shown_at, announced_at;
+	_Atomic uint32_t shown_at, announced_at, candidate_at;
+	struct mfs_sha256 candidate[2]; /* what is being checked: a successor shows it again; a new mount does not */
 	struct mfs_sha256 shown[2]; /* what `active` led to last */
 	struct {
 		int64_t ns;

@@ -181,6 +181,7 @@ views_publish(struct mfs_serve *s)
 	for (size_t i = 0; i < s->config->n_models; i++) {
 		struct mfs_err err = MFS_ERR_INIT;
 
+		mfs_view_candidate_restore(s, i);
 		if (mfs_view_refresh(s, i, &err) != MFS_OK)
 			mfs_log_err(s->config->models[i].id, &err);
 	}

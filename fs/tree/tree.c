@@ -202,14 +202,25 @@ view_free(struct mfs_view *v)
 }
 MFS_DEFINE_CLEANUP(view, struct mfs_view, view_free)
 
-/* One variant of a version is shown: the active one, else the first named. */
+static unsigned
+precedence(const struct mfs_exposed *x)
+{
+	return x->active ? 2 : x->candidate;
+}
+
+/* One variant of a version is shown: the active one, else the one being checked, else the first named. */
 static bool
 collides(const struct mfs_exposed *versions, size_t n, size_t k)
 {
-	for (size_t j = 0; j < n; j++)
+	unsigned own = precedence(&versions[k]);
+
+	for (size_t j = 0; j < n; j++) {
+		unsigned other = precedence(&versions[j]);
+
 		if (j != k && strcmp(versions[j].v->m->version, versions[k].v->m->version) == 0 &&
-			!versions[k].active && (versions[j].active || j < k))
+			(other > own || (other == own && j < k)))
 			return true;
+	}
 	return false;
 }
 
@@ -238,6 +249,8 @@ view_new(struct mfs_tree *t, size_t i, const struct mfs_exposed *versions, size_
 			v->active = e;
 		if (versions[k].previous)
 			v->previous = e;
+		if (versions[k].candidate)
+			v->candidate = e;
 	}
 	qsort(v->shown, v->n, sizeof(struct mfs_exp *), compare_keys);
 	*out = mfs_steal(&v);
@@ -355,8 +368,10 @@ view_swap(struct mfs_tree *t, size_t i, struct mfs_view *v, const struct mfs_exp
 		v->shown[k]->shown = true;
 		v->shown[k]->mver->shown = true;
 		for (size_t j = 0; j < n; j++)
-			if (versions[j].exposure_index == v->shown[k]->index)
+			if (versions[j].exposure_index == v->shown[k]->index) {
 				v->shown[k]->activated_ns = versions[j].activated_ns;
+				v->shown[k]->checked = versions[j].checked;
+			}
 		if (v->shown[k]->activated_ns > model->changed_ns)
 			model->changed_ns = v->shown[k]->activated_ns;
 	}

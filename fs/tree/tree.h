@@ -20,7 +20,8 @@ struct mfs_tree;
 struct mfs_exposed {
 	struct mfs_version *v; /* a reference is taken */
 	uint32_t exposure_index; /* in shm->exposures: exposure number and tier */
-	bool active, previous;
+	bool active, previous, candidate;
+	bool checked; /* candidate and nothing else: shown to the health check's user alone */
 	int64_t activated_ns;
 };
 
@@ -72,6 +73,22 @@ enum mfs_code mfs_view_announce(struct mfs_serve *s, size_t i, struct mfs_err *e
 
 /* A resident copy of version `id` stands ready under shm->exposures[index]: expose it under its new node ids. */
 enum mfs_code mfs_view_resident_ready(struct mfs_serve *s, size_t i, uint32_t exposure_index, struct mfs_err *err);
+
+/*
+ * The candidate of model i (interface 1): the link `candidate` leads to versions/<version>, which is
+ * private to the user of the model's health command (folder 0500, owned by it, its files too) unless
+ * the version is active or retained, and shown, anyway. Remembered in the memory shared with keeper: a
+ * successor of this serve shows it again, so a check goes on over a crash; a new mount does not.
+ * Activating it gives it the ordinary owner and mode under the same node ids.
+ *
+ * errors  as mfs_engine_candidate_set; CONDITION_UNMET: another model's candidate belongs to the same
+ *         user, or another variant of this very version is active, so that its name is taken
+ */
+enum mfs_code mfs_view_candidate_set(struct mfs_serve *s, size_t i, const struct mfs_sha256 *id, struct mfs_err *err);
+enum mfs_code mfs_view_candidate_clear(struct mfs_serve *s, size_t i, struct mfs_err *err);
+
+/* At the start of a serve, before the model's first refresh: what the serve before it was checking. */
+void mfs_view_candidate_restore(struct mfs_serve *s, size_t i);
 
 /*
  * Exposures, for view and residency. _expose takes a fresh durable number and a free record of

@@ -35,6 +35,7 @@ enum mfs_node_kind {
 	MFS_NODE_STATUS,       /* every status file; `status` says which */
 	MFS_NODE_ACTIVE_LINK,  /* .active/<id> */
 	MFS_NODE_RELEASE_DIR,  /* .release/<id> */
+	MFS_NODE_CANDIDATE,
 	/* of a version, whatever its exposure */
 	MFS_NODE_RELEASE_LINK, MFS_NODE_MANIFEST_JSON, MFS_NODE_MANIFEST_SIG,
 	/* of an exposure: index is a file's, or a folder's with MFS_FOLDER set */
@@ -80,6 +81,7 @@ struct mfs_exp {
 	uint32_t *resident; /* per file: index in shm->residents, UINT32_MAX without; NULL when paged */
 	int64_t activated_ns; /* lock */
 	bool shown, closed;   /* lock; closed: nothing opens it any more */
+	bool checked;         /* lock: private to the health check's user */
 	int64_t hidden_ms;    /* lock: when it left the view, CLOCK_BOOTTIME */
 	size_t n_nodes;
 	struct mfs_node nodes[]; /* files, then folders */
@@ -87,7 +89,7 @@ struct mfs_exp {
 
 struct mfs_view { /* what a model shows; replaced as a whole under lock */
 	struct mfs_exp **shown; size_t n; /* sorted by mver->key */
-	struct mfs_exp *active, *previous; /* in shown, or NULL */
+	struct mfs_exp *active, *previous, *candidate; /* in shown, or NULL */
 	uint64_t generation;
 };
 
@@ -135,7 +137,7 @@ struct mfs_fixed {
 extern const struct mfs_fixed mfs_fixed_root[], mfs_fixed_modelfs[], mfs_fixed_model[];
 #define MFS_FIXED_ROOT    3u
 #define MFS_FIXED_MODELFS 5u
-#define MFS_FIXED_MODEL   8u
+#define MFS_FIXED_MODEL   9u
 #define MFS_FIXED_PER_MODEL (MFS_FIXED_MODEL + 3u) /* the folder, its children, .active/, .release/ */
 
 /* Fixed nodes by place; lock not needed. */
@@ -220,6 +222,9 @@ bool mfs_look_target(struct mfs_tree *t, const struct mfs_node *link, const stru
 
 /* The shown exposure of a manifest in model i, or NULL. */
 struct mfs_exp *mfs_look_shown(struct mfs_tree *t, size_t i, const struct mfs_sha256 *manifest);
+
+/* ---- view_candidate.c: hold refresh_lock. The engine has no candidate (any more). ------------------- */
+void mfs_view_candidate_forget(struct mfs_serve *s, size_t i);
 
 /* ---- ops_dir.c, ops_file.c ------------------------------------------------------------------------ */
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Names, attributes and link targets of the published tree. The caller holds the tree's lock. */
+#include <unistd.h>
+
 #include "tree_int.h"
 
 /* ---- what a node belongs to ------------------------------------------------------------------------- */
@@ -59,8 +61,8 @@ mfs_look_is_dir(const struct mfs_node *n)
 static bool
 is_link(const struct mfs_node *n)
 {
-	return n->kind == MFS_NODE_ACTIVE || n->kind == MFS_NODE_PREVIOUS || n->kind == MFS_NODE_ACTIVE_LINK ||
-		n->kind == MFS_NODE_RELEASE_LINK;
+	return n->kind == MFS_NODE_ACTIVE || n->kind == MFS_NODE_PREVIOUS || n->kind == MFS_NODE_CANDIDATE ||
+		n->kind == MFS_NODE_ACTIVE_LINK || n->kind == MFS_NODE_RELEASE_LINK;
 }
 
 struct mfs_exp *
@@ -94,6 +96,8 @@ mfs_look_present(struct mfs_tree *t, const struct mfs_node *n)
 		return active_of(t, n->model) != NULL;
 	case MFS_NODE_PREVIOUS:
 		return view_of(t, n->model) != NULL && view_of(t, n->model)->previous != NULL;
+	case MFS_NODE_CANDIDATE:
+		return view_of(t, n->model) != NULL && view_of(t, n->model)->candidate != NULL;
 	case MFS_NODE_RELEASE_LINK:
 		return release_present(t, n->of.mver);
 	case MFS_NODE_MANIFEST_JSON:
@@ -243,7 +247,8 @@ mfs_look_target(struct mfs_tree *t, const struct mfs_node *link, const struct mf
 	switch (link->kind) {
 	case MFS_NODE_ACTIVE:
 	case MFS_NODE_PREVIOUS:
-		e = link->kind == MFS_NODE_ACTIVE ? v->active : v->previous;
+	case MFS_NODE_CANDIDATE:
+		e = link->kind == MFS_NODE_ACTIVE ? v->active : link->kind == MFS_NODE_PREVIOUS ? v->previous : v->candidate;
 		if (link->kind == MFS_NODE_ACTIVE && e != NULL && pinned != NULL &&
 			mfs_look_shown(t, link->model, pinned) != NULL)
 			e = mfs_look_shown(t, link->model, pinned);
@@ -269,6 +274,8 @@ mfs_look_attr_timeout(const struct mfs_node *n)
 {
 	if (n->kind == MFS_NODE_STATUS || is_link(n))
 		return 0;
+	if (n->kind == MFS_NODE_PAYLOAD && n->of.exp->checked)
+		return 0; /* owner and mode are others as soon as it is active */
 	if (n->kind == MFS_NODE_PAYLOAD && !is_folder(n))
 		return MFS_ATTR_FOREVER;
 	if (n->kind == MFS_NODE_MANIFEST_JSON || n->kind == MFS_NODE_MANIFEST_SIG)
@@ -304,6 +311,17 @@ set_size(struct stat *st, uint64_t size)
 	st->st_blocks = (blkcnt_t)((size + 511) / 512);
 }
 
+/* Of a candidate: nobody's but the health check's, never decided by who asks (dentries are shared). */
+static void
+make_private(struct mfs_tree *t, const struct mfs_node *n, struct stat *st)
+{
+	const struct mfs_config_model *c = &t->config->models[n->model];
+
+	st->st_uid = t->shm->rootless ? geteuid() : c->health.uid;
+	st->st_gid = t->shm->rootless ? getegid() : 0;
+	st->st_mode = is_folder(n) ? S_IFDIR | 0500 : S_IFREG | ((st->st_mode & 0111) != 0 ? 0500 : 0400);
+}
+
 static void
 stat_payload(struct mfs_tree *t, const struct mfs_node *n, struct stat *st)
 {
@@ -318,13 +336,15 @@ stat_payload(struct mfs_tree *t, const struct mfs_node *n, struct stat *st)
 		st->st_mode = S_IFDIR | c->dir_mode;
 		st->st_nlink = 2 + e->mver->shape->dirs[n->index & ~MFS_FOLDER].subdirs;
 		set_times(st, built, e->activated_ns > 0 ? e->activated_ns : built);
-		return;
+	} else {
+		st->st_mode = S_IFREG | c->file_mode;
+		if (m->files[n->index].executable)
+			st->st_mode |= (c->dir_mode & 0444) >> 2;
+		set_size(st, m->files[n->index].size);
+		set_times(st, built, built);
 	}
-	st->st_mode = S_IFREG | c->file_mode;
-	if (m->files[n->index].executable)
-		st->st_mode |= (c->dir_mode & 0444) >> 2;
-	set_size(st, m->files[n->index].size);
-	set_times(st, built, built);
+	if (e->checked)
+		make_private(t, n, st);
 }
 
 static nlink_t

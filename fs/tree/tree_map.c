@@ -25,6 +25,7 @@ const struct mfs_fixed mfs_fixed_model[MFS_FIXED_MODEL] = {
 	{ "status.json", MFS_NODE_STATUS, MFS_STATUS_MODEL_JSON },
 	{ "events", MFS_NODE_STATUS, MFS_STATUS_MODEL_EVENTS },
 	{ "generation", MFS_NODE_STATUS, MFS_STATUS_MODEL_GENERATION },
+	{ "candidate", MFS_NODE_CANDIDATE, 0 },
 };
 
 #define FIXED_GLOBAL (1 + MFS_FIXED_ROOT + MFS_FIXED_MODELFS)

@@ -253,7 +253,9 @@ publish(struct mfs_tree *t, size_t i, const struct mfs_engine_model *m, const ui
 
 		shown[k] = (struct mfs_exposed){ .v = m->versions[k].v,
 			.exposure_index = x != MFS_EXPOSURES ? x : fresh[k], .active = m->versions[k].active,
-			.previous = m->versions[k].previous, .activated_ns = m->versions[k].activated_ns };
+			.previous = m->versions[k].previous, .candidate = m->versions[k].candidate,
+			.checked = m->versions[k].candidate && !m->versions[k].active && !m->versions[k].retained,
+			.activated_ns = m->versions[k].activated_ns };
 	}
 	if ((code = mfs_tree_publish_locked(t, i, shown, m->n, m->generation, err)) != MFS_OK)
 		return code;
@@ -270,10 +272,15 @@ refresh(struct mfs_serve *s, size_t i, struct mfs_err *err)
 	struct mfs_engine_model m = { .n = 0 };
 	mfs_autofree uint32_t *fresh = NULL;
 	struct mfs_tree *t = s->tree;
+	bool candidate = false;
 	enum mfs_code code;
 
 	if ((code = mfs_engine_model_get(s->engine, i, &m, err)) != MFS_OK)
 		return code;
+	for (size_t k = 0; k < m.n; k++)
+		candidate |= m.versions[k].candidate;
+	if (!candidate)
+		mfs_view_candidate_forget(s, i);
 	if ((fresh = calloc(m.n > 0 ? m.n : 1, sizeof(*fresh))) == NULL)
 		code = mfs_fail(err, MFS_NO_MEMORY, "model %s: %zu versions", t->config->models[i].id, m.n);
 	for (size_t k = 0; code == MFS_OK && k < m.n; k++) {

@@ -163,18 +163,23 @@ enum mfs_code
 mfs_engine_model_get(struct mfs_engine *e, size_t i, struct mfs_engine_model *out, struct mfs_err *err)
 {
 	const struct fix_model *m = &fix_global->engine[i];
+	bool shown = false;
 
 	(void)e;
 	(void)pthread_mutex_lock(&fix_lock);
 	*out = (struct mfs_engine_model){ .n = m->n, .generation = m->generation };
-	if ((out->versions = calloc(m->n + 1, sizeof(*out->versions))) == NULL) {
+	if ((out->versions = calloc(m->n + 2, sizeof(*out->versions))) == NULL) {
 		(void)pthread_mutex_unlock(&fix_lock);
 		return mfs_fail(err, MFS_NO_MEMORY, "engine");
 	}
 	for (size_t k = 0; k < m->n; k++) {
 		out->versions[k] = m->versions[k];
 		(void)mfs_version_ref(out->versions[k].v);
+		if (m->candidate && mfs_sha256_equal(&m->staged->m->id, &m->versions[k].v->m->id))
+			shown = out->versions[k].candidate = out->versions[k].retained = true;
 	}
+	if (m->candidate && !shown)
+		out->versions[out->n++] = (struct mfs_engine_version){ .v = mfs_version_ref(m->staged), .candidate = true };
 	(void)pthread_mutex_unlock(&fix_lock);
 	return MFS_OK;
 }
@@ -198,6 +203,26 @@ mfs_engine_exposures(struct mfs_engine *e, size_t i, unsigned n, uint64_t *first
 	*first = fix_global->engine[i].exposure_next;
 	fix_global->engine[i].exposure_next += n;
 	(void)pthread_mutex_unlock(&fix_lock);
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_engine_candidate_set(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, struct mfs_err *err)
+{
+	struct fix_model *m = &fix_global->engine[i];
+
+	(void)e;
+	if (m->staged == NULL || !mfs_sha256_equal(&m->staged->m->id, id))
+		return mfs_fail(err, MFS_IO, "not in the store");
+	m->candidate = true;
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_engine_candidate_clear(struct mfs_engine *e, size_t i, struct mfs_err *err)
+{
+	(void)e, (void)err;
+	fix_global->engine[i].candidate = false;
 	return MFS_OK;
 }
 
@@ -310,6 +335,8 @@ fix_open(struct fix *f)
 		.file_mode = 0440, .dir_mode = 0550, .pin_window_ms = 10000 };
 	f->models[1] = (struct mfs_config_model){ .id = other, .model_id = det, .file_mode = 0444,
 		.dir_mode = 0555, .pin_window_ms = 10000 };
+	f->models[0].health.uid = 501;
+	f->models[1].health.uid = 502;
 	f->config = (struct mfs_config){ .models = f->models, .n_models = 2, .counter = file };
 	f->engine[0].exposure_next = f->engine[1].exposure_next = 1;
 	f->shm = mmap(NULL, sizeof(*f->shm), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -331,6 +358,8 @@ fix_restart(struct fix *f)
 	for (size_t i = 0; i < 2; i++) {
 		struct mfs_err err = MFS_ERR_INIT;
 
+		f->engine[i].candidate = false; /* an engine remembers none */
+		mfs_view_candidate_restore(&f->serve, i);
 		if (mfs_view_refresh(&f->serve, i, &err) != MFS_OK)
 			die(err.msg);
 	}
@@ -341,6 +370,8 @@ fix_close(struct fix *f)
 {
 	wire_close(&f->wire);
 	mfs_tree_free(f->serve.tree);
+	for (size_t i = 0; i < 2; i++)
+		mfs_version_unref(f->engine[i].staged);
 	for (size_t i = 0; i < 2; i++)
 		for (size_t k = 0; k < f->engine[i].n; k++)
 			mfs_version_unref(f->engine[i].versions[k].v);

@@ -16,6 +16,8 @@ struct fix_model { /* what the engine has; change under fix_lock, then mfs_view_
 	size_t n;
 	uint64_t generation;
 	uint64_t exposure_next; /* durable: survives fix_restart */
+	struct mfs_version *staged; /* what mfs_engine_candidate_set finds in the store; durable too */
+	bool candidate; /* it is set */
 };
 
 struct fix {

@@ -474,3 +474,119 @@ Test(tree, one_user_cannot_take_all_handles)
 	mfs_handles_free(h);
 	(void)munmap(shm, sizeof(*shm));
 }
+
+/* ---- the candidate ---------------------------------------------------------------------------------- */
+
+static struct mfs_version *
+stage(uint8_t id, const char *version, int64_t release)
+{
+	struct mfs_version *v = fix_version(id, version, release, "model.onnx=100000 data/w0=10 run=3*");
+
+	mfs_version_unref(f.engine[0].staged);
+	f.engine[0].staged = v;
+	return v;
+}
+
+/* Mode and owner of a node; may the kernel keep them? */
+static void
+attr_is(const char *path, mode_t mode, uint32_t uid, bool kept)
+{
+	struct fuse_attr_out a;
+
+	cr_assert_eq(wire_getattr(W, wire_walk(W, path), &a), 0, "%s", path);
+	cr_assert_eq(a.attr.mode, mode, "%s has mode %o", path, a.attr.mode);
+	cr_assert_eq(a.attr.uid, uid, "%s belongs to %u", path, a.attr.uid);
+	cr_assert_eq(a.attr_valid > 0 || a.attr_valid_nsec > 0, kept, "%s", path);
+}
+
+static void
+candidate_is_private(void)
+{
+	link_is("det/candidate", "versions/3.0.0");
+	attr_is("det/versions/3.0.0", S_IFDIR | 0500, 501, false);
+	attr_is("det/versions/3.0.0/data", S_IFDIR | 0500, 501, false);
+	attr_is("det/versions/3.0.0/model.onnx", S_IFREG | 0400, 501, false);
+	attr_is("det/versions/3.0.0/run", S_IFREG | 0500, 501, false);
+	attr_is("det/versions/2.0.0/model.onnx", S_IFREG | 0440, 11, true);
+}
+
+Test(tree, a_candidate_is_its_users_alone_until_it_is_active)
+{
+	struct mfs_version *v;
+	uint64_t folder, file;
+
+	show_two();
+	v = stage(3, "3.0.0", 30);
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, NULL), MFS_OK);
+	list_is("det", "active previous versions manifests status status.json events generation candidate ");
+	candidate_is_private();
+	link_is("det/active", "versions/2.0.0");
+	cr_assert_eq(wire_walk(W, ".release/det/30"), 0);
+	folder = wire_walk(W, "det/versions/3.0.0");
+	file = wire_walk(W, "det/versions/3.0.0/model.onnx");
+
+	f.engine[0].candidate = false; /* as mfs_engine_activate does */
+	fix_show(&f, 0, mfs_version_ref(v), fix_version(2, "2.0.0", 20, "model.onnx=100000"));
+	cr_assert_eq(wire_walk(W, "det/candidate"), 0);
+	cr_assert_eq(wire_walk(W, "det/versions/3.0.0"), folder, "what was tested is what is served");
+	cr_assert_eq(wire_walk(W, "det/versions/3.0.0/model.onnx"), file);
+	attr_is("det/versions/3.0.0", S_IFDIR | 0550, 11, true);
+	attr_is("det/versions/3.0.0/data", S_IFDIR | 0550, 11, true);
+	attr_is("det/versions/3.0.0/model.onnx", S_IFREG | 0440, 11, true);
+	cr_assert_eq(f.shm->models[0].candidate_at, 0, "an active version is no candidate of the next serve");
+}
+
+Test(tree, a_candidate_survives_a_crash_and_goes_with_clear)
+{
+	struct mfs_version *v;
+	uint64_t file;
+
+	show_two();
+	v = stage(3, "3.0.0", 30);
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, NULL), MFS_OK);
+	file = wire_walk(W, "det/versions/3.0.0/model.onnx");
+	fix_restart(&f);
+	candidate_is_private();
+	cr_assert_eq(wire_walk(W, "det/versions/3.0.0/model.onnx"), file);
+	cr_assert_eq(mfs_view_candidate_clear(&f.serve, 0, NULL), MFS_OK);
+	cr_assert_eq(wire_walk(W, "det/candidate"), 0);
+	cr_assert_eq(wire_walk(W, "det/versions/3.0.0"), 0);
+	fix_restart(&f);
+	cr_assert_eq(wire_walk(W, "det/candidate"), 0);
+}
+
+Test(tree, a_retained_candidate_stays_open_to_all)
+{
+	struct mfs_version *v;
+
+	show_two();
+	v = fix_version(1, "1.0.0", 10, "model.onnx=50000");
+	f.engine[0].staged = v;
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, NULL), MFS_OK);
+	link_is("det/candidate", "versions/1.0.0");
+	attr_is("det/versions/1.0.0/model.onnx", S_IFREG | 0440, 11, true);
+}
+
+Test(tree, a_candidate_that_cannot_be_shown_is_refused)
+{
+	struct mfs_version *v;
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_sha256 unknown = { { 9 } };
+
+	show_two();
+	v = stage(3, "2.0.0", 20); /* another variant of the active version */
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, &err), MFS_CONDITION_UNMET);
+	cr_assert_not_null(strstr(err.msg, "variant"), "%s", err.msg);
+	cr_assert_eq(wire_walk(W, "det/candidate"), 0);
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &unknown, &err), MFS_IO);
+	cr_assert_eq(f.shm->models[0].candidate_at, 0);
+
+	v = stage(4, "4.0.0", 40);
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, NULL), MFS_OK);
+	f.models[1].health.uid = 501; /* the same user could look into det's candidate */
+	f.engine[1].staged = fix_version(5, "5.0.0", 50, "model.onnx=1");
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 1, &f.engine[1].staged->m->id, &err), MFS_CONDITION_UNMET);
+	cr_assert_not_null(strstr(err.msg, "candidate of det"), "%s", err.msg);
+	cr_assert_eq(mfs_view_candidate_clear(&f.serve, 0, NULL), MFS_OK);
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 1, &f.engine[1].staged->m->id, NULL), MFS_OK);
+}
