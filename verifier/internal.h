@@ -114,6 +114,7 @@ struct mfs_trust_key {
 };
 
 struct mfs_trust {
+	_Atomic unsigned more; /* references beyond the first */
 	size_t n;
 	struct mfs_trust_key keys[MFS_TRUST_KEYS_MAX];
 };

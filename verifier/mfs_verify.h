@@ -197,8 +197,13 @@ uint64_t mfs_table_length(uint64_t chunks);
 
 /* ---- trust and signatures ------------------------------------------------------------------- */
 
-struct mfs_trust; /* the trust list: keys with epoch and scope. Immutable after filling. */
+/*
+ * The trust list: keys with epoch and scope. Immutable after filling, and counted then: _ref for
+ * another holder, _free gives one up.
+ */
+struct mfs_trust;
 enum mfs_code mfs_trust_new(struct mfs_trust **out, struct mfs_err *err);
+struct mfs_trust *mfs_trust_ref(struct mfs_trust *t);
 void mfs_trust_free(struct mfs_trust *t);
 MFS_DEFINE_CLEANUP(trust, struct mfs_trust, mfs_trust_free)
 

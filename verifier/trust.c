@@ -4,6 +4,7 @@
 
 #include <openssl/pem.h>
 #include <openssl/x509.h>
+#include <stdatomic.h>
 
 /*
  * SubjectPublicKeyInfo has one accepted encoding per key type, so that a key has one id and
@@ -162,10 +163,19 @@ mfs_trust_new(struct mfs_trust **out, struct mfs_err *err)
 	return MFS_OK;
 }
 
+struct mfs_trust *
+mfs_trust_ref(struct mfs_trust *t)
+{
+	atomic_fetch_add_explicit(&t->more, 1, memory_order_relaxed);
+	return t;
+}
+
 void
 mfs_trust_free(struct mfs_trust *t)
 {
 	if (t == NULL)
+		return;
+	if (atomic_fetch_sub_explicit(&t->more, 1, memory_order_acq_rel) > 0)
 		return;
 	for (size_t i = 0; i < t->n; i++)
 		mfs_trust_key_clear(&t->keys[i]);

@@ -24,6 +24,7 @@ static enum mfs_code
 scan(const struct mfs_engine_args *args, int dirfd, size_t i, struct found *f, struct mfs_err *err)
 {
 	const struct mfs_config_model *cfg = &args->config->models[i];
+	MFS_CLEANUP(mfs_cleanup_trust) struct mfs_trust *trust = mfs_keys_trust(args->keys, i);
 	mfs_autofree struct mfs_sha256 *list = NULL;
 	size_t n;
 	enum mfs_code code = mfs_signed_list(dirfd, &list, &n, err);
@@ -34,7 +35,7 @@ scan(const struct mfs_engine_args *args, int dirfd, size_t i, struct found *f, s
 
 		if (mfs_signed_get(dirfd, &list[k], &s, NULL) != MFS_OK)
 			continue;
-		if (mfs_signed_verify(&s, mfs_keys_trust(args->keys), args->config->threshold, &m, NULL, NULL) == MFS_OK &&
+		if (mfs_signed_verify(&s, trust, args->config->threshold, &m, NULL, NULL) == MFS_OK &&
 			strcmp(m->model_id, cfg->model_id) == 0 &&
 			(f->m == NULL || higher(m, f->m->key_epoch, f->m->release))) {
 			mfs_manifest_free(f->m);

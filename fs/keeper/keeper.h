@@ -28,7 +28,7 @@ enum mfs_serve_fd {
 	MFS_FD_CONTROL, /* listening; may be absent */
 	MFS_FD_SCRATCH, /* absent when there is no noswap tmpfs */
 	MFS_FD_STATE_KEY,
-	MFS_FD_FIRST_KEY, /* n_keys trust keys, then n_models model keys, then n_seed seeds; both may be absent */
+	MFS_FD_FIRST_KEY, /* n_keys trust keys, then n_models model keys, n_seed seeds, n_repos roots; those may be absent */
 };
 
 #define MFS_SCRATCH_BYTES (16u << 20)

@@ -38,17 +38,23 @@ descriptors_list(struct mfs_keeper *k, int link, int scratch, size_t *n)
 	const struct mfs_config *c = k->config;
 	const int fixed[] = { link, k->mount.dev, k->shm_fd, k->config_fd, k->folders.state, k->folders.store, k->control_fd,
 		scratch, k->keys.state };
-	int *fds;
+	int *fds, *p;
 
 	_Static_assert(sizeof(fixed) / sizeof(fixed[0]) == MFS_FD_FIRST_KEY - MFS_FD_LINK, "one per number");
-	*n = MFS_FD_FIRST_KEY - MFS_FD_LINK + c->n_keys + c->n_models + c->n_seed;
+	*n = MFS_FD_FIRST_KEY - MFS_FD_LINK + c->n_keys + c->n_models + c->n_seed + c->n_repos;
 	fds = malloc(*n * sizeof(*fds));
 	if (fds == NULL)
 		return NULL;
 	memcpy(fds, fixed, sizeof(fixed));
-	for (size_t i = 0, o = MFS_FD_FIRST_KEY - MFS_FD_LINK; o < *n; i++, o++)
-		fds[o] = i < c->n_keys ? k->keys.trust[i] :
-			 i < c->n_keys + c->n_models ? k->keys.model[i - c->n_keys] : k->seeds[i - c->n_keys - c->n_models];
+	p = fds + (MFS_FD_FIRST_KEY - MFS_FD_LINK);
+	for (size_t i = 0; i < c->n_keys; i++)
+		*p++ = k->keys.trust[i];
+	for (size_t i = 0; i < c->n_models; i++)
+		*p++ = k->keys.model[i];
+	for (size_t i = 0; i < c->n_seed; i++)
+		*p++ = k->seeds[i];
+	for (size_t i = 0; i < c->n_repos; i++)
+		*p++ = k->keys.root[i];
 	return fds;
 }
 

@@ -76,7 +76,8 @@ inherited_find(const struct mfs_config *c, struct inherited *in, struct mfs_err 
 	in->keys.trust = calloc(c->n_keys + 1, sizeof(int));
 	in->keys.model = calloc(c->n_models + 1, sizeof(int));
 	in->seeds = calloc(c->n_seed + 1, sizeof(int));
-	if (in->keys.trust == NULL || in->keys.model == NULL || in->seeds == NULL)
+	in->keys.root = calloc(c->n_repos + 1, sizeof(int));
+	if (in->keys.trust == NULL || in->keys.model == NULL || in->seeds == NULL || in->keys.root == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "serve: descriptors");
 	for (size_t i = 0; i < c->n_keys; i++)
 		in->keys.trust[i] = fd++;
@@ -85,13 +86,15 @@ inherited_find(const struct mfs_config *c, struct inherited *in, struct mfs_err 
 	for (size_t i = 0; i < c->n_seed; i++, fd++)
 		if (fd_open(fd))
 			in->seeds[in->n_seeds++] = fd;
+	for (size_t i = 0; i < c->n_repos; i++, fd++)
+		in->keys.root[i] = fd_open(fd) ? fd : -1;
 	return MFS_OK;
 }
 
 static void
 inherited_cloexec(const struct mfs_config *c)
 {
-	int end = MFS_FD_FIRST_KEY + (int)(c->n_keys + c->n_models + c->n_seed);
+	int end = MFS_FD_FIRST_KEY + (int)(c->n_keys + c->n_models + c->n_seed + c->n_repos);
 
 	for (int fd = MFS_FD_LINK; fd < end; fd++)
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);

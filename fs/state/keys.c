@@ -9,6 +9,7 @@
 
 #include "io.h"
 #include "log.h"
+#include "mfs_policy.h"
 
 #define TRUST_KEY_BYTES_MAX (16u << 10) /* one PEM public key */
 #define MODEL_KEY_BYTES_MAX 256u        /* 32 raw bytes, or 64 hex digits and a newline */
@@ -149,6 +150,10 @@ open_all(const struct mfs_config *c, int state_dirfd, struct mfs_key_fds *k, str
 	}
 	for (size_t i = 0; i < c->n_models; i++)
 		open_model(&c->models[i], k, i);
+	for (size_t i = 0; i < c->n_repos; i++)
+		if ((k->root[i] = open_regular(AT_FDCWD, c->repos[i].root, &st)) < 0)
+			mfs_log(MFS_LOG_WARN, "repository %s: root %s: %s: only one that is in the state already can be used",
+				c->repos[i].name, MFS_ESC(c->repos[i].root), strerror(errno));
 	if (state_dirfd >= 0 && (k->state = open_regular(state_dirfd, "key", &st)) < 0) {
 		(void)mfs_fail_sys(err, MFS_KEY_UNAVAILABLE, "state key %s/key", MFS_ESC(c->state));
 		return mfs_err_hint(err, "; without it the state cannot be read, see 'modelfs recover'");
@@ -165,11 +170,14 @@ mfs_key_fds_open(const struct mfs_config *c, int state_dirfd, struct mfs_key_fds
 	out->trust = calloc(c->n_keys + 1, sizeof(*out->trust));
 	out->model = calloc(c->n_models + 1, sizeof(*out->model));
 	out->reason = calloc(c->n_models + 1, sizeof(*out->reason));
+	out->root = calloc(c->n_repos + 1, sizeof(*out->root));
 	for (size_t i = 0; out->trust != NULL && i < c->n_keys; i++)
 		out->trust[i] = -1;
 	for (size_t i = 0; out->model != NULL && i < c->n_models; i++)
 		out->model[i] = -1;
-	if (out->trust == NULL || out->model == NULL || out->reason == NULL)
+	for (size_t i = 0; out->root != NULL && i < c->n_repos; i++)
+		out->root[i] = -1;
+	if (out->trust == NULL || out->model == NULL || out->reason == NULL || out->root == NULL)
 		code = mfs_fail(err, MFS_NO_MEMORY, "keys: no memory");
 	else
 		code = open_all(c, state_dirfd, out, err);
@@ -187,17 +195,26 @@ mfs_key_fds_close(const struct mfs_config *c, struct mfs_key_fds *k)
 		mfs_cleanup_close(&k->model[i]);
 	for (size_t i = 0; k->reason != NULL && i < c->n_models; i++)
 		free(k->reason[i]);
+	for (size_t i = 0; k->root != NULL && i < c->n_repos; i++)
+		mfs_cleanup_close(&k->root[i]);
 	mfs_cleanup_close(&k->state);
 	free(k->trust);
 	free(k->model);
 	free(k->reason);
+	free(k->root);
 	*k = (struct mfs_key_fds){ .state = -1 };
 }
 
 /* ---- keys ------------------------------------------------------------------------------------------ */
 
 struct mfs_keys {
-	struct mfs_trust *trust;
+	const struct mfs_config *config;
+	struct pem { uint8_t *p; size_t len; } *pems; /* config->n_keys: for lists made later */
+	struct lists {
+		pthread_mutex_t lock;     /* trust; never held across work */
+		struct mfs_trust **trust; /* [0] the configuration's, [1 + r] with what repository r adds */
+	} *lists;
+	struct pem *roots; /* config->n_repos; len 0: could not be read */
 	struct mfs_key *secret; /* [0] the state key, [1 + i] model i; secret memory */
 	size_t n_models;
 	bool has_state;
@@ -238,21 +255,67 @@ read_secret(int fd, const char *what, struct mfs_key *out, struct mfs_err *err)
 }
 
 static enum mfs_code
-load_trust(const struct mfs_config *c, const struct mfs_key_fds *fds, struct mfs_trust *t, struct mfs_err *err)
+load_pems(const struct mfs_config *c, const struct mfs_key_fds *fds, struct mfs_keys *k, struct mfs_err *err)
 {
+	enum mfs_code code;
+
 	for (size_t i = 0; i < c->n_keys; i++) {
 		const struct mfs_config_key *key = &c->keys[i];
-		mfs_autofree uint8_t *pem = NULL;
-		size_t len;
-		enum mfs_code code = mfs_fd_read(fds->trust[i], key->file, TRUST_KEY_BYTES_MAX, &pem, &len, err);
 
-		if (code == MFS_OK)
-			code = mfs_trust_add_pem(t, key->file, MFS_SPAN(pem, len), key->epoch,
-				(const char *const *)key->models, err);
-		if (code != MFS_OK) {
+		code = mfs_fd_read(fds->trust[i], key->file, TRUST_KEY_BYTES_MAX, &k->pems[i].p, &k->pems[i].len, err);
+		if (code != MFS_OK)
+			return mfs_err_context(err, "%s:%u:%u: trust.keys: ", MFS_ESC(key->source), key->line, key->column);
+	}
+	return MFS_OK;
+}
+
+/* The configuration's keys, and those of a trust.json unless it is empty. */
+static enum mfs_code
+make_trust(const struct mfs_keys *k, struct mfs_span json, struct mfs_trust **out, struct mfs_err *err)
+{
+	MFS_CLEANUP(mfs_cleanup_trust) struct mfs_trust *t = NULL;
+	MFS_CLEANUP(mfs_cleanup_trustlist) struct mfs_trustlist *l = NULL;
+	enum mfs_code code = mfs_trust_new(&t, err);
+
+	*out = NULL;
+	for (size_t i = 0; code == MFS_OK && i < k->config->n_keys; i++) {
+		const struct mfs_config_key *key = &k->config->keys[i];
+
+		code = mfs_trust_add_pem(t, key->file, MFS_SPAN(k->pems[i].p, k->pems[i].len), key->epoch,
+			(const char *const *)key->models, err);
+		if (code != MFS_OK)
 			(void)mfs_err_context(err, "%s:%u:%u: trust.keys: ", MFS_ESC(key->source), key->line, key->column);
-			return code;
-		}
+	}
+	if (code == MFS_OK && json.len > 0 && (code = mfs_trustlist_parse(json, &l, err)) == MFS_OK)
+		code = mfs_trustlist_apply(l, t, err);
+	if (code == MFS_OK)
+		*out = mfs_steal(&t);
+	return code;
+}
+
+static enum mfs_code
+load_trust(struct mfs_keys *k, const struct mfs_key_fds *fds, struct mfs_err *err)
+{
+	const struct mfs_config *c = k->config;
+	const struct mfs_span none = { NULL, 0 };
+	struct mfs_err why = MFS_ERR_INIT;
+	enum mfs_code code;
+
+	k->pems = calloc(c->n_keys + 1, sizeof(*k->pems));
+	k->roots = calloc(c->n_repos + 1, sizeof(*k->roots));
+	if (k->pems == NULL || k->roots == NULL || (k->lists = calloc(1, sizeof(*k->lists))) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "keys: no memory");
+	(void)pthread_mutex_init(&k->lists->lock, NULL);
+	if ((k->lists->trust = calloc(c->n_repos + 1, sizeof(*k->lists->trust))) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "keys: no memory");
+	if ((code = load_pems(c, fds, k, err)) != MFS_OK || (code = make_trust(k, none, &k->lists->trust[0], err)) != MFS_OK)
+		return code;
+	for (size_t i = 0; i < c->n_repos; i++) {
+		k->lists->trust[1 + i] = mfs_trust_ref(k->lists->trust[0]);
+		if (fds->root == NULL || fds->root[i] < 0)
+			continue;
+		if (mfs_fd_read(fds->root[i], c->repos[i].root, MFS_TUF_ROOT_MAX, &k->roots[i].p, &k->roots[i].len, &why) != MFS_OK)
+			mfs_log_err(c->repos[i].name, &why);
 	}
 	return MFS_OK;
 }
@@ -287,12 +350,14 @@ mfs_keys_load(const struct mfs_config *c, const struct mfs_key_fds *fds, struct 
 	enum mfs_code code;
 
 	*out = NULL;
+	if (k != NULL)
+		k->config = c;
 	if (k == NULL || (k->models = calloc(c->n_models + 1, sizeof(*k->models))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "keys: no memory");
 	k->n_models = c->n_models;
 	if ((k->secret = mfs_secret_alloc((c->n_models + 1) * sizeof(*k->secret))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "keys: no memory");
-	if ((code = mfs_trust_new(&k->trust, err)) != MFS_OK || (code = load_trust(c, fds, k->trust, err)) != MFS_OK)
+	if ((code = load_trust(k, fds, err)) != MFS_OK)
 		return code;
 	if (fds->state >= 0) {
 		struct mfs_err why = MFS_ERR_INIT;
@@ -313,7 +378,19 @@ mfs_keys_free(struct mfs_keys *k)
 {
 	if (k == NULL)
 		return;
-	mfs_trust_free(k->trust);
+	for (size_t i = 0; k->lists != NULL && k->lists->trust != NULL && i <= k->config->n_repos; i++)
+		mfs_trust_free(k->lists->trust[i]);
+	if (k->lists != NULL) {
+		(void)pthread_mutex_destroy(&k->lists->lock);
+		free(k->lists->trust);
+	}
+	free(k->lists);
+	for (size_t i = 0; k->pems != NULL && i < k->config->n_keys; i++)
+		free(k->pems[i].p);
+	free(k->pems);
+	for (size_t i = 0; k->roots != NULL && i < k->config->n_repos; i++)
+		free(k->roots[i].p);
+	free(k->roots);
 	mfs_secret_free(k->secret, (k->n_models + 1) * sizeof(*k->secret));
 	for (size_t i = 0; k->models != NULL && i < k->n_models; i++)
 		free(k->models[i].reason);
@@ -321,10 +398,40 @@ mfs_keys_free(struct mfs_keys *k)
 	free(k);
 }
 
-const struct mfs_trust *
-mfs_keys_trust(const struct mfs_keys *k)
+struct mfs_trust *
+mfs_keys_trust(const struct mfs_keys *k, size_t i)
 {
-	return k->trust;
+	size_t at = i < k->n_models && k->config->models[i].repo >= 0 ? (size_t)k->config->models[i].repo + 1 : 0;
+	struct mfs_trust *t;
+
+	(void)pthread_mutex_lock(&k->lists->lock);
+	t = mfs_trust_ref(k->lists->trust[at]);
+	(void)pthread_mutex_unlock(&k->lists->lock);
+	return t;
+}
+
+enum mfs_code
+mfs_keys_trust_set(const struct mfs_keys *k, size_t repo, struct mfs_span json, struct mfs_err *err)
+{
+	struct mfs_trust *t, *old;
+	enum mfs_code code;
+
+	if (repo >= k->config->n_repos)
+		return mfs_fail(err, MFS_INTERNAL, "keys: no repository %zu", repo);
+	if ((code = make_trust(k, json, &t, err)) != MFS_OK)
+		return code;
+	(void)pthread_mutex_lock(&k->lists->lock);
+	old = k->lists->trust[1 + repo];
+	k->lists->trust[1 + repo] = t;
+	(void)pthread_mutex_unlock(&k->lists->lock);
+	mfs_trust_free(old);
+	return MFS_OK;
+}
+
+struct mfs_span
+mfs_keys_root(const struct mfs_keys *k, size_t repo)
+{
+	return repo < k->config->n_repos ? MFS_SPAN(k->roots[repo].p, k->roots[repo].len) : (struct mfs_span){ NULL, 0 };
 }
 
 const struct mfs_key *

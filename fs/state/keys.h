@@ -19,11 +19,13 @@ struct mfs_key_fds {
 	int *trust;  /* config->n_keys */
 	int *model;  /* config->n_models; -1 where none is configured or it cannot be opened */
 	char **reason; /* config->n_models; why model[i] is -1 though configured; NULL: not known (descriptors from keeper) */
+	int *root;   /* config->n_repos: the TUF root that is trusted at first; -1 where it cannot be opened */
 	int state;   /* the state key; -1 when not asked for */
 };
 
 /*
- * errors  CONFIG_INVALID (a trust key: names file and line), KEY_UNAVAILABLE (no state key), NO_MEMORY
+ * errors  CONFIG_INVALID (a trust key: names file and line), KEY_UNAVAILABLE (no state key), NO_MEMORY.
+ *         A root that cannot be opened is logged: the state may hold a newer one
  * state_dirfd  -1: no state key is wanted
  */
 enum mfs_code mfs_key_fds_open(const struct mfs_config *c, int state_dirfd, struct mfs_key_fds *out,
@@ -43,13 +45,27 @@ enum mfs_secret_memory mfs_secret_memory(void);
 void *mfs_secret_alloc(size_t n); /* zeroed; NULL without memory */
 void mfs_secret_free(void *p, size_t n); /* wiped; NULL is fine */
 
-struct mfs_keys; /* immutable after load; threads any */
+struct mfs_keys; /* immutable after load but for its trust lists; threads any */
 enum mfs_code mfs_keys_load(const struct mfs_config *c, const struct mfs_key_fds *fds, struct mfs_keys **out,
 	struct mfs_err *err);
 void mfs_keys_free(struct mfs_keys *k);
 MFS_DEFINE_CLEANUP(keys, struct mfs_keys, mfs_keys_free)
 
-const struct mfs_trust *mfs_keys_trust(const struct mfs_keys *k);
+/*
+ * The trust list for model i: the configuration's keys and those of its repository's trust.json.
+ * A reference, to be given back with mfs_trust_free(). i beyond the models: the configuration's alone.
+ */
+struct mfs_trust *mfs_keys_trust(const struct mfs_keys *k, size_t i);
+
+/*
+ * Bytes of a trust.json that was accepted, for the models of repository `repo`; empty: it has none.
+ * Versions that are loaded are not looked at again by this.
+ * errors  as mfs_trustlist_parse and mfs_trustlist_apply; nothing changes then
+ */
+enum mfs_code mfs_keys_trust_set(const struct mfs_keys *k, size_t repo, struct mfs_span json, struct mfs_err *err);
+
+/* The configured root of a repository; empty when it could not be read. */
+struct mfs_span mfs_keys_root(const struct mfs_keys *k, size_t repo);
 const struct mfs_key *mfs_keys_state(const struct mfs_keys *k); /* NULL when it was not asked for */
 
 /*

@@ -175,6 +175,55 @@ out:
 }
 
 static enum mfs_code
+verify_by(const struct mfs_install_args *args, size_t model, const struct mfs_bundle_docs *docs,
+	const struct mfs_signature *sigs, size_t n, struct mfs_manifest **m, struct mfs_err *err)
+{
+	MFS_CLEANUP(mfs_cleanup_trust) struct mfs_trust *trust = mfs_keys_trust(args->keys, model);
+
+	return mfs_bundle_verify(MFS_SPAN(docs->manifest, docs->manifest_len), sigs, n, trust, args->config->threshold, m,
+		NULL, err);
+}
+
+/*
+ * By the trust list of the model asked for. Not asked for one, the manifest says which it is, and no
+ * byte of it counts before a signature does: the lists of all models are tried, then the one of the
+ * model found must verify it as well.
+ */
+static enum mfs_code
+bundle_verify(struct mfs_install_args *args, const struct mfs_bundle_docs *docs, const struct mfs_signature *sigs,
+	size_t n, struct mfs_manifest **m, struct mfs_err *err)
+{
+	const struct mfs_config *c = args->config;
+	struct mfs_err first = MFS_ERR_INIT;
+	size_t by = 0;
+	enum mfs_code code;
+
+	if (args->model >= 0) {
+		code = verify_by(args, (size_t)args->model, docs, sigs, n, m, err);
+		return code != MFS_OK ? code : model_find(args, *m, err);
+	}
+	for (size_t i = 0; *m == NULL && (i == 0 || i < c->n_models); i++) {
+		struct mfs_err own = MFS_ERR_INIT;
+		bool seen = false;
+
+		for (size_t k = 0; k < i; k++)
+			seen = seen || c->models[k].repo == c->models[i].repo;
+		if (!seen && verify_by(args, by = i, docs, sigs, n, m, &own) != MFS_OK &&
+			(first.code == MFS_OK || first.code == MFS_KEY_UNTRUSTED))
+			first = own;
+	}
+	if (*m == NULL) {
+		*err = first;
+		return first.code;
+	}
+	if ((code = model_find(args, *m, err)) != MFS_OK || c->models[args->model].repo == c->models[by].repo)
+		return code;
+	mfs_manifest_free(*m);
+	*m = NULL;
+	return verify_by(args, (size_t)args->model, docs, sigs, n, m, err);
+}
+
+static enum mfs_code
 install(struct mfs_install_args *args, struct mfs_bundle_docs *docs, struct mfs_sha256 *id, struct mfs_err *err)
 {
 	MFS_CLEANUP(mfs_cleanup_manifest) struct mfs_manifest *m = NULL;
@@ -185,9 +234,7 @@ install(struct mfs_install_args *args, struct mfs_bundle_docs *docs, struct mfs_
 	enum mfs_code code;
 
 	if ((code = signatures_make(docs, sigs, &n, err)) != MFS_OK ||
-		(code = mfs_bundle_verify(MFS_SPAN(docs->manifest, docs->manifest_len), sigs, n,
-			 mfs_keys_trust(args->keys), args->config->threshold, &m, NULL, err)) != MFS_OK ||
-		(code = model_find(args, m, err)) != MFS_OK)
+		(code = bundle_verify(args, docs, sigs, n, &m, err)) != MFS_OK)
 		return code;
 	if (args->decide != NULL && (code = args->decide(args->user, (size_t)args->model, m, err)) != MFS_OK)
 		return code;

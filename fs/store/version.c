@@ -50,13 +50,14 @@ mfs_signed_verify(const struct mfs_signed *s, const struct mfs_trust *trust, uns
 
 /* One copy: read, verify, compare with the identity asked for. out is zero on failure. */
 static enum mfs_code
-copy_load(int dirfd, const char *where, const struct mfs_config *c, const struct mfs_keys *keys,
+copy_load(int dirfd, const char *where, const struct mfs_config *c, const struct mfs_keys *keys, size_t model,
 	const struct mfs_sha256 *id, struct mfs_version *v, struct mfs_err *err)
 {
+	MFS_CLEANUP(mfs_cleanup_trust) struct mfs_trust *trust = mfs_keys_trust(keys, model);
 	enum mfs_code code = mfs_signed_get(dirfd, id, &v->signed_bytes, err);
 
 	if (code == MFS_OK)
-		code = mfs_signed_verify(&v->signed_bytes, mfs_keys_trust(keys), c->threshold, &v->m, &v->key_id, err);
+		code = mfs_signed_verify(&v->signed_bytes, trust, c->threshold, &v->m, &v->key_id, err);
 	if (code == MFS_OK && !mfs_sha256_equal(&v->m->id, id))
 		code = mfs_fail(err, MFS_MALFORMED, "manifest %s: the bytes are those of %s", MFS_HEX(id),
 			MFS_HEX(&v->m->id));
@@ -118,7 +119,7 @@ mfs_version_load_repair(int state_dirfd, struct mfs_store *s, struct mfs_cache *
 		return mfs_fail(err, MFS_NO_MEMORY, "version");
 	v->refs = 1;
 	for (int i = 0; i < 2 && good < 0; i++)
-		if (copy_load(dirs[i], names[i], c, keys, id, v, &bad[i]) == MFS_OK)
+		if (copy_load(dirs[i], names[i], c, keys, model, id, v, &bad[i]) == MFS_OK)
 			good = i;
 	if (good < 0) {
 		/* A refusal says more than a missing file. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "keys.h"
+#include "mfs_policy.h"
 
 #define FILE_NAME "/etc/modelfs/m.yaml"
 #define KEYS      "trust: {keys: [k.pem]}\n"
@@ -597,6 +598,7 @@ Test(keys, a_bad_model_key_costs_its_model_alone_and_says_why)
 		{ "short", "model key" }, { "plain", "has no model_key" },
 		{ "cred", "CREDENTIALS_DIRECTORY" },
 	};
+	struct mfs_trust *trust;
 	struct keyring k;
 
 	enter_folder(k.dir);
@@ -614,7 +616,9 @@ Test(keys, a_bad_model_key_costs_its_model_alone_and_says_why)
 		"seen: {model_key: \"file:seen\"}, open: {model_key: \"file:open\"}, long: {model_key: \"file:long\"}, short: {model_key: \"file:short\"}, "
 		"plain: {}, cred: {model_key: \"credential:x\"}"), MFS_OK, "%s", k.err.msg);
 	cr_assert_eq(mfs_keys_load(k.c, &k.fds, &keys, &k.err), MFS_OK, "%s", k.err.msg);
-	cr_assert_not_null(mfs_keys_trust(keys));
+	trust = mfs_keys_trust(keys, 0);
+	cr_assert_eq(mfs_trust_count(trust), 1);
+	mfs_trust_free(trust);
 	cr_assert_eq(memcmp(mfs_keys_state(keys)->b, model.b, MFS_KEY_LEN), 0);
 
 	memset(&content, 7, sizeof(content));
@@ -654,6 +658,74 @@ Test(keys, a_credential_is_found_by_its_name)
 	cr_assert_eq(open_keys(&k, "det: {model_key: \"credential:mk\"}"), MFS_OK, "%s", k.err.msg);
 	cr_assert_geq(k.fds.model[0], 0);
 	cr_assert_eq(mfs_keys_load(k.c, &k.fds, &keys, &k.err), MFS_OK, "%s", k.err.msg);
+	mfs_keys_free(keys);
+	close_keys(&k);
+	leave_folder(k.dir);
+}
+
+static const char other_key[] = "-----BEGIN PUBLIC KEY-----\n"
+	"MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n"
+	"-----END PUBLIC KEY-----\n";
+
+/* Keys of model i's trust list, and whether `id` is among them. */
+static size_t
+trusts(const struct mfs_keys *keys, size_t i, const struct mfs_sha256 *id, bool *has)
+{
+	MFS_CLEANUP(mfs_cleanup_trust) struct mfs_trust *t = mfs_keys_trust(keys, i);
+	size_t n = mfs_trust_count(t);
+
+	*has = false;
+	for (size_t k = 0; k < n; k++)
+		*has = *has || mfs_sha256_equal(mfs_trust_key_id(t, k), id);
+	return n;
+}
+
+Test(keys, keys_of_one_repository_do_not_sign_for_another)
+{
+	MFS_CLEANUP(mfs_cleanup_trustlist) struct mfs_trustlist *list = NULL;
+	mfs_autofree char *json = NULL;
+	struct mfs_config_snapshot *s = NULL;
+	struct mfs_keys *keys = NULL;
+	struct mfs_trust *before;
+	struct mfs_sha256 id;
+	struct keyring k = { .err = MFS_ERR_INIT };
+	size_t len;
+	bool has;
+
+	enter_folder(k.dir);
+	write_text("m.yaml", "trust: {keys: [r.pem], root: root.json}\n"
+		"repositories: {one: {url: \"file:///1\"}, two: {url: \"file:///2\", root: none.json}}\n"
+		"models: {a: {repository: one}, b: {repository: two}}\n", 0644);
+	write_text("r.pem", public_key, 0644);
+	write_text("root.json", "{root}", 0644);
+	cr_assert_eq(mfs_config_read("m.yaml", &s, &k.err), MFS_OK, "%s", k.err.msg);
+	cr_assert_eq(mfs_config_parse(s, &k.c, &k.err), MFS_OK, "%s", k.err.msg);
+	mfs_config_snapshot_free(s);
+	cr_assert_eq(mfs_key_fds_open(k.c, -1, &k.fds, &k.err), MFS_OK, "%s", k.err.msg);
+	cr_assert_eq(mfs_keys_load(k.c, &k.fds, &keys, &k.err), MFS_OK, "%s", k.err.msg);
+	cr_assert(mfs_span_equal(mfs_keys_root(keys, 0), MFS_SPAN("{root}", 6)));
+	cr_assert_eq(mfs_keys_root(keys, 1).len, 0, "an absent root leaves the models served");
+	cr_assert_eq(mfs_key_id_pem(MFS_SPAN(other_key, strlen(other_key)), &id, NULL), MFS_OK);
+	cr_assert_eq(mfs_trustlist_new(&list, NULL), MFS_OK);
+	cr_assert_eq(mfs_trustlist_add_pem(list, "other", MFS_SPAN(other_key, strlen(other_key)), 1, NULL, &k.err), MFS_OK,
+		"%s", k.err.msg);
+	cr_assert_eq(mfs_trustlist_json(list, &json, &len, NULL), MFS_OK);
+
+	before = mfs_keys_trust(keys, 0);
+	cr_assert_eq(mfs_keys_trust_set(keys, 0, MFS_SPAN(json, len), &k.err), MFS_OK, "%s", k.err.msg);
+	cr_assert_eq(mfs_trust_count(before), 1, "a list in use stays as it was");
+	mfs_trust_free(before);
+	cr_assert_eq(trusts(keys, 0, &id, &has), 2);
+	cr_assert(has);
+	cr_assert_eq(trusts(keys, 1, &id, &has), 1);
+	cr_assert(!has, "the other repository's list");
+	cr_assert_eq(trusts(keys, 2, &id, &has), 1);
+	cr_assert(!has, "no model: the configuration's alone");
+	cr_assert_eq(mfs_keys_trust_set(keys, 0, MFS_SPAN("{}", 2), &k.err), MFS_MALFORMED);
+	cr_assert_eq(trusts(keys, 0, &id, &has), 2, "nothing changes then");
+	cr_assert_eq(mfs_keys_trust_set(keys, 0, (struct mfs_span){ NULL, 0 }, NULL), MFS_OK);
+	cr_assert_eq(trusts(keys, 0, &id, &has), 1);
+	cr_assert(!has, "gone from trust.json");
 	mfs_keys_free(keys);
 	close_keys(&k);
 	leave_folder(k.dir);
