@@ -196,6 +196,7 @@ take_attempt(json_t *o, const char *where, struct mfs_cycle_attempt *a, struct m
 		may_unsigned(o, where, "failures", &a->failures, err) != MFS_OK ||
 		may_bytes(o, where, "free_bytes", &a->free_bytes, err) != MFS_OK ||
 		may_bool(o, where, "by_hand", &a->by_hand, err) != MFS_OK ||
+		may_bool(o, where, "rollback", &a->rollback, err) != MFS_OK ||
 		may_outcome(o, where, &a->why, &a->detail, err) != MFS_OK)
 		return err->code;
 	if (a->step != MFS_STEP_IDLE && mfs_sha256_is_zero(&a->v.manifest))
@@ -350,7 +351,8 @@ attempt_json(const struct mfs_cycle_attempt *a, int *bad)
 		put_int(o, "since", a->since) | put_int(o, "deadline", a->deadline) |
 		put_int(o, "not_before", a->not_before) | put_int(o, "starts", a->starts) |
 		put_int(o, "failures", a->failures) | put_bytes(o, "free_bytes", a->free_bytes) |
-		put_bool(o, "by_hand", a->by_hand) | put_outcome(o, a->why, a->detail);
+		put_bool(o, "by_hand", a->by_hand) | put_bool(o, "rollback", a->rollback) |
+		put_outcome(o, a->why, a->detail);
 	return o;
 }
 

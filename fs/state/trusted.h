@@ -67,6 +67,7 @@ struct mfs_cycle_attempt {
 	char *detail;
 	uint64_t free_bytes; /* INSUFFICIENT_STORAGE: free then; tried again when more is */
 	bool by_hand;       /* asked for by a command */
+	bool rollback;      /* v is where a revocation sends this host: mfs_engine_rollback_to() activates it */
 };
 
 /* The active version that was not committed yet: its probation. */
