@@ -15,6 +15,12 @@
 MFS_DEFINE_CLEANUP(json, json_t, json_decref)
 #define mfs_autojson MFS_CLEANUP(mfs_cleanup_json)
 
+/* ---- json.c ------------------------------------------------------------------------------------ */
+
+/* mfs_json_parse() for documents of other tools: keys and strings may hold whatever JSON allows but NUL. */
+enum mfs_code mfs_json_parse_any_text(const char *what, struct mfs_span in, size_t cap, json_t **out,
+	struct mfs_err *err);
+
 /* ---- fields.c: one field of a JSON object at a time, with its path in every message ---------- */
 
 /*
@@ -127,6 +133,14 @@ enum mfs_code mfs_pem_spki(const char *what, struct mfs_span pem, uint8_t out[MF
 	struct mfs_err *err);
 /* A copy of a NULL-terminated list of model ids; NULL for NULL. *out is released also on failure. */
 enum mfs_code mfs_models_copy(const char *what, const char *const *models, char ***out, struct mfs_err *err);
+/*
+ * The one PUBLIC KEY block of a PEM text, as DER; no passphrase is ever asked for. CONFIG_INVALID.
+ * mfs_spki_type() knows the one accepted encoding of each type, so that a key has one id.
+ */
+enum mfs_code mfs_pem_public(const char *what, struct mfs_span pem, uint8_t **der, size_t *der_len,
+	struct mfs_err *err);
+bool mfs_spki_type(struct mfs_span der, enum mfs_key_type *type);
+
 bool mfs_trust_key_covers(const struct mfs_trust_key *k, const char *model_id);
 
 /* ---- keys.c -------------------------------------------------------------------------------------- */

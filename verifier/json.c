@@ -13,6 +13,7 @@ struct scan {
 	size_t values;     /* upper bound of the values seen */
 	size_t values_max; /* jansson needs up to some 250 bytes for each */
 	unsigned depth;
+	bool any_text;     /* every string that JSON allows, in keys too: metadata of other tools */
 	struct mfs_err *err;
 };
 
@@ -67,7 +68,7 @@ scan_escape(struct scan *s, bool *ascii)
 	case 'u':
 		if (!scan_hex4(s, &v))
 			return scan_bad(s, start, "an incomplete \\u escape");
-		if (v < 0x20 || v == 0x7f)
+		if (v == 0 || (!s->any_text && (v < 0x20 || v == 0x7f)))
 			return scan_bad(s, start, "an escaped control character");
 		if (v > 0x7f)
 			*ascii = false;
@@ -77,13 +78,13 @@ scan_escape(struct scan *s, bool *ascii)
 	case 'n':
 	case 'r':
 	case 't':
-		return scan_bad(s, start, "an escaped control character");
+		return s->any_text ? MFS_OK : scan_bad(s, start, "an escaped control character");
 	default:
 		return scan_bad(s, start, "an unknown escape");
 	}
 }
 
-/* A string whose opening quote has been read; keys (a colon follows) must be ASCII. */
+/* A string whose opening quote has been read; keys (a colon follows) must be ASCII, unless any_text. */
 static enum mfs_code
 scan_string(struct scan *s)
 {
@@ -98,7 +99,7 @@ scan_string(struct scan *s)
 		c = s->in.p[s->at++];
 		if (c == '"')
 			break;
-		if (c < 0x20 || c == 0x7f)
+		if (c < 0x20 || (c == 0x7f && !s->any_text))
 			return scan_bad(s, s->at - 1, "a control character in a string");
 		if (c >= 0x80)
 			ascii = false;
@@ -109,7 +110,7 @@ scan_string(struct scan *s)
 				return code;
 		}
 	}
-	if (!ascii) {
+	if (!ascii && !s->any_text) {
 		size_t next = s->at;
 
 		while (next < s->in.len && is_space(s->in.p[next]))
@@ -173,9 +174,10 @@ scan_all(struct scan *s)
 }
 
 static enum mfs_code
-parse_any(const char *what, struct mfs_span in, size_t cap, json_type top, json_t **out, struct mfs_err *err)
+parse_any(const char *what, struct mfs_span in, size_t cap, json_type top, bool any_text, json_t **out,
+	struct mfs_err *err)
 {
-	struct scan s = { .what = what, .in = in, .values_max = 1024 + cap / 16, .err = err };
+	struct scan s = { .what = what, .in = in, .values_max = 1024 + cap / 16, .any_text = any_text, .err = err };
 	mfs_autojson json_t *v = NULL;
 	json_error_t je;
 	enum mfs_code code;
@@ -203,7 +205,13 @@ parse_any(const char *what, struct mfs_span in, size_t cap, json_type top, json_
 enum mfs_code
 mfs_json_parse(const char *what, struct mfs_span in, size_t cap, json_t **out, struct mfs_err *err)
 {
-	return parse_any(what, in, cap, JSON_OBJECT, out, err);
+	return parse_any(what, in, cap, JSON_OBJECT, false, out, err);
+}
+
+enum mfs_code
+mfs_json_parse_any_text(const char *what, struct mfs_span in, size_t cap, json_t **out, struct mfs_err *err)
+{
+	return parse_any(what, in, cap, JSON_OBJECT, true, out, err);
 }
 
 struct compare {
@@ -236,7 +244,7 @@ parse_canonical(const char *what, struct mfs_span in, size_t cap, json_type top,
 	int rc;
 
 	*out = NULL;
-	if ((code = parse_any(what, in, cap, top, &v, err)) != MFS_OK)
+	if ((code = parse_any(what, in, cap, top, false, &v, err)) != MFS_OK)
 		return code;
 	rc = json_dump_callback(v, compare_bytes, &c, JSON_COMPACT | JSON_SORT_KEYS);
 	if (c.differs || (rc == 0 && c.rest.len != 0))

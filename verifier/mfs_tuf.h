@@ -164,9 +164,6 @@ bool mfs_tuf_role_find(const struct mfs_tuf *t, const char *name, struct mfs_tuf
  */
 bool mfs_tuf_rotated(const struct mfs_tuf *t, const char *name);
 
-/* The roots that came in this run, oldest first, for a log of the chain: i-th one's bytes; false: no more. */
-bool mfs_tuf_new_root(const struct mfs_tuf *t, size_t i, struct mfs_span *bytes);
-
 /* ---- for those who make metadata ----------------------------------------------------------------- */
 
 /*

@@ -17,8 +17,8 @@ static const uint8_t spki_p256[] = { 0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0
 #define SPKI_ED25519_LEN (sizeof(spki_ed25519) + 32)
 #define SPKI_P256_LEN    (sizeof(spki_p256) + 64)
 
-static bool
-spki_type(struct mfs_span der, enum mfs_key_type *type)
+bool
+mfs_spki_type(struct mfs_span der, enum mfs_key_type *type)
 {
 	if (der.p == NULL)
 		return false;
@@ -43,9 +43,8 @@ pem_block_free(char *name, char *header, unsigned char *data, long len)
 	OPENSSL_free(data);
 }
 
-/* The one PUBLIC KEY block of a PEM text. No passphrase is ever asked for. */
-static enum mfs_code
-pem_block(const char *what, struct mfs_span pem, uint8_t **der, size_t *der_len, struct mfs_err *err)
+enum mfs_code
+mfs_pem_public(const char *what, struct mfs_span pem, uint8_t **der, size_t *der_len, struct mfs_err *err)
 {
 	char *name = NULL, *header = NULL;
 	unsigned char *data = NULL;
@@ -90,7 +89,7 @@ mfs_trust_key_der(const char *what, struct mfs_span der, struct mfs_trust_key *k
 	const unsigned char *p = der.p;
 	enum mfs_code code;
 
-	if (!spki_type(der, &k->type))
+	if (!mfs_spki_type(der, &k->type))
 		return mfs_fail(err, MFS_CONFIG_INVALID,
 			"%s: neither an Ed25519 nor a P-256 public key (named curve, uncompressed)", what);
 	if ((code = mfs_sha256(der, &k->id, err)) != MFS_OK)
@@ -110,7 +109,7 @@ mfs_pem_spki(const char *what, struct mfs_span pem, uint8_t out[MFS_SPKI_MAX], s
 	enum mfs_code code;
 	size_t n = 0;
 
-	if ((code = pem_block(what, pem, &der, &n, err)) != MFS_OK)
+	if ((code = mfs_pem_public(what, pem, &der, &n, err)) != MFS_OK)
 		return code;
 	code = mfs_trust_key_der(what, MFS_SPAN(der, n), &k, err);
 	mfs_trust_key_clear(&k);
@@ -128,7 +127,7 @@ pem_key(const char *what, struct mfs_span pem, struct mfs_trust_key *k, struct m
 	enum mfs_code code;
 	size_t len = 0;
 
-	if ((code = pem_block(what, pem, &der, &len, err)) != MFS_OK)
+	if ((code = mfs_pem_public(what, pem, &der, &len, err)) != MFS_OK)
 		return code;
 	return mfs_trust_key_der(what, MFS_SPAN(der, len), k, err);
 }
