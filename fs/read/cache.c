@@ -65,7 +65,8 @@ mfs_cache_new(size_t bytes, int scratch_fd, struct mfs_cache **out, struct mfs_e
 	c->next_serial = 1;
 	(void)pthread_mutex_init(&c->lock, NULL);
 	(void)pthread_cond_init(&c->changed, NULL);
-	c->pool = mfs_pool_new(pool_threads());
+	if ((c->pool = mfs_pool_new(pool_threads())) != NULL)
+		c->ahead = mfs_ahead_new();
 	if ((c->used = calloc(c->units, sizeof(*c->used))) == NULL)
 		code = mfs_fail(err, MFS_NO_MEMORY, "cache: no memory");
 	else
@@ -112,6 +113,7 @@ mfs_cache_free(struct mfs_cache *c)
 		explicit_bzero(c->mem, c->bytes);
 		(void)munmap(c->mem, c->bytes);
 	}
+	free(c->ahead);
 	free(c->used);
 	(void)pthread_cond_destroy(&c->changed);
 	(void)pthread_mutex_destroy(&c->lock);
@@ -358,6 +360,17 @@ take_memory(struct mfs_cache *c, size_t len)
 		c->stats.evicted++;
 		free_entry(c, victim);
 	}
+}
+
+uint8_t *
+mfs_cache_region(struct mfs_cache *c, size_t len)
+{
+	uint8_t *mem;
+
+	(void)pthread_mutex_lock(&c->lock);
+	mem = take_memory(c, len);
+	(void)pthread_mutex_unlock(&c->lock);
+	return mem;
 }
 
 static void

@@ -21,6 +21,8 @@
 #define MFS_CACHE_OPEN    256u /* contents with an open descriptor and a loaded table */
 #define MFS_CACHE_POOL    3u   /* threads at most that take half of a large read */
 #define MFS_CACHE_IDLE    8u   /* reader contexts kept for the next read */
+#define MFS_CACHE_AHEAD   4u   /* stretches opened before they are asked for */
+#define MFS_CACHE_STREAMS 16u  /* readers in sequence that are remembered */
 
 enum mfs_entry_state { MFS_ENTRY_FILLING, MFS_ENTRY_READY, MFS_ENTRY_FAILED, MFS_ENTRY_GONE };
 
@@ -51,6 +53,13 @@ struct mfs_reader { /* contexts of one reading thread, borrowed from the cache f
 	size_t bounce_cap;
 };
 
+struct mfs_stream { /* where a reader may go on */
+	uint64_t serial, end;
+	unsigned reads; /* under way */
+};
+
+struct mfs_ahead; /* stream.c */
+
 struct mfs_cache {
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* an entry left FILLING, or a content finished opening */
@@ -65,6 +74,10 @@ struct mfs_cache {
 	struct mfs_content *open_newest, *open_oldest;
 	unsigned n_open;
 	uint64_t next_serial;
+	struct mfs_stream streams[MFS_CACHE_STREAMS];
+	unsigned next_stream;
+	struct mfs_ahead *ahead; /* MFS_CACHE_AHEAD; NULL: one core */
+	uint64_t ahead_stamp;
 	mfs_content_failed_fn *failed;
 	void *failed_user;
 	struct mfs_cache_stats stats;
@@ -99,6 +112,13 @@ void mfs_cache_release(struct mfs_cache *c, struct mfs_entry *e);
 
 /* Drop every chunk of a content; no reader uses it any more. */
 void mfs_cache_forget(struct mfs_cache *c, const struct mfs_content *content);
+
+/* A run of the region for good, of at most MFS_CHUNK_MAX bytes; NULL when all of it is in use. */
+uint8_t *mfs_cache_region(struct mfs_cache *c, size_t len);
+
+/* stream.c: of a cache that is made, and of one whose threads are gone; of a content that goes. */
+struct mfs_ahead *mfs_ahead_new(void);
+void mfs_ahead_forget(struct mfs_cache *c, uint64_t serial);
 
 /* One copy per distinct key. NULL without memory. */
 struct mfs_secret_key *mfs_cache_key_get(struct mfs_cache *c, const struct mfs_key *k);

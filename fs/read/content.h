@@ -24,6 +24,7 @@ struct mfs_cache_stats {
 	uint64_t opened;  /* chunks verified and decrypted */
 	uint64_t hits;    /* chunks served from the cache */
 	uint64_t waits;   /* readers that waited for another reader's chunk */
+	uint64_t ahead;   /* reads that found their bytes opened ahead, or half so */
 	uint64_t evicted;
 	uint64_t failed;  /* chunks that did not verify or could not be read */
 	size_t bytes, locked; /* budget, and how much of it is locked in memory or on noswap tmpfs */
@@ -54,6 +55,33 @@ void mfs_content_free(struct mfs_content *c);
  */
 enum mfs_code mfs_content_read(struct mfs_content *c, void *buf, size_t len, uint64_t off, size_t *got,
 	struct mfs_err *err);
+
+/*
+ * A read of the mount. A reader who goes on where the last read ended finds the next stretch opened
+ * already, or half done: the kernel's read-ahead has one request under way, and between two of
+ * them a core would be idle.
+ */
+struct mfs_stretch {
+	const uint8_t *data; /* buf, or memory of the cache until mfs_stretch_done */
+	size_t len;
+	struct mfs_ahead *held; /* the cache's */
+};
+
+struct mfs_hold { /* keeps the content alive while it is read ahead; get may be NULL: no reading ahead */
+	void *object;
+	void (*get)(void *object);
+	void (*put)(void *object);
+};
+
+/*
+ * As mfs_content_read, into buf or, without a copy, from memory that was filled ahead.
+ *
+ * hold    put is called from another thread, soon
+ * out     filled in on success; mfs_stretch_done() when its data was used
+ */
+enum mfs_code mfs_content_stream(struct mfs_content *c, const struct mfs_hold *hold, void *buf, size_t len, uint64_t off,
+	struct mfs_stretch *out, struct mfs_err *err);
+void mfs_stretch_done(struct mfs_content *c, struct mfs_stretch *s);
 
 /*
  * Verify and decrypt the whole file into fd (a file on keeper's tmpfs, already of full size), in parallel.

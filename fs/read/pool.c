@@ -21,6 +21,7 @@ thread_run(void *arg)
 	(void)pthread_mutex_lock(&p->lock);
 	for (;;) {
 		struct mfs_pool_job *j = p->first;
+		bool pushed;
 
 		if (j == NULL && p->stop)
 			break;
@@ -31,10 +32,12 @@ thread_run(void *arg)
 		if ((p->first = j->next) == NULL)
 			p->last = &p->first;
 		j->state = MFS_JOB_RUNNING;
+		pushed = j->pushed; /* such a job may be anything once it ran */
 		(void)pthread_mutex_unlock(&p->lock);
 		j->fn(j->arg);
 		(void)pthread_mutex_lock(&p->lock);
-		j->state = MFS_JOB_DONE;
+		if (!pushed)
+			j->state = MFS_JOB_DONE;
 		p->busy--;
 		(void)pthread_cond_broadcast(&p->done);
 	}
@@ -74,6 +77,28 @@ mfs_pool_free(struct mfs_pool *p)
 	free(p);
 }
 
+/* With p->lock. */
+static void
+start_thread(struct mfs_pool *p)
+{
+	if (p->busy >= p->started && p->started < p->max &&
+		pthread_create(&p->threads[p->started], NULL, thread_run, p) == 0)
+		p->started++;
+}
+
+/* With p->lock. */
+static void
+enqueue(struct mfs_pool *p, struct mfs_pool_job *j, bool pushed)
+{
+	j->next = NULL;
+	j->pushed = pushed;
+	j->state = MFS_JOB_QUEUED;
+	*p->last = j;
+	p->last = &j->next;
+	p->busy++;
+	(void)pthread_cond_signal(&p->work);
+}
+
 bool
 mfs_pool_try(struct mfs_pool *p, struct mfs_pool_job *j)
 {
@@ -82,18 +107,24 @@ mfs_pool_try(struct mfs_pool *p, struct mfs_pool_job *j)
 	if (p == NULL)
 		return false;
 	(void)pthread_mutex_lock(&p->lock);
-	if (p->busy == p->started && p->started < p->max &&
-		pthread_create(&p->threads[p->started], NULL, thread_run, p) == 0)
-		p->started++;
-	queued = p->busy < p->started;
-	if (queued) {
-		j->next = NULL;
-		j->state = MFS_JOB_QUEUED;
-		*p->last = j;
-		p->last = &j->next;
-		p->busy++;
-		(void)pthread_cond_signal(&p->work);
-	}
+	start_thread(p);
+	if ((queued = p->busy < p->started))
+		enqueue(p, j, false);
+	(void)pthread_mutex_unlock(&p->lock);
+	return queued;
+}
+
+bool
+mfs_pool_push(struct mfs_pool *p, struct mfs_pool_job *j)
+{
+	bool queued;
+
+	if (p == NULL)
+		return false;
+	(void)pthread_mutex_lock(&p->lock);
+	start_thread(p);
+	if ((queued = p->started > 0))
+		enqueue(p, j, true);
 	(void)pthread_mutex_unlock(&p->lock);
 	return queued;
 }

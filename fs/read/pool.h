@@ -10,10 +10,11 @@
 
 struct mfs_pool;
 
-struct mfs_pool_job { /* the caller's, until mfs_pool_wait returned */
+struct mfs_pool_job { /* the caller's, until mfs_pool_wait returned, or fn of a pushed one was called */
 	void (*fn)(void *arg);
 	void *arg;
 	struct mfs_pool_job *next; /* the pool's, as all below */
+	bool pushed;
 	enum { MFS_JOB_QUEUED, MFS_JOB_RUNNING, MFS_JOB_DONE } state;
 };
 
@@ -23,6 +24,12 @@ void mfs_pool_free(struct mfs_pool *p); /* accepts NULL; no job may be under way
 
 /* Queue a job if a thread is free for it; false: the caller does the work itself. p may be NULL. Threads any. */
 bool mfs_pool_try(struct mfs_pool *p, struct mfs_pool_job *j);
+
+/*
+ * Queue a job that nobody waits for, also while every thread is busy. False: no thread could be
+ * started. p may be NULL. Threads any.
+ */
+bool mfs_pool_push(struct mfs_pool *p, struct mfs_pool_job *j);
 
 /* Until a queued job is done; runs it here if no thread has taken it yet. */
 void mfs_pool_wait(struct mfs_pool *p, struct mfs_pool_job *j);

@@ -180,24 +180,37 @@ struct paged { /* a read that may have to wait for a thread */
 	uint64_t off;
 };
 
+static void
+exp_get(void *exp)
+{
+	struct mfs_exp *e = exp;
+
+	(void)atomic_fetch_add(&e->refs, 1);
+}
+
+static void
+exp_put(void *exp)
+{
+	mfs_exp_unref(exp);
+}
+
 /* Disk and decryption: only between slow_begin and slow_end. */
 static void
 read_paged(void *arg)
 {
 	struct paged *p = arg;
+	struct mfs_content *c = p->exp->mver->v->files[p->file];
+	const struct mfs_hold hold = { p->exp, exp_get, exp_put };
 	struct mfs_err err = MFS_ERR_INIT;
 	void *buf = mfs_thread_buffer();
-	enum mfs_code code;
-	size_t got = 0;
+	struct mfs_stretch s;
 
-	if (buf == NULL) {
+	/* Never a byte that did not verify; the cache reported the chunk. */
+	if (buf == NULL || mfs_content_stream(c, &hold, buf, p->size, p->off, &s, &err) != MFS_OK) {
 		(void)fuse_reply_err(p->req, EIO);
 	} else {
-		code = mfs_content_read(p->exp->mver->v->files[p->file], buf, p->size, p->off, &got, &err);
-		if (code != MFS_OK) /* never a byte that did not verify; the cache reported the chunk */
-			(void)fuse_reply_err(p->req, EIO);
-		else
-			(void)fuse_reply_buf(p->req, buf, got);
+		(void)fuse_reply_buf(p->req, (const char *)s.data, s.len);
+		mfs_stretch_done(c, &s);
 	}
 	mfs_exp_unref(p->exp);
 	free(p);

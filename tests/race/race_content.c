@@ -105,16 +105,79 @@ vandal(void *arg)
 	return NULL;
 }
 
+struct own { /* a content that lives until nobody holds it */
+	struct mfs_content *c;
+	_Atomic int refs;
+};
+
+static void
+own_get(void *object)
+{
+	struct own *o = object;
+
+	(void)atomic_fetch_add(&o->refs, 1);
+}
+
+static void
+own_put(void *object)
+{
+	struct own *o = object;
+
+	if (atomic_fetch_sub(&o->refs, 1) == 1) {
+		mfs_content_free(o->c);
+		free(o);
+	}
+}
+
+/* Streams over contents that go away while their next stretch is being opened. */
+static void *
+streamer(void *arg)
+{
+	const size_t step = 512u << 10;
+	uint8_t *buf = malloc(step);
+
+	(void)arg;
+	for (int i = 0; buf != NULL && i < TURNS / 4; i++) {
+		struct own *o = calloc(1, sizeof(*o));
+		struct mfs_hold hold = { o, own_get, own_put };
+
+		if (o == NULL)
+			break;
+		o->c = fix_content(&f, &f.key);
+		o->refs = 1;
+		for (uint64_t off = 0; off < f.file.size; off += step) {
+			struct mfs_err err = MFS_ERR_INIT;
+			struct mfs_stretch s;
+			enum mfs_code code = mfs_content_stream(o->c, &hold, buf, step, off, &s, &err);
+
+			if (code == MFS_OK) {
+				if (memcmp(s.data, f.plain + off, s.len) != 0)
+					atomic_fetch_add(&wrong, 1);
+				mfs_stretch_done(o->c, &s);
+			} else if (code == MFS_HASH_MISMATCH) {
+				atomic_fetch_add(&failed, 1);
+			} else {
+				fprintf(stderr, "%s\n", err.msg);
+				atomic_fetch_add(&wrong, 1);
+			}
+		}
+		own_put(o);
+	}
+	free(buf);
+	return NULL;
+}
+
 int
 main(void)
 {
-	pthread_t t[6];
+	static void *(*const kinds[])(void *) = { reader, reader, reader, streamer, filler, vandal, streamer };
+	pthread_t t[7];
 
-	fix_make(&f, CHUNKS * CHUNK - 77, CHUNK, MFS_CIPHER_AES_256_GCM, 1u << 20);
-	for (size_t i = 0; i < 6; i++)
-		if (pthread_create(&t[i], NULL, i < 4 ? reader : i == 4 ? filler : vandal, (void *)i) != 0)
+	fix_make(&f, CHUNKS * CHUNK - 77, CHUNK, MFS_CIPHER_AES_256_GCM, 4u << 20);
+	for (size_t i = 0; i < 7; i++)
+		if (pthread_create(&t[i], NULL, kinds[i], (void *)i) != 0)
 			return 1;
-	for (size_t i = 0; i < 6; i++)
+	for (size_t i = 0; i < 7; i++)
 		(void)pthread_join(t[i], NULL);
 	printf("race_content: %d wrong, %d reads of the damaged chunk refused\n", atomic_load(&wrong),
 		atomic_load(&failed));

@@ -577,3 +577,109 @@ Test(content, a_fill_into_a_full_file_system_is_no_memory_and_not_a_signal)
 	(void)close(fd);
 	fix_free(&f);
 }
+
+/* ---- streams ------------------------------------------------------------------------------------------ */
+
+static _Atomic int held;
+
+static void
+hold_get(void *object)
+{
+	(void)atomic_fetch_add((_Atomic int *)object, 1);
+}
+
+static void
+hold_put(void *object)
+{
+	(void)atomic_fetch_sub((_Atomic int *)object, 1);
+}
+
+static const struct mfs_hold hold = { &held, hold_get, hold_put };
+
+#define MIB (1u << 20)
+
+/* As the mount reads: MIB at a time, compared with the plaintext. The first failure. */
+static enum mfs_code
+stream_from(struct fix *f, uint64_t off, uint8_t *buf)
+{
+	enum mfs_code code = MFS_OK;
+
+	for (; off < f->file.size; off += MIB) {
+		struct mfs_err err = MFS_ERR_INIT;
+		struct mfs_stretch s;
+
+		if ((code = mfs_content_stream(f->c, &hold, buf, MIB, off, &s, &err)) != MFS_OK)
+			break;
+		cr_assert_eq(s.len, f->file.size - off < MIB ? f->file.size - off : MIB);
+		cr_assert_arr_eq(s.data, f->plain + off, s.len);
+		mfs_stretch_done(f->c, &s);
+	}
+	return code;
+}
+
+/* Jobs that nobody waited for end by themselves; the content stays until they did. */
+static void
+await_no_hold(void)
+{
+	for (int i = 0; i < 20000 && atomic_load(&held) > 0; i++)
+		(void)usleep(1000);
+	cr_assert_eq(atomic_load(&held), 0);
+}
+
+Test(content, a_stream_finds_its_next_stretch_opened_and_right)
+{
+	uint8_t *buf = malloc(MIB);
+	struct mfs_cache_stats st;
+	struct fix f;
+
+	fix_make(&f, 9 * MIB + 12345, 128u << 10, MFS_CIPHER_AES_256_GCM, 16u << 20);
+	for (int round = 0; round < 3; round++)
+		cr_assert_eq(stream_from(&f, 0, buf), MFS_OK);
+	mfs_cache_stats(f.cache, &st);
+	if (sysconf(_SC_NPROCESSORS_ONLN) > 1)
+		cr_assert_gt(st.ahead, 0);
+	await_no_hold();
+	fix_free(&f);
+	free(buf);
+}
+
+Test(content, a_flipped_bit_in_a_stretch_opened_ahead_is_an_error_there_and_nowhere_else)
+{
+	uint8_t *buf = malloc(MIB);
+	struct fix f;
+
+	fix_make(&f, 8 * MIB, 128u << 10, MFS_CIPHER_AES_256_GCM, 16u << 20);
+	fix_flip(&f, &f.file.sha256, 4 * MIB + 4242);
+	cr_assert_eq(stream_from(&f, 0, buf), MFS_HASH_MISMATCH);
+	cr_assert_eq(stream_from(&f, 4 * MIB, buf), MFS_HASH_MISMATCH);
+	cr_assert_eq(stream_from(&f, 5 * MIB, buf), MFS_OK);
+	fix_flip(&f, &f.file.sha256, 4 * MIB + 4242);
+	cr_assert_eq(stream_from(&f, 0, buf), MFS_OK, "what failed once must not stay");
+	await_no_hold();
+	fix_free(&f);
+	free(buf);
+}
+
+Test(content, a_stream_in_a_small_cache_or_of_small_reads_is_not_read_ahead)
+{
+	uint8_t *buf = malloc(MIB);
+	struct mfs_cache_stats st;
+	struct mfs_stretch s;
+	struct fix f;
+
+	fix_make(&f, 4 * MIB, 128u << 10, MFS_CIPHER_AES_256_GCM, MIB);
+	cr_assert_eq(stream_from(&f, 0, buf), MFS_OK);
+	mfs_cache_stats(f.cache, &st);
+	cr_assert_eq(st.ahead, 0);
+	fix_free(&f);
+	fix_make(&f, 4 * MIB, 128u << 10, MFS_CIPHER_AES_256_GCM, 16u << 20);
+	for (uint64_t off = 0; off < f.file.size; off += 128u << 10) {
+		cr_assert_eq(mfs_content_stream(f.c, &hold, buf, 128u << 10, off, &s, NULL), MFS_OK);
+		cr_assert_arr_eq(s.data, f.plain + off, s.len);
+		mfs_stretch_done(f.c, &s);
+	}
+	mfs_cache_stats(f.cache, &st);
+	cr_assert_eq(st.ahead, 0);
+	fix_free(&f);
+	free(buf);
+}
