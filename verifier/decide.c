@@ -26,8 +26,8 @@ present(const struct mfs_vref *v)
 	return !mfs_sha256_is_zero(&v->manifest);
 }
 
-static const struct mfs_vref *
-vref_find(const struct mfs_vref *list, size_t n, const struct mfs_sha256 *manifest)
+const struct mfs_vref *
+mfs_vref_find(const struct mfs_vref *list, size_t n, const struct mfs_sha256 *manifest)
 {
 	for (size_t i = 0; i < n; i++)
 		if (mfs_sha256_equal(&list[i].manifest, manifest))
@@ -35,8 +35,8 @@ vref_find(const struct mfs_vref *list, size_t n, const struct mfs_sha256 *manife
 	return NULL;
 }
 
-static struct mfs_vref
-vref_of(const struct mfs_manifest *m)
+struct mfs_vref
+mfs_vref_of(const struct mfs_manifest *m)
 {
 	struct mfs_vref v = { .manifest = m->id, .release = m->release, .key_epoch = m->key_epoch };
 
@@ -48,15 +48,24 @@ vref_of(const struct mfs_manifest *m)
 /* ---- what forbids a version whatever leads to it ------------------------------------------------------ */
 
 static enum mfs_code
-condemned_check(const struct mfs_anchor_model *st, const struct mfs_vref *v, struct mfs_err *err)
+bad_check(const struct mfs_anchor_model *st, const struct mfs_vref *v, struct mfs_err *err)
 {
-	struct mfs_verdict verdict;
-
 	for (size_t i = 0; i < st->n_bad; i++)
 		if (mfs_sha256_equal(&st->bad[i].manifest, &v->manifest))
 			return mfs_fail(err, MFS_KNOWN_BAD,
 				"version %s (manifest %s) was condemned here: %s; 'modelfs mark good' lifts that", v->version,
 				MFS_HEX(&v->manifest), mfs_code_name(st->bad[i].why));
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_condemned_check(const struct mfs_anchor_model *st, const struct mfs_vref *v, struct mfs_err *err)
+{
+	struct mfs_verdict verdict;
+	enum mfs_code code;
+
+	if ((code = bad_check(st, v, err)) != MFS_OK)
+		return code;
 	mfs_revocation_find(st->revoked, st->n_revoked, &v->manifest, v->version, &verdict);
 	if (verdict.action != MFS_ACTION_NONE)
 		return mfs_fail(err, MFS_REVOKED, "version %s (manifest %s) is revoked by its publisher ('%s'): install a later one",
@@ -68,8 +77,8 @@ condemned_check(const struct mfs_anchor_model *st, const struct mfs_vref *v, str
  * min_release counts within min_key_epoch, since a later epoch starts a new release line;
  * without a min_key_epoch it counts in every epoch.
  */
-static enum mfs_code
-minimum_check(const char *who, int64_t min_epoch, int64_t min_release, const struct mfs_vref *v, struct mfs_err *err)
+enum mfs_code
+mfs_minimum_check(const char *who, int64_t min_epoch, int64_t min_release, const struct mfs_vref *v, struct mfs_err *err)
 {
 	if (v->key_epoch < min_epoch)
 		return mfs_fail(err, MFS_POLICY_REJECTED, "version %s: key_epoch %lld is below the minimum %lld of the %s",
@@ -80,24 +89,24 @@ minimum_check(const char *who, int64_t min_epoch, int64_t min_release, const str
 	return MFS_OK;
 }
 
-static enum mfs_code
-minima_check(const struct mfs_anchor_model *st, const struct mfs_minimum *min, const struct mfs_vref *v,
+enum mfs_code
+mfs_minima_check(const struct mfs_anchor_model *st, const struct mfs_minimum *min, const struct mfs_vref *v,
 	struct mfs_err *err)
 {
 	enum mfs_code code = MFS_OK;
 
 	if (st != NULL)
-		code = minimum_check("policy", st->min_key_epoch, st->min_release, v, err);
+		code = mfs_minimum_check("policy", st->min_key_epoch, st->min_release, v, err);
 	if (code == MFS_OK && min != NULL)
-		code = minimum_check("configuration", min->min_key_epoch, min->min_release, v, err);
+		code = mfs_minimum_check("configuration", min->min_key_epoch, min->min_release, v, err);
 	return code;
 }
 
 /* ---- installation ---------------------------------------------------------------------------------------- */
 
 /* (model_id, version, variant) names one manifest for ever; all variants of a version share its release. */
-static enum mfs_code
-names_check(const struct mfs_anchor_model *st, const struct mfs_vref *list, size_t n, const struct mfs_vref *v,
+enum mfs_code
+mfs_names_check(const struct mfs_anchor_model *st, const struct mfs_vref *list, size_t n, const struct mfs_vref *v,
 	struct mfs_err *err)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -119,8 +128,8 @@ names_check(const struct mfs_anchor_model *st, const struct mfs_vref *list, size
 }
 
 /* A release number names one version, also above the floor (after a rollback). */
-static enum mfs_code
-release_check(const struct mfs_anchor_model *st, const struct mfs_vref *v, struct mfs_err *err)
+enum mfs_code
+mfs_release_check(const struct mfs_anchor_model *st, const struct mfs_vref *v, struct mfs_err *err)
 {
 	for (size_t i = 0; i < st->n_known; i++) {
 		const struct mfs_vref *k = &st->known[i];
@@ -144,44 +153,88 @@ rollback_fail(const struct mfs_anchor_model *st, const struct mfs_vref *v, const
 		st->model_id, v->version, LL(v->release), LL(v->key_epoch), older ? "older than" : "the same as", what,
 		LL(release), LL(epoch), version != NULL ? " of version " : "", version != NULL ? version : "",
 		older ? "" : ", which is another version");
-	if (vref_find(st->retained, st->n_retained, &v->manifest) != NULL)
+	if (mfs_vref_find(st->retained, st->n_retained, &v->manifest) != NULL)
 		return mfs_err_hint(err, "; it is kept on this host: 'modelfs rollback %s' goes back", st->id);
 	return mfs_err_hint(err, "; installing never goes back ('modelfs rollback %s' goes to a version kept on this host)",
 		st->id);
 }
 
-/* Version string of the floor's manifest, or NULL when it is no longer known. */
-static const char *
-floor_version(const struct mfs_anchor_model *st)
+/* Whether the active version may stay: what is only stopped, or below a minimum that does not withdraw, may. */
+static enum mfs_code
+active_check(const struct mfs_anchor_model *st, const struct mfs_minimum *min, struct mfs_err *err)
 {
-	const struct mfs_vref *v = vref_find(st->known, st->n_known, &st->floor_manifest);
+	struct mfs_enforcement e;
+	enum mfs_code code;
+
+	if ((code = bad_check(st, &st->active, err)) != MFS_OK || (code = mfs_minima_check(NULL, min, &st->active, err)) != MFS_OK)
+		return code;
+	mfs_decide_enforce(st, min, &e);
+	if (e.now == MFS_ENFORCE_KEEP)
+		return MFS_OK;
+	if (e.verdict.why == MFS_REVOKED)
+		return mfs_condemned_check(st, &st->active, err);
+	return mfs_minima_check(st, NULL, &st->active, err);
+}
+
+/* The floor's version as far as it is known, or NULL. */
+static const struct mfs_vref *
+floor_vref(const struct mfs_anchor_model *st)
+{
+	const struct mfs_vref *v = mfs_vref_find(st->known, st->n_known, &st->floor_manifest);
 
 	if (v == NULL)
-		v = vref_find(st->retained, st->n_retained, &st->floor_manifest);
+		v = mfs_vref_find(st->retained, st->n_retained, &st->floor_manifest);
 	if (v == NULL)
-		v = vref_find(&st->active, 1, &st->floor_manifest);
-	return v != NULL ? v->version : NULL;
+		v = mfs_vref_find(&st->active, 1, &st->floor_manifest);
+	return v;
+}
+
+static bool
+not_behind(const struct mfs_vref *v, const struct mfs_vref *of)
+{
+	const int c = vref_compare(v, of);
+
+	return c > 0 || (c == 0 && strcmp(v->version, of->version) == 0);
+}
+
+/*
+ * A version that is kept here and neither condemned nor below a minimum may come back, but only
+ * forward while the active version may be served; and without one, or with one that may not, only
+ * if the floor's version may not be served either: a stick with an older version, which is no more
+ * than a replay, must not go back behind a good one.
+ */
+static bool
+listed_allows(const struct mfs_anchor_model *st, const struct mfs_minimum *min, const struct mfs_vref *v)
+{
+	const bool good = present(&st->active) && active_check(st, min, NULL) == MFS_OK;
+	const struct mfs_vref *f = floor_vref(st);
+
+	if (mfs_sha256_equal(&st->floor_manifest, &v->manifest))
+		return !good || not_behind(v, &st->active);
+	if (mfs_vref_find(st->retained, st->n_retained, &v->manifest) == NULL)
+		return false;
+	if (good)
+		return not_behind(v, &st->active);
+	return f != NULL &&
+		(mfs_condemned_check(st, f, NULL) != MFS_OK || mfs_minima_check(st, min, f, NULL) != MFS_OK);
 }
 
 static enum mfs_code
-forward_check(const struct mfs_anchor_model *st, const struct mfs_vref *v, struct mfs_err *err)
+forward_check(const struct mfs_anchor_model *st, const struct mfs_minimum *min, const struct mfs_vref *v,
+	struct mfs_err *err)
 {
-	const char *at_floor = floor_version(st);
+	const struct mfs_vref *f = floor_vref(st);
+	const char *at_floor = f != NULL ? f->version : NULL;
 	int c;
 
+	if (listed_allows(st, min, v))
+		return MFS_OK;
 	if (present(&st->active)) {
 		c = vref_compare(v, &st->active);
 		if (c < 0 || (c == 0 && strcmp(v->version, st->active.version) != 0))
 			return rollback_fail(st, v, "the active release", st->active.key_epoch, st->active.release,
 				st->active.version, err);
 	}
-	/*
-	 * After a rollback one may go forward again to what is listed here, and always to the floor's own
-	 * version; without an active version nothing says that a listed one would be forward.
-	 */
-	if ((present(&st->active) && vref_find(st->retained, st->n_retained, &v->manifest) != NULL) ||
-		mfs_sha256_equal(&st->floor_manifest, &v->manifest))
-		return MFS_OK;
 	c = mfs_release_compare(v->key_epoch, v->release, st->floor_epoch, st->floor_release);
 	if (c < 0 || (c == 0 && (at_floor == NULL || strcmp(at_floor, v->version) != 0)))
 		return rollback_fail(st, v, "the committed release", st->floor_epoch, st->floor_release, at_floor, err);
@@ -189,36 +242,44 @@ forward_check(const struct mfs_anchor_model *st, const struct mfs_vref *v, struc
 }
 
 enum mfs_code
-mfs_decide_install(const struct mfs_anchor_model *st, const char *model_id, const struct mfs_manifest *m,
-	const struct mfs_minimum *min, enum mfs_install *how, struct mfs_err *err)
+mfs_model_check(const struct mfs_anchor_model *st, const char *model_id, const struct mfs_manifest *m, struct mfs_err *err)
 {
-	const struct mfs_vref v = vref_of(m);
-	enum mfs_code code;
-
-	*how = MFS_INSTALL_NEW;
 	if (strcmp(m->model_id, model_id) != 0)
 		return mfs_fail(err, MFS_MALFORMED, "manifest.json: model_id: '%s', but '%s' is wanted here", m->model_id,
 			MFS_ESC(model_id));
-	if (st == NULL)
-		return minima_check(NULL, min, &v, err);
-	if (strcmp(st->model_id, m->model_id) != 0)
+	if (st != NULL && strcmp(st->model_id, m->model_id) != 0)
 		return mfs_fail(err, MFS_CONFIG_INVALID,
 			"model %s: the trusted state holds model_id '%s', the configuration now says '%s': give the new one a "
 			"name of its own",
 			st->id, st->model_id, m->model_id);
-	/* Also of the active version: what is condemned or below a minimum is not served, and repairing it would not help. */
-	if ((code = condemned_check(st, &v, err)) != MFS_OK || (code = minima_check(st, min, &v, err)) != MFS_OK)
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_decide_install(const struct mfs_anchor_model *st, const char *model_id, const struct mfs_manifest *m,
+	const struct mfs_minimum *min, enum mfs_install *how, struct mfs_err *err)
+{
+	const struct mfs_vref v = mfs_vref_of(m);
+	enum mfs_code code;
+
+	*how = MFS_INSTALL_NEW;
+	if ((code = mfs_model_check(st, model_id, m, err)) != MFS_OK)
 		return code;
+	if (st == NULL)
+		return mfs_minima_check(NULL, min, &v, err);
+	/* The active version again: what may not be served is not repaired either. */
 	if (mfs_sha256_equal(&st->active.manifest, &v.manifest)) {
 		*how = MFS_INSTALL_SAME;
-		return MFS_OK;
+		return mfs_decide_retained(st, &st->active, min, err);
 	}
-	if ((code = names_check(st, st->known, st->n_known, &v, err)) != MFS_OK ||
-		(code = names_check(st, &st->active, 1, &v, err)) != MFS_OK ||
-		(code = names_check(st, st->retained, st->n_retained, &v, err)) != MFS_OK ||
-		(code = forward_check(st, &v, err)) != MFS_OK)
+	if ((code = mfs_condemned_check(st, &v, err)) != MFS_OK || (code = mfs_minima_check(st, min, &v, err)) != MFS_OK)
 		return code;
-	return release_check(st, &v, err);
+	if ((code = mfs_names_check(st, st->known, st->n_known, &v, err)) != MFS_OK ||
+		(code = mfs_names_check(st, &st->active, 1, &v, err)) != MFS_OK ||
+		(code = mfs_names_check(st, st->retained, st->n_retained, &v, err)) != MFS_OK ||
+		(code = forward_check(st, min, &v, err)) != MFS_OK)
+		return code;
+	return mfs_release_check(st, &v, err);
 }
 
 enum mfs_code
@@ -229,12 +290,14 @@ mfs_decide_retained(const struct mfs_anchor_model *st, const struct mfs_vref *v,
 
 	if (!present(v) || (!mfs_sha256_equal(&st->active.manifest, &v->manifest) &&
 				   !mfs_sha256_equal(&st->previous.manifest, &v->manifest) &&
-				   vref_find(st->retained, st->n_retained, &v->manifest) == NULL))
+				   mfs_vref_find(st->retained, st->n_retained, &v->manifest) == NULL))
 		return mfs_fail(err, MFS_ROLLBACK_ATTEMPT, "model %s: version %s (manifest %s) is not kept on this host", st->id,
 			present(v) ? v->version : "none", MFS_HEX(&v->manifest));
-	if ((code = condemned_check(st, v, err)) != MFS_OK)
+	if (mfs_sha256_equal(&st->active.manifest, &v->manifest))
+		return active_check(st, min, err);
+	if ((code = mfs_condemned_check(st, v, err)) != MFS_OK)
 		return code;
-	return minima_check(st, min, v, err);
+	return mfs_minima_check(st, min, v, err);
 }
 
 /* ---- what the anchor says afterwards ------------------------------------------------------------------------ */
@@ -296,7 +359,7 @@ retained_trim(struct mfs_anchor_model *st, size_t retain)
 		memmove(&st->retained[drop], &st->retained[drop + 1], (st->n_retained - drop - 1) * sizeof(*st->retained));
 		st->n_retained--;
 	}
-	if (vref_find(st->retained, st->n_retained, &st->previous.manifest) == NULL)
+	if (mfs_vref_find(st->retained, st->n_retained, &st->previous.manifest) == NULL)
 		st->previous = (struct mfs_vref){ 0 };
 }
 
@@ -314,12 +377,12 @@ enum mfs_code
 mfs_anchor_activate(struct mfs_anchor_model *st, const struct mfs_manifest *m, unsigned retain, bool commit,
 	struct mfs_err *err)
 {
-	const struct mfs_vref v = vref_of(m);
+	const struct mfs_vref v = mfs_vref_of(m);
 	enum mfs_code code;
 
 	if (strcmp(st->model_id, m->model_id) != 0)
 		return mfs_fail(err, MFS_INTERNAL, "model %s: activation of a manifest of '%s'", st->id, m->model_id);
-	if ((code = names_check(st, st->known, st->n_known, &v, err)) != MFS_OK ||
+	if ((code = mfs_names_check(st, st->known, st->n_known, &v, err)) != MFS_OK ||
 		(code = vrefs_reserve(&st->retained, st->n_retained, err)) != MFS_OK ||
 		(code = vrefs_reserve(&st->known, st->n_known, err)) != MFS_OK)
 		return code;
@@ -356,13 +419,12 @@ older_allowed(const struct mfs_anchor_model *st, const struct mfs_vref *than, co
 	return NULL;
 }
 
-/* target is one of the retained versions. */
-static enum mfs_code
-go_to(struct mfs_anchor_model *st, struct mfs_vref target, const struct mfs_minimum *min, struct mfs_err *err)
+enum mfs_code
+mfs_anchor_go(struct mfs_anchor_model *st, const struct mfs_vref *to, const struct mfs_minimum *min, struct mfs_err *err)
 {
+	const struct mfs_vref old = st->active, target = *to; /* to may lie in a list that moves */
 	struct mfs_err why = MFS_ERR_INIT;
 	const struct mfs_vref *found;
-	struct mfs_vref old = st->active;
 	enum mfs_code code;
 
 	if ((code = vrefs_reserve(&st->retained, st->n_retained, err)) != MFS_OK)
@@ -389,14 +451,14 @@ mfs_anchor_rollback(struct mfs_anchor_model *st, const struct mfs_minimum *min, 
 	if (found == NULL)
 		return mfs_fail(err, MFS_NOT_SELECTED, "model %s: nothing to go back to%s%s", st->id,
 			why.code != MFS_OK ? ": " : ": no earlier version is kept on this host", why.msg);
-	return go_to(st, *found, min, err);
+	return mfs_anchor_go(st, found, min, err);
 }
 
 enum mfs_code
 mfs_anchor_goto(struct mfs_anchor_model *st, const struct mfs_sha256 *manifest, const struct mfs_minimum *min,
 	struct mfs_err *err)
 {
-	const struct mfs_vref *v = vref_find(st->retained, st->n_retained, manifest);
+	const struct mfs_vref *v = mfs_vref_find(st->retained, st->n_retained, manifest);
 	enum mfs_code code;
 
 	if (mfs_sha256_equal(&st->active.manifest, manifest))
@@ -406,7 +468,7 @@ mfs_anchor_goto(struct mfs_anchor_model *st, const struct mfs_sha256 *manifest, 
 			MFS_HEX(manifest));
 	if ((code = mfs_decide_retained(st, v, min, err)) != MFS_OK)
 		return code;
-	return go_to(st, *v, min, err);
+	return mfs_anchor_go(st, v, min, err);
 }
 
 bool

@@ -202,3 +202,27 @@ mfs_strdup(const char *s, char **out, struct mfs_err *err)
 		return mfs_fail(err, MFS_NO_MEMORY, "%zu bytes of text", strlen(s));
 	return MFS_OK;
 }
+
+enum mfs_code
+mfs_critical_check(const json_t *root, const struct mfs_at *at, const char *const *known, struct mfs_err *err)
+{
+	enum mfs_code code;
+	json_t *a;
+
+	if ((code = mfs_field_array(root, at, "critical", MFS_OPTIONAL, 0, 64, &a, err)) != MFS_OK || a == NULL)
+		return code;
+	for (size_t i = 0; i < json_array_size(a); i++) {
+		const struct mfs_at item = mfs_at_item(at, "critical", i);
+		const char *name = json_string_value(json_array_get(a, i));
+		size_t k = 0;
+
+		if (name == NULL)
+			return mfs_field_bad(&item, "", err, "not a string");
+		while (known[k] != NULL && strcmp(name, known[k]) != 0)
+			k++;
+		if (known[k] == NULL)
+			return mfs_field_bad(&item, "", err, "the publisher demands a reader that knows '%s': upgrade modelfs",
+				MFS_ESC(name));
+	}
+	return MFS_OK;
+}

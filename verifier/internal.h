@@ -66,6 +66,10 @@ enum mfs_code mfs_field_sha256_list(const json_t *o, const struct mfs_at *at, co
 enum mfs_code mfs_field_text(const json_t *o, const struct mfs_at *at, const char *key, char **out,
 	struct mfs_err *err);
 
+/* `critical` names fields that a reader must understand: one that is not in known[] is a refusal. */
+enum mfs_code mfs_critical_check(const json_t *root, const struct mfs_at *at, const char *const *known,
+	struct mfs_err *err);
+
 enum mfs_code mfs_strdup(const char *s, char **out, struct mfs_err *err);
 
 /* ---- json.c, canon.c: trees --------------------------------------------------------------------- */
@@ -100,6 +104,20 @@ enum mfs_code mfs_anchor_repos_parse(const json_t *root, const struct mfs_at *at
 	struct mfs_err *err);
 enum mfs_code mfs_anchor_repos_json(const struct mfs_anchor *a, json_t *root, struct mfs_err *err);
 void mfs_anchor_repo_clear(struct mfs_anchor_repo *r);
+
+/* ---- policy.c ------------------------------------------------------------------------------------ */
+
+struct mfs_policy_rollout;
+struct mfs_policy_device;
+void mfs_policy_rollout_clear(struct mfs_policy_rollout *r);
+
+/* ---- policy_match.c -------------------------------------------------------------------------------- */
+
+/* What the device says of a key, or NULL; *version: its values are versions and comparisons. */
+const char *mfs_match_fact(const struct mfs_policy_device *d, const char *key, bool *version);
+bool mfs_match_key_holds(const struct mfs_label *l, const struct mfs_policy_device *d);
+/* Has step i (from 0) not taken effect, the ones before it aside? */
+bool mfs_policy_step_waits(const struct mfs_policy_rollout *r, size_t i, int64_t now);
 
 /* ---- manifest_compat.c ------------------------------------------------------------------------ */
 
@@ -156,5 +174,23 @@ enum mfs_code mfs_kwp_unwrap(const struct mfs_key *kek, const uint8_t wrapped[40
 
 /* (key_epoch, release), lexicographic: <0, 0, >0. A new epoch starts a new release line. */
 int mfs_release_compare(int64_t epoch_a, int64_t release_a, int64_t epoch_b, int64_t release_b);
+const struct mfs_vref *mfs_vref_find(const struct mfs_vref *list, size_t n, const struct mfs_sha256 *manifest);
+struct mfs_vref mfs_vref_of(const struct mfs_manifest *m);
+
+/* The rules that mfs_decide_install() and mfs_decide_rollback_to() share; see the former. */
+enum mfs_code mfs_model_check(const struct mfs_anchor_model *st, const char *model_id, const struct mfs_manifest *m,
+	struct mfs_err *err);
+enum mfs_code mfs_condemned_check(const struct mfs_anchor_model *st, const struct mfs_vref *v, struct mfs_err *err);
+enum mfs_code mfs_minimum_check(const char *who, int64_t min_epoch, int64_t min_release, const struct mfs_vref *v,
+	struct mfs_err *err);
+enum mfs_code mfs_minima_check(const struct mfs_anchor_model *st, const struct mfs_minimum *min, const struct mfs_vref *v,
+	struct mfs_err *err);
+enum mfs_code mfs_names_check(const struct mfs_anchor_model *st, const struct mfs_vref *list, size_t n,
+	const struct mfs_vref *v, struct mfs_err *err);
+enum mfs_code mfs_release_check(const struct mfs_anchor_model *st, const struct mfs_vref *v, struct mfs_err *err);
+
+/* Make *to active (manifest zero: none); the old active version joins the retained ones. NO_MEMORY. */
+enum mfs_code mfs_anchor_go(struct mfs_anchor_model *st, const struct mfs_vref *to, const struct mfs_minimum *min,
+	struct mfs_err *err);
 
 #endif

@@ -347,33 +347,9 @@ encryption_parse(const json_t *root, const struct mfs_at *at, struct mfs_manifes
 	return wraps_parse(o, &sub, m, err);
 }
 
-/* Names of fields that a reader must understand: one that this reader does not know is a refusal. */
-static enum mfs_code
-critical_check(const json_t *root, const struct mfs_at *at, struct mfs_err *err)
-{
-	static const char *const known[] = { "format", "model_id", "variant", "version", "release", "build_time", "key_ids",
-		"key_epoch", "compat", "preprocess", "quantization", "files", "encryption", "delta_bases", "health",
-		"critical" };
-	enum mfs_code code;
-	json_t *a;
-
-	if ((code = mfs_field_array(root, at, "critical", MFS_OPTIONAL, 0, 64, &a, err)) != MFS_OK || a == NULL)
-		return code;
-	for (size_t i = 0; i < json_array_size(a); i++) {
-		const struct mfs_at item = mfs_at_item(at, "critical", i);
-		const char *name = json_string_value(json_array_get(a, i));
-		size_t k = 0;
-
-		if (name == NULL)
-			return mfs_field_bad(&item, "", err, "not a string");
-		while (k < sizeof(known) / sizeof(known[0]) && strcmp(name, known[k]) != 0)
-			k++;
-		if (k == sizeof(known) / sizeof(known[0]))
-			return mfs_field_bad(&item, "", err, "the publisher demands a reader that knows '%s': upgrade modelfs",
-				MFS_ESC(name));
-	}
-	return MFS_OK;
-}
+static const char *const known_keys[] = { "format", "model_id", "variant", "version", "release", "build_time", "key_ids",
+	"key_epoch", "compat", "preprocess", "quantization", "files", "encryption", "delta_bases", "health", "critical",
+	NULL };
 
 static enum mfs_code
 manifest_fields(const json_t *root, struct mfs_manifest *m, struct mfs_err *err)
@@ -382,7 +358,7 @@ manifest_fields(const json_t *root, struct mfs_manifest *m, struct mfs_err *err)
 	enum mfs_code code;
 	json_t *health;
 
-	if ((code = critical_check(root, &at, err)) != MFS_OK || (code = identity_parse(root, &at, m, err)) != MFS_OK ||
+	if ((code = mfs_critical_check(root, &at, known_keys, err)) != MFS_OK || (code = identity_parse(root, &at, m, err)) != MFS_OK ||
 		(code = mfs_compat_parse(root, &at, m, err)) != MFS_OK ||
 		(code = encryption_parse(root, &at, m, err)) != MFS_OK || (code = files_parse(root, &at, m, err)) != MFS_OK ||
 		(code = mfs_field_sha256_list(root, &at, "delta_bases", MFS_OPTIONAL, 0, MFS_DELTA_BASES_MAX,

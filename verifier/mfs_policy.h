@@ -37,7 +37,7 @@ struct mfs_match {
 
 struct mfs_policy_variant {
 	struct mfs_policy_entry entry; /* the manifest and the names that it must carry */
-	struct mfs_match match;        /* of several variants the first that matches is meant */
+	struct mfs_match match;        /* of several that match the first that is not revoked is meant */
 };
 
 struct mfs_policy_step { /* steps count from 1 */
@@ -157,6 +157,15 @@ struct mfs_enforcement {
  */
 void mfs_decide_enforce(const struct mfs_anchor_model *st, const struct mfs_minimum *min,
 	struct mfs_enforcement *out);
+
+/*
+ * Do what mfs_decide_enforce() found: SWITCH makes *to active, WITHDRAW leaves no active version; the
+ * old one joins the retained ones, where it waits in case the revocation is lifted; `previous` becomes
+ * where a rollback may go now; the floor stays. KEEP changes nothing. e is void afterwards.
+ * On failure (NO_MEMORY) st is as it was.
+ */
+enum mfs_code mfs_anchor_enforce(struct mfs_anchor_model *st, const struct mfs_enforcement *e,
+	const struct mfs_minimum *min, struct mfs_err *err);
 
 /*
  * May this verified manifest become active because a revocation's rollback_to names it? It may lie

@@ -519,7 +519,11 @@ enum mfs_code mfs_decide_install(const struct mfs_anchor_model *st, const char *
  */
 enum mfs_code mfs_decide_depends(const struct mfs_manifest *m, const struct mfs_anchor *a, struct mfs_err *err);
 
-/* May this retained version be served or gone back to (rollback, start)? Same errors. */
+/*
+ * May this version, which the anchor lists, be served or gone back to (rollback, start)? Same errors.
+ * Of the active version: may it stay, with all that the policy in force says of it? What a
+ * revocation only stops, or a minimum without enforcement, may stay where it is active.
+ */
 enum mfs_code mfs_decide_retained(const struct mfs_anchor_model *st, const struct mfs_vref *v,
 	const struct mfs_minimum *min, struct mfs_err *err);
 
