@@ -83,10 +83,27 @@ run_length(const uint8_t *p, size_t n, uint64_t at, bool *zero)
 	return len;
 }
 
+int
+mfs_blob_write(int fd, const void *buf, size_t n, uint64_t off, bool fresh)
+{
+	const uint8_t *b = buf;
+
+	while (n > 0) {
+		bool zero = false;
+		size_t len = fresh ? run_length(b, n, off, &zero) : n;
+
+		if (!zero && mfs_pwrite_full(fd, b, len, (off_t)off) != 0)
+			return -1;
+		off += len;
+		b += len;
+		n -= len;
+	}
+	return 0;
+}
+
 enum mfs_code
 mfs_put_write(struct mfs_put *p, const void *buf, size_t n, struct mfs_err *err)
 {
-	const uint8_t *b = buf;
 	enum mfs_code code;
 
 	if (n > p->size - p->at)
@@ -96,17 +113,10 @@ mfs_put_write(struct mfs_put *p, const void *buf, size_t n, struct mfs_err *err)
 		return MFS_OK;
 	if ((code = mfs_hash_update(p->hash, buf, n, err)) != MFS_OK)
 		return code;
-	while (n > 0) {
-		bool zero;
-		size_t len = run_length(b, n, p->at, &zero);
-
-		if (!zero && mfs_pwrite_full(p->fd, b, len, (off_t)p->at) != 0)
-			return mfs_fail_sys(err, MFS_IO, "store: blob %s at offset %llu", MFS_HEX(&p->want),
-				(unsigned long long)p->at);
-		p->at += len;
-		b += len;
-		n -= len;
-	}
+	if (mfs_blob_write(p->fd, buf, n, p->at, true) != 0)
+		return mfs_fail_sys(err, MFS_IO, "store: blob %s at offset %llu", MFS_HEX(&p->want),
+			(unsigned long long)p->at);
+	p->at += n;
 	if (p->at - p->flushed >= FLUSH_EVERY) {
 		(void)sync_file_range(p->fd, (off_t)p->flushed, (off_t)(p->at - p->flushed), SYNC_FILE_RANGE_WRITE);
 		p->flushed = p->at;
@@ -114,29 +124,27 @@ mfs_put_write(struct mfs_put *p, const void *buf, size_t n, struct mfs_err *err)
 	return MFS_OK;
 }
 
-/* Rename into place; the folder of the first two digits is made on demand (gc may have removed it). */
-static enum mfs_code
-put_place(struct mfs_put *p, struct mfs_err *err)
+enum mfs_code
+mfs_stage_place(struct mfs_store *s, int from_dir, const char *from, const struct mfs_sha256 *hash, bool sync,
+	struct mfs_err *err)
 {
 	char path[MFS_BLOB_PATH], folder[MFS_BLOB_PATH];
 	const char *name;
 	mfs_autoclose int dir = -1;
 	enum mfs_code code;
 
-	mfs_blob_path(path, &p->want);
+	mfs_blob_path(path, hash);
 	(void)snprintf(folder, sizeof(folder), "%.15s", path);
 	name = path + strlen(folder) + 1;
-	if ((code = mfs_store_folder(p->store->dirfd, folder, err)) != MFS_OK)
+	if ((code = mfs_store_folder(s->dirfd, folder, err)) != MFS_OK)
 		return mfs_err_context(err, "store/");
-	if ((dir = mfs_open_beneath(p->store->dirfd, folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)) < 0)
+	if ((dir = mfs_open_beneath(s->dirfd, folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)) < 0)
 		return mfs_fail_sys(err, MFS_IO, "store/%s", folder);
 	/* A rename replaces a file or link in the blob's place, but no folder. */
-	if (renameat(p->store->dirfd, p->tmp, dir, name) != 0 &&
-		(errno != EISDIR || mfs_remove_all(dir, name) != 0 ||
-			renameat(p->store->dirfd, p->tmp, dir, name) != 0))
+	if (renameat(from_dir, from, dir, name) != 0 &&
+		(errno != EISDIR || mfs_remove_all(dir, name) != 0 || renameat(from_dir, from, dir, name) != 0))
 		return mfs_fail_sys(err, MFS_IO, "store/%s: rename", path);
-	p->tmp[0] = '\0';
-	return mfs_dir_sync(dir, NULL, err);
+	return sync ? mfs_dir_sync(dir, NULL, err) : MFS_OK;
 }
 
 enum mfs_code
@@ -160,7 +168,11 @@ mfs_put_commit(struct mfs_put *p, struct mfs_err *err)
 		return mfs_fail_sys(err, MFS_IO, "store: blob %s", MFS_HEX(&p->want));
 	/* What was copied is not what is read next: leave the page cache to the models in use. */
 	(void)posix_fadvise(p->fd, 0, 0, POSIX_FADV_DONTNEED);
-	return put_place(p, err);
+	code = mfs_stage_place(p->store, p->store->dirfd, p->tmp, &p->want, true, err);
+	/* Also when only the sync of the folder failed: then the name is taken already. */
+	if (code == MFS_OK || faccessat(p->store->dirfd, p->tmp, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
+		p->tmp[0] = '\0';
+	return code;
 }
 
 void

@@ -247,7 +247,7 @@ mfs_store_clean(struct mfs_store *s, struct mfs_err *err)
 		return code;
 	}
 	for (struct dirent *e; (e = readdir(d)) != NULL;)
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && !mfs_stage_is(e->d_name) &&
 			mfs_remove_all(dirfd(d), e->d_name) != 0)
 			/* Names here are random: what cannot be removed is in nobody's way. */
 			mfs_log(MFS_LOG_WARN, "store/staging/%s: cannot be removed: %s", MFS_ESC(e->d_name), strerror(errno));

@@ -5,6 +5,7 @@
  *	blobs/sha256/ab/<hash>             payloads and chunk tables as stored (ciphertext or plain)
  *	manifests/<hash>/manifest.json, signature.sig, signature.<key_id>.sig
  *	staging/                           temporaries: emptied at open by whoever holds the lock
+ *	staging/dl-<id>/                   a download under way: kept, see the update cycle
  *	install.lock                       held by who adds blobs; gc takes it too
  *
  * May be deleted at any time: blobs are fetched or installed again. Nothing here is trusted:
@@ -41,7 +42,10 @@ enum mfs_code mfs_store_lock(struct mfs_store *s, int *fd, struct mfs_err *err);
  */
 enum mfs_code mfs_store_room(struct mfs_store *s, uint64_t need, uint64_t min_free, struct mfs_err *err);
 
-/* Remove what an interrupted installation left in staging/. Only for the holder of install.lock. */
+/*
+ * Remove what an interrupted installation left in staging/; downloads under way stay. Only for the holder of
+ * install.lock.
+ */
 enum mfs_code mfs_store_clean(struct mfs_store *s, struct mfs_err *err);
 
 /* A blob's descriptor with extra open flags (O_DIRECT); -1 with errno. Regular files only. */
@@ -65,6 +69,30 @@ enum mfs_code mfs_put_write(struct mfs_put *p, const void *buf, size_t n, struct
 enum mfs_code mfs_put_commit(struct mfs_put *p, struct mfs_err *err); /* p stays to be freed */
 void mfs_put_free(struct mfs_put *p);
 MFS_DEFINE_CLEANUP(put, struct mfs_put, mfs_put_free)
+
+/*
+ * Downloads (fs/update): staging/dl-<id>/, by local model id. Whoever downloads for a model is alone with its folder;
+ * install.lock is needed only for _place. Names in it are "<hash>.data" and "<hash>.journal".
+ *
+ * _open   makes the folder; *dirfd is the caller's. errors IO
+ * _find   the folder if it is there; -1 with errno
+ * _trim   remove all but what these hashes name
+ * _drop   the folder and all in it; _collect: those of models that are not among ids
+ * _place  a file of dirfd, verified and on disk, becomes the blob; sync: and its folder is synced. errors IO
+ */
+enum mfs_code mfs_stage_open(struct mfs_store *s, const char *id, int *dirfd, struct mfs_err *err);
+int mfs_stage_find(struct mfs_store *s, const char *id);
+void mfs_stage_trim(int dirfd, const struct mfs_sha256 *keep, size_t n_keep);
+void mfs_stage_drop(struct mfs_store *s, const char *id);
+void mfs_stage_collect(struct mfs_store *s, const char *const *ids, size_t n);
+enum mfs_code mfs_stage_place(struct mfs_store *s, int dirfd, const char *name, const struct mfs_sha256 *hash,
+	bool sync, struct mfs_err *err);
+
+/*
+ * Write to a blob of which nothing was written at this place yet (fresh) leaves zero blocks as holes; otherwise all
+ * of it. 0, or -1 with errno.
+ */
+int mfs_blob_write(int fd, const void *buf, size_t n, uint64_t off, bool fresh);
 
 struct mfs_signed { /* a manifest and its signatures as received; malloc'd */
 	uint8_t *manifest; size_t manifest_len;

@@ -26,6 +26,9 @@ int mfs_seeds_blob_open(const struct mfs_seeds *s, const struct mfs_sha256 *hash
  */
 enum mfs_code mfs_store_folder(int dirfd, const char *path, struct mfs_err *err);
 
+#define MFS_STAGE_PREFIX "dl-"
+bool mfs_stage_is(const char *name); /* in staging/: the folder of a download */
+
 /* "blobs/sha256/ab/<hash>" */
 void mfs_blob_path(char out[MFS_BLOB_PATH], const struct mfs_sha256 *hash);
 
