@@ -325,6 +325,18 @@ mfs_wire_recv(int sock, bool from_fetch, union mfs_wire *out, int *fd, struct mf
 
 /* ---- origins ---------------------------------------------------------------------------------- */
 
+size_t
+mfs_wire_file_base(const char *url)
+{
+	size_t n = strcspn(url, "{");
+
+	if (url[n] == '\0')
+		return n;
+	while (n > 0 && url[n - 1] != '/')
+		n--;
+	return n;
+}
+
 enum mfs_code
 mfs_wire_origins_check(const void *p, size_t n, struct mfs_err *err)
 {

@@ -199,6 +199,12 @@ struct mfs_wire_origins {
 };
 
 /*
+ * How much of a file:// URL names the folder that is opened: all of it, or of a template what comes
+ * before the component of the first "{"; the rest is relative to it.
+ */
+size_t mfs_wire_file_base(const char *url);
+
+/*
  * Check what keeper wrote (keeper is trusted: this finds mistakes and a wrong version).
  *
  * errors  MALFORMED, LIMIT_EXCEEDED

@@ -34,6 +34,11 @@ must_not libmfsverify_a verifier signer.h
 may modelpub publisher mfs_verify.h
 must_not modelpub publisher engine.h
 must_not modelpub publisher fs/engine/engine.h
+may modelfs_fetch fetcher wire.h
+must_not modelfs_fetch fetcher mfs_verify.h
+must_not modelfs_fetch fetcher mfs_config.h
+must_not modelfs_fetch fetcher engine.h
+must_not libmfsfs_a fs fetcher.h
 may libmfsfs_a fs mfs_verify.h
 must_not libmfsfs_a fs signer.h
 must_not libmfsfs_a fs publisher/signer.h

@@ -144,6 +144,13 @@ children_reap(struct mfs_keeper *k, int64_t now)
 			k->probe = 0;
 			if (status == 0)
 				mfs_notify("WATCHDOG=1");
+		} else if (pid == k->fetch) {
+			k->fetch = 0; /* serve asks for another one when it needs it */
+			if (WIFSIGNALED(status))
+				mfs_log(MFS_LOG_WARN, "fetch %d was killed by signal %d (%s)", (int)pid, WTERMSIG(status),
+					strsignal(WTERMSIG(status)));
+			else if (WEXITSTATUS(status) != 0)
+				mfs_log(MFS_LOG_WARN, "fetch %d exited with %d", (int)pid, WEXITSTATUS(status));
 		} else if (pid == k->unmounter) {
 			k->unmounter = 0;
 		}
@@ -439,4 +446,6 @@ mfs_keeper_run(struct mfs_keeper *k)
 		probe_next(k, now);
 	}
 	serve_kill(k, "modelfs ends");
+	if (k->fetch > 0)
+		(void)kill(k->fetch, SIGKILL);
 }

@@ -172,6 +172,9 @@ struct mfs_keeper {
 	int64_t touch_by;
 	bool *touch; /* config->n_models: asked for */
 
+	pid_t fetch; /* 0: none */
+	int64_t fetch_started;
+
 	pid_t probe; /* of the watchdog */
 	int64_t probe_by, probe_at, watchdog_ms;
 };

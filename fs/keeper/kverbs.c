@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kverbs.c - what serve may ask of keeper: fixed verbs, indexes checked, nothing else believed. */
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -8,9 +9,11 @@
 
 #include "io.h"
 #include "keeper.h"
+#include "kfetch.h"
 #include "log.h"
 
 #define TOUCH_MS 5000
+#define FETCH_MS 100 /* between two starts: a serve gone mad must not keep keeper forking */
 
 static void
 reply(struct mfs_keeper *k, const struct mfs_kmsg *m, const struct mfs_err *err, int64_t value, int fd)
@@ -47,6 +50,30 @@ verb_resident(struct mfs_keeper *k, const struct mfs_kmsg *m)
 	if (err.code != MFS_OK)
 		mfs_log_err("resident", &err);
 	reply(k, m, &err, id, fd);
+}
+
+/* One fetch at a time: the one before has nobody to work for any more. */
+static void
+verb_fetch(struct mfs_keeper *k, const struct mfs_kmsg *m)
+{
+	const struct mfs_fetch_args args = { .config = k->config, .parent = getpid() };
+	const int64_t now = mfs_clock_mono_ms();
+	struct mfs_err err = MFS_ERR_INIT;
+	mfs_autoclose int sock = -1;
+
+	if (k->fetch_started != 0 && now - k->fetch_started < FETCH_MS) {
+		(void)mfs_fail(&err, MFS_CONDITION_UNMET, "a fetch was started a moment ago");
+	} else {
+		if (k->fetch > 0)
+			(void)kill(k->fetch, SIGKILL);
+		k->fetch = 0;
+		k->fetch_started = now;
+		if (mfs_fetch_spawn(&args, &sock, &k->fetch, &err) != MFS_OK)
+			k->fetch = 0;
+	}
+	if (err.code != MFS_OK)
+		mfs_log_err("fetch", &err);
+	reply(k, m, &err, 0, sock);
 }
 
 /* serve may be compromised: nothing of its text reaches a terminal or systemd but printable ASCII. */
@@ -97,6 +124,9 @@ mfs_keeper_verb(struct mfs_keeper *k, const struct mfs_kmsg *m)
 	case MFS_K_RESIDENT_COMPLETE:
 	case MFS_K_RESIDENT_DROP:
 		verb_resident(k, m);
+		return true;
+	case MFS_K_FETCH:
+		verb_fetch(k, m);
 		return true;
 	case MFS_K_RELOAD:
 		mfs_keeper_reload_start(k, &err);

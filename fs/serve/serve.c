@@ -195,6 +195,7 @@ serve_build(struct mfs_serve *s, const struct inherited *in, struct mfs_err *err
 {
 	if (local_state_open(s, in, err) != MFS_OK || mfs_tree_new(s, &s->tree, err) != MFS_OK ||
 		mfs_klink_start(MFS_FD_LINK, on_stop, s, &s->klink, err) != MFS_OK ||
+		mfs_remote_new(mfs_remote_start_klink, s->klink, &s->remote, err) != MFS_OK ||
 		mfs_session_new(MFS_FD_DEV, s->shm, &mfs_tree_ops, s, &s->session, err) != MFS_OK)
 		return err->code;
 	mfs_session_on_end(s->session, on_session_end, s);

@@ -9,6 +9,7 @@
 #include "control.h"
 #include "engine.h"
 #include "klink.h"
+#include "remote.h"
 #include "residency.h"
 #include "sandbox.h"
 #include "session.h"
@@ -25,6 +26,7 @@ struct mfs_serve {
 	struct mfs_engine *engine;
 	struct mfs_tree *tree;
 	struct mfs_klink *klink;
+	struct mfs_remote *remote; /* fetch; started when it is first asked */
 	struct mfs_session *session;
 	struct mfs_residency *residency;
 	struct mfs_control *control;

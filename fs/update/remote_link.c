@@ -21,6 +21,7 @@
 #define TICK_MS      200
 #define PAUSE_MAX_MS 60000
 #define PAUSE_WAIT   2000  /* a pause no longer than this is waited for */
+#define START_MS     150   /* between two starts: keeper refuses more than one in 100 ms */
 #define GHOST_MS     30000 /* a cancelled request is answered within it */
 
 /* ---- the reading thread ----------------------------------------------------------------------- */
@@ -136,12 +137,14 @@ link_end(struct mfs_remote *r, int sock, const char *why, bool quiet)
 		p->lost = true;
 	if (why != r->why)
 		(void)snprintf(r->why, sizeof(r->why), "%s", why);
+	r->not_before = now + START_MS;
 	if (!quiet) {
 		r->drops++;
 		for (unsigned i = 1; i <= r->failures && pause < PAUSE_MAX_MS; i++)
 			pause = i == 1 ? (int64_t)r->timing.pause_ms : pause * 2;
 		r->failures++;
-		r->not_before = now + (pause < PAUSE_MAX_MS ? pause : PAUSE_MAX_MS);
+		if (pause > START_MS)
+			r->not_before = now + (pause < PAUSE_MAX_MS ? pause : PAUSE_MAX_MS);
 		mfs_log(MFS_LOG_WARN, "fetch was dropped: %s", r->why);
 	}
 }
