@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* After a check: begin an attempt, go on with it, supersede it, or say why nothing happens. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cycle_io.h"
+#include "log.h"
+
+void
+mfs_cycle_offer_clear(struct mfs_cycle_offer *o)
+{
+	mfs_manifest_free(o->m);
+	mfs_signed_free(&o->bytes);
+	*o = (struct mfs_cycle_offer){ 0 };
+}
+
+/* Nothing is offered any more: what was on its way stops. */
+static void
+abandon(struct mfs_at *at, bool *superseded, const char *why)
+{
+	char detail[MFS_VERSION_MAX + 80];
+
+	if (at->a.step == MFS_STEP_IDLE)
+		return;
+	(void)snprintf(detail, sizeof(detail), "%s is no longer brought: %s", at->a.v.version, why);
+	mfs_engine_happened(at->r->engine, at->i, NULL, at->a.v.version, MFS_NOT_SELECTED, detail);
+	at->a = (struct mfs_cycle_attempt){ 0 };
+	(void)mfs_at_save(at);
+	*superseded = true;
+	at->r->parts->drop(at->r->parts->user, at->i);
+}
+
+/*
+ * The version that is offered cannot be taken: of a pin or hold only the status speaks; anything else is a
+ * refusal. An attempt for another version ends all the same.
+ */
+static enum mfs_code
+not_now(struct mfs_at *at, const struct mfs_cycle_version *v, bool *superseded, const struct mfs_err *why)
+{
+	const bool current = mfs_sha256_equal(&at->a.v.manifest, &v->manifest);
+
+	*superseded = at->a.step != MFS_STEP_IDLE && (!current || mfs_is_refusal(why->code));
+	if (mfs_is_refusal(why->code)) {
+		struct mfs_sha256 zero = { { 0 } };
+
+		if (at->a.step != MFS_STEP_IDLE) {
+			at->a = (struct mfs_cycle_attempt){ 0 };
+			(void)mfs_at_save(at);
+		}
+		at->a.v = *v;
+		(void)mfs_at_refuse(at, why, &zero);
+		return why->code;
+	}
+	if (current && at->a.step != MFS_STEP_IDLE) /* it waits where it is, and says so itself */
+		return why->code;
+	if (!current || at->a.why != why->code) {
+		at->a = (struct mfs_cycle_attempt){ .v = *v, .why = why->code, .detail = (char *)why->msg, .since = at->now };
+		(void)mfs_at_save(at);
+	}
+	return why->code;
+}
+
+/* The same version failed to decrypt with the same key: neither changed, so it is not fetched again. */
+static bool
+undecryptable(const struct mfs_at *at, const struct mfs_cycle_version *v)
+{
+	const struct mfs_cycle_refusal *f = &at->up.refusal;
+	struct mfs_sha256 key;
+
+	if (f->why != MFS_DECRYPT_FAILED || !mfs_sha256_equal(&f->v.manifest, &v->manifest))
+		return false;
+	mfs_engine_model_key(at->r->engine, at->i, &key);
+	return mfs_sha256_equal(&f->key, &key);
+}
+
+static enum mfs_code
+begin(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, struct mfs_err *err)
+{
+	char detail[MFS_VERSION_MAX + MFS_VARIANT_MAX + 80];
+
+	if (mfs_engine_keep_signed(at->r->engine, &o->v.manifest, &o->bytes, err) != MFS_OK)
+		return err->code;
+	at->a = (struct mfs_cycle_attempt){ .v = o->v, .by_hand = by_hand, .rollback = o->rollback };
+	if (mfs_at_enter(at, MFS_STEP_DOWNLOAD) != 0)
+		return mfs_fail(err, MFS_IO, "the trusted state cannot be written: no update begins");
+	(void)snprintf(detail, sizeof(detail), "%s is offered%s%s: its update begins", o->v.version,
+		o->rollback ? " instead of a revoked version" : o->rollout[0] != '\0' ? " by rollout " : "",
+		o->rollback ? "" : o->rollout);
+	mfs_engine_happened(at->r->engine, at->i, NULL, o->v.version, MFS_OK, detail);
+	return MFS_OK;
+}
+
+static enum mfs_code
+offered(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, bool *superseded, struct mfs_err *err)
+{
+	bool current = mfs_sha256_equal(&at->a.v.manifest, &o->v.manifest);
+	enum mfs_install how = MFS_INSTALL_NEW;
+
+	if (!o->rollback && mfs_engine_eligible(at->r->engine, at->i, o->m, &how, err) != MFS_OK)
+		return not_now(at, &o->v, superseded, err);
+	if (how == MFS_INSTALL_SAME) {
+		abandon(at, superseded, "what is offered is active");
+		return mfs_fail(err, MFS_NOT_SELECTED, "%s is active: nothing newer is offered", o->v.version);
+	}
+	if (undecryptable(at, &o->v))
+		return mfs_fail(err, MFS_DECRYPT_FAILED, "%s was refused: %s", o->v.version, at->up.refusal_detail);
+	if (current && at->a.step != MFS_STEP_IDLE) {
+		if (by_hand && (at->a.not_before != 0 || !at->a.by_hand)) { /* somebody waits for it */
+			at->a.not_before = 0;
+			at->a.by_hand = true;
+			(void)mfs_at_save(at);
+		}
+		return MFS_OK;
+	}
+	/* It was given up: by itself only after the longest pause. */
+	if (current && !by_hand && mfs_time_clamp(at->a.not_before, at->now, at->r->config->update.max_interval_ms / 1000) >
+		at->now)
+		return mfs_fail(err, at->a.why, "%s: %s", o->v.version, at->a.detail != NULL ? at->a.detail : "given up");
+	if (at->a.step != MFS_STEP_IDLE)
+		abandon(at, superseded, "another version is offered now");
+	return begin(at, o, by_hand, err);
+}
+
+enum mfs_code
+mfs_cycle_offer(const struct mfs_cycle_run *r, size_t i, struct mfs_remote *via, bool by_hand,
+	const _Atomic int *cancel, bool *superseded, struct mfs_err *err)
+{
+	struct mfs_err own = MFS_ERR_INIT;
+	struct mfs_cycle_offer o = { 0 };
+	struct mfs_at at;
+	enum mfs_code code;
+
+	err = err != NULL ? err : &own;
+	*superseded = false;
+	code = r->parts->target(r->parts->user, i, via, cancel, &o, err);
+	mfs_at_read(r, i, &at); /* after the network: the worker went on meanwhile */
+	if (code == MFS_OK && o.none) {
+		abandon(&at, superseded, "what is offered is active");
+		code = mfs_fail(err, MFS_NOT_SELECTED, "%s is active: nothing newer is offered", o.v.version);
+	} else if (code == MFS_OK) {
+		code = offered(&at, &o, by_hand, superseded, err);
+	} else if (code == MFS_NOT_SELECTED) {
+		abandon(&at, superseded, "it is not offered to this device any more");
+	} else if (!mfs_sha256_is_zero(&o.v.manifest) && mfs_is_refusal(code)) {
+		/* Bytes that matched their signed hash are wrong themselves: the manifest is condemned. */
+		*superseded = at.a.step != MFS_STEP_IDLE && !mfs_sha256_equal(&at.a.v.manifest, &o.v.manifest);
+		if (*superseded)
+			abandon(&at, superseded, "another version is offered now");
+		at.a.v = o.v;
+		if (code == MFS_SIGNATURE_INVALID || code == MFS_MALFORMED)
+			(void)mfs_at_condemn(&at, err);
+		else
+			(void)mfs_at_refuse(&at, err, NULL);
+	}
+	mfs_cycle_offer_clear(&o);
+	return code;
+}
