@@ -10,11 +10,9 @@
  *
  * Lock order: lock alone; never held across a read, a write or an operation.
  */
-#include "session.h"
+#include "session_int.h"
 
 #include <fcntl.h>
-#include <linux/fuse.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,155 +29,15 @@
 #define NOTIFY_INC_EPOCH 8
 #define ATTEMPTS_MAX     3u           /* serves that died on a request before it gets EIO */
 
-#define PLACES (MFS_SLOTS + MFS_PARKED) /* of a request: a slot, or from MFS_SLOTS on a parked one */
-
-#define SLOT_RUNNING 1u /* an operation may still look at the bytes */
-#define SLOT_WAITING 2u /* no reply yet */
-
-struct deferred {
-	struct deferred *next;
-	void (*fn)(void *arg);
-	void *arg;
-	int place; /* of its request */
-};
-
-struct mfs_session {
-	struct fuse_session *fuse;
-	struct mfs_shm *shm;
-	int dev;
-	void (*on_end)(void *user);
-	void *end_user;
-
-	/* The INIT reply of libfuse, taken instead of written; before any thread exists. */
-	bool capturing;
-	uint8_t captured[256];
-	size_t captured_len;
-
-	_Atomic uint64_t unique[PLACES]; /* of the waiting request in each place, 0: none */
-	_Atomic uint8_t flags[PLACES];
-
-	pthread_t *threads;
-	unsigned n_threads;
-	_Atomic bool stopping;
-
-	pthread_mutex_t lock; /* all below */
-	pthread_cond_t cond;  /* a slot was freed, work was queued, a thread ended, the replay is over, stopping */
-	unsigned free_slots[MFS_SLOTS], n_free;
-	unsigned free_parked[MFS_PARKED], n_parked; /* free ones */
-	unsigned parked_before; /* places that a predecessor may have left something in */
-	unsigned alive, slow;
-	struct deferred *first, **last;
-	unsigned replay_next, replay_running; /* slots still to look at; operations of the replay not returned */
-	bool replay_over, ended;
-};
-
 static struct mfs_session *session_global; /* libfuse's hooks get no other pointer to it */
 static _Thread_local uint64_t current_unique;
 static _Thread_local int current_place = -1; /* of the request that this thread works on */
-
-static struct fuse_in_header *
-slot_header(struct mfs_session *s, unsigned i)
-{
-	if (i >= MFS_SLOTS)
-		return (struct fuse_in_header *)(void *)s->shm->parked[i - MFS_SLOTS].buf;
-	return (struct fuse_in_header *)(void *)s->shm->slots[i].buf;
-}
-
-static _Atomic uint32_t *
-slot_attempts(struct mfs_session *s, unsigned i)
-{
-	return i >= MFS_SLOTS ? &s->shm->parked[i - MFS_SLOTS].attempts : &s->shm->slots[i].attempts;
-}
 
 static bool
 opcode_has_no_reply(uint32_t opcode)
 {
 	return opcode == FUSE_FORGET || opcode == FUSE_BATCH_FORGET || opcode == FUSE_INTERRUPT ||
 	       opcode == FUSE_NOTIFY_REPLY;
-}
-
-/* ---- slots ------------------------------------------------------------------------------------ */
-
-static void
-slot_free(struct mfs_session *s, unsigned i)
-{
-	pthread_mutex_lock(&s->lock);
-	if (i >= MFS_SLOTS)
-		s->free_parked[s->n_parked++] = i;
-	else
-		s->free_slots[s->n_free++] = i;
-	pthread_cond_signal(&s->cond);
-	pthread_mutex_unlock(&s->lock);
-}
-
-/* Clear one flag; true for who cleared the last. */
-static bool
-slot_flag_clear(struct mfs_session *s, unsigned i, uint8_t flag)
-{
-	return atomic_fetch_and(&s->flags[i], (uint8_t)~flag) == flag;
-}
-
-static void
-slot_empty(struct mfs_session *s, unsigned i)
-{
-	__atomic_store_n(&slot_header(s, i)->len, 0, __ATOMIC_SEQ_CST);
-}
-
-/* Is it the one in place i? Then it is answered. */
-static bool
-slot_answer(struct mfs_session *s, unsigned i, uint64_t unique)
-{
-	uint64_t expected = unique;
-
-	if (atomic_load_explicit(&s->unique[i], memory_order_relaxed) != unique ||
-		!atomic_compare_exchange_strong(&s->unique[i], &expected, 0))
-		return false;
-	slot_empty(s, i);
-	if (slot_flag_clear(s, i, SLOT_WAITING))
-		slot_free(s, i);
-	return true;
-}
-
-/* The reply to `unique` was written. A parked one is answered by the thread that works on it. */
-static void
-slot_answered(struct mfs_session *s, uint64_t unique)
-{
-	if (unique == 0 || (current_place >= 0 && slot_answer(s, (unsigned)current_place, unique)))
-		return;
-	for (unsigned i = 0; i < MFS_SLOTS; i++)
-		if (slot_answer(s, i, unique))
-			return;
-}
-
-/*
- * Copy the request of slot i to a parked place, which is returned; i itself when there is none, or
- * it is parked already. With the lock. A crash in between leaves it in both: the second answer is
- * refused by the kernel.
- */
-static int
-slot_park(struct mfs_session *s, int i)
-{
-	struct fuse_in_header *from = slot_header(s, (unsigned)i), *to;
-	uint64_t unique = atomic_load(&s->unique[i]);
-	uint32_t len = from->len;
-	unsigned p;
-
-	if (i >= (int)MFS_SLOTS || s->n_parked == 0 || unique == 0 || len > MFS_PARKED_BYTES || len < sizeof(*from))
-		return i;
-	p = s->free_parked[--s->n_parked];
-	if (p - MFS_SLOTS >= atomic_load(&s->shm->parked_used))
-		atomic_store(&s->shm->parked_used, p - MFS_SLOTS + 1);
-	to = slot_header(s, p);
-	memcpy((uint8_t *)to + sizeof(to->len), (uint8_t *)from + sizeof(from->len), len - sizeof(from->len));
-	atomic_store(slot_attempts(s, p), atomic_load(slot_attempts(s, (unsigned)i)));
-	atomic_store(&s->flags[p], SLOT_WAITING);
-	atomic_store(&s->unique[p], unique);
-	__atomic_store_n(&to->len, len, __ATOMIC_SEQ_CST);
-	atomic_store(&s->unique[i], 0);
-	slot_empty(s, (unsigned)i);
-	/* The operation still runs in it: it is free when that returns. */
-	(void)slot_flag_clear(s, (unsigned)i, SLOT_WAITING);
-	return (int)p;
 }
 
 /* ---- replies ---------------------------------------------------------------------------------- */
@@ -225,7 +83,7 @@ conn_writev(int fd, struct iovec *iov, int n, void *user)
 		mfs_log(MFS_LOG_ERR, "a reply was refused by the kernel: %s", strerror(e));
 		(void)reply_error(fd, out.unique, EIO);
 	}
-	slot_answered(s, out.unique);
+	mfs_slot_answered(s, out.unique, current_place);
 	errno = e;
 	return wrote;
 }
@@ -253,8 +111,8 @@ mfs_session_slow_begin(struct mfs_session *s, void (*fn)(void *arg), void *arg)
 	*d = (struct deferred){ .fn = fn, .arg = arg, .place = -1 };
 	s->last = &d->next;
 	if (current_place >= 0) {
-		d->place = slot_park(s, current_place);
-		(void)atomic_fetch_sub(slot_attempts(s, (unsigned)d->place), 1); /* not begun after all */
+		d->place = (int)mfs_slot_park(s, (unsigned)current_place);
+		(void)atomic_fetch_sub(mfs_slot_attempts(s, (unsigned)d->place), 1); /* not begun after all */
 	}
 	pthread_mutex_unlock(&s->lock);
 	return false;
@@ -289,7 +147,7 @@ static void
 deferred_run(struct mfs_session *s, struct deferred *d)
 {
 	if (d->place >= 0)
-		(void)atomic_fetch_add(slot_attempts(s, (unsigned)d->place), 1);
+		(void)atomic_fetch_add(mfs_slot_attempts(s, (unsigned)d->place), 1);
 	current_place = d->place;
 	d->fn(d->arg);
 	current_place = -1;
@@ -303,22 +161,22 @@ deferred_run(struct mfs_session *s, struct deferred *d)
 static bool
 request_run(struct mfs_session *s, unsigned i, size_t len)
 {
-	struct fuse_in_header *h = slot_header(s, i);
+	struct fuse_in_header *h = mfs_slot_header(s, i);
 	struct fuse_buf buf = { .mem = h, .size = len };
 	uint64_t unique = h->unique;
 	bool silent = opcode_has_no_reply(h->opcode);
 
 	atomic_store(&s->flags[i], silent ? SLOT_RUNNING : SLOT_RUNNING | SLOT_WAITING);
 	atomic_store(&s->unique[i], silent ? 0 : unique);
-	(void)atomic_fetch_add(slot_attempts(s, i), 1);
+	(void)atomic_fetch_add(mfs_slot_attempts(s, i), 1);
 	current_unique = unique & ~UNIQUE_RESEND;
 	current_place = (int)i;
 	fuse_session_process_buf(s->fuse, &buf);
 	current_place = -1;
 	current_unique = 0;
 	if (silent)
-		slot_empty(s, i);
-	return slot_flag_clear(s, i, SLOT_RUNNING);
+		mfs_slot_empty(s, i);
+	return mfs_slot_flag_clear(s, i, SLOT_RUNNING);
 }
 
 /* A slot to read into; -1 when there is other work or the session stops. */
@@ -357,15 +215,15 @@ request_read(struct mfs_session *s, unsigned i)
 {
 	ssize_t n;
 
-	slot_empty(s, i);
+	mfs_slot_empty(s, i);
 	atomic_store(&s->shm->slots[i].attempts, 0);
 	n = read(s->dev, s->shm->slots[i].buf, MFS_SLOT_BYTES);
 	if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
-		if ((slot_header(s, i)->unique & UNIQUE_RESEND) != 0)
+		if ((mfs_slot_header(s, i)->unique & UNIQUE_RESEND) != 0)
 			atomic_fetch_add(&s->shm->taken_over, 1);
 		return n;
 	}
-	slot_empty(s, i);
+	mfs_slot_empty(s, i);
 	if (n == 0 || (n < 0 && (errno == ENODEV || errno == ECONNABORTED || errno == EBADF)))
 		return -1;
 	/* ENOENT: the request was interrupted before it was read. EINTR: asked to stop. */
@@ -403,7 +261,7 @@ receive_loop(struct mfs_session *s)
 			i = -1; /* its reply comes from elsewhere, which frees it */
 	}
 	if (i >= 0)
-		slot_free(s, (unsigned)i);
+		mfs_slot_free(s, (unsigned)i);
 }
 
 /* ---- taking over ------------------------------------------------------------------------------ */
@@ -412,13 +270,13 @@ receive_loop(struct mfs_session *s)
 static void
 slot_replay(struct mfs_session *s, unsigned i)
 {
-	struct fuse_in_header *h = slot_header(s, i);
+	struct fuse_in_header *h = mfs_slot_header(s, i);
 	uint32_t len = __atomic_load_n(&h->len, __ATOMIC_SEQ_CST);
 
 	if (len >= sizeof(*h) && len <= (i >= MFS_SLOTS ? MFS_PARKED_BYTES : MFS_SLOT_BYTES) &&
 		!opcode_has_no_reply(h->opcode)) {
 		atomic_fetch_add(&s->shm->taken_over, 1);
-		if (atomic_load(slot_attempts(s, i)) >= ATTEMPTS_MAX) {
+		if (atomic_load(mfs_slot_attempts(s, i)) >= ATTEMPTS_MAX) {
 			mfs_log(MFS_LOG_ERR, "a request (operation %u) that %u processes died on is answered with EIO",
 				h->opcode, ATTEMPTS_MAX);
 			(void)reply_error(s->dev, h->unique, EIO);
@@ -426,8 +284,8 @@ slot_replay(struct mfs_session *s, unsigned i)
 			return;
 		}
 	}
-	slot_empty(s, i);
-	slot_free(s, i);
+	mfs_slot_empty(s, i);
+	mfs_slot_free(s, i);
 }
 
 static void
