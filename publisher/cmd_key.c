@@ -85,7 +85,7 @@ signing_key_make(const char *out, enum mfs_signer_type type, const char *passout
 		return code;
 	if (passout != NULL && pass[0] == '\0')
 		return mfs_fail(err, MFS_CONFIG_INVALID, "--passout %s: empty", MFS_ESC(passout));
-	if ((code = mfs_signer_generate(type, &s, err)) == MFS_OK &&
+	if ((code = mfs_signer_generate(type, out, &s, err)) == MFS_OK &&
 		(code = mfs_signer_private_pem(s, passout != NULL ? pass : NULL, &pem, &len, err)) == MFS_OK)
 		code = mfs_file_create(out, pem, len, 0600, err);
 	explicit_bzero(pass, sizeof(pass));

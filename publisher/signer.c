@@ -131,15 +131,15 @@ signer_make(const char *name, EVP_PKEY *key, bool private_key, struct mfs_signer
 }
 
 enum mfs_code
-mfs_signer_generate(enum mfs_signer_type type, struct mfs_signer **out, struct mfs_err *err)
+mfs_signer_generate(enum mfs_signer_type type, const char *name, struct mfs_signer **out, struct mfs_err *err)
 {
 	EVP_PKEY *key = type == MFS_SIGNER_ED25519 ? EVP_PKEY_Q_keygen(NULL, NULL, "ED25519") : 
 		EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
 
 	*out = NULL;
 	if (key == NULL)
-		return mfs_fail(err, MFS_INTERNAL, "new key: %s", openssl_reason());
-	return signer_make("new key", key, true, out, err);
+		return mfs_fail(err, MFS_INTERNAL, "%s: new key: %s", MFS_ESC(name), openssl_reason());
+	return signer_make(name, key, true, out, err);
 }
 
 enum mfs_code

@@ -11,8 +11,8 @@ enum mfs_signer_type { MFS_SIGNER_ED25519, MFS_SIGNER_P256 };
 
 struct mfs_signer; /* a private or public key and its id; immutable, one thread at a time */
 
-/* A new private key. errors INTERNAL, NO_MEMORY */
-enum mfs_code mfs_signer_generate(enum mfs_signer_type type, struct mfs_signer **out, struct mfs_err *err);
+/* A new private key; name is for messages. errors INTERNAL, NO_MEMORY */
+enum mfs_code mfs_signer_generate(enum mfs_signer_type type, const char *name, struct mfs_signer **out, struct mfs_err *err);
 
 /*
  * Load a private key: a PEM or DER file, or any URI that OpenSSL's stores know ("pkcs11:...",
