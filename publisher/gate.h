@@ -10,6 +10,7 @@
  * Signatures, manifest, every byte of payloads and chunk tables, sizes, surplus files.
  *
  * path    the bundle's folder
+ * trust   NULL: signatures are only looked for, not checked, and key_id is zero; everything else is
  * note    may be NULL; called with the name (untrusted) of each entry that is no part of a bundle
  * out     the manifest, NULL on failure
  * key_id  the first key that verified

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * change.h - changes that wait outside a repository.
+ *
+ * An upload folder (--out) holds four steps and change.json: the command that made it and the
+ * timestamp.json that it was made upon, so that a stale one is noticed and made again.
+ * A staged change (--stage) holds role metadata that is not signed by enough holders yet, the target
+ * files that go with it, and stage.json. Source: modelfs-repository(5), CHANGES.
+ */
+#ifndef MFS_PUB_CHANGE_H
+#define MFS_PUB_CHANGE_H
+
+#include "outdir.h"
+#include "repo.h"
+
+/* change.json of an upload folder. argv as the command got it; keys and pass phrases are left out. */
+enum mfs_code mfs_change_note(const struct mfs_repo *r, struct mfs_outdir *out, int argc, char **argv,
+	struct mfs_err *err);
+
+/*
+ * Write what changed in r, but for snapshot and timestamp, with the signatures that keys at hand can
+ * give, and finish the folder.
+ */
+enum mfs_code mfs_change_stage(struct mfs_repo *r, struct mfs_keyring *ring, struct mfs_outdir *out,
+	struct mfs_err *err);
+
+/* ---- a staged change that comes back ------------------------------------------------------------ */
+
+struct mfs_staged_role {
+	char *name;
+	json_t *doc;
+	int64_t parent_version;          /* 0: the role is new */
+	struct mfs_sha256 parent_sha256; /* zero then */
+};
+
+struct mfs_staged {
+	char *path;
+	int fd;
+	struct mfs_staged_role *roles;
+	size_t n_roles;
+	json_t *root, *targets; /* as they were in the repository; NULL when it is a new one */
+};
+
+/* out: release with mfs_staged_free(). errors IO, MALFORMED */
+enum mfs_code mfs_staged_load(const char *path, struct mfs_staged **out, struct mfs_err *err);
+void mfs_staged_free(struct mfs_staged *s);
+MFS_DEFINE_CLEANUP(staged, struct mfs_staged, mfs_staged_free)
+
+/*
+ * Signatures of the i-th role: valid of threshold by its present delegator, and for a root also by the
+ * root before it (0 of 0 without one).
+ */
+struct mfs_staged_count {
+	unsigned valid, threshold, old_valid, old_threshold;
+};
+enum mfs_code mfs_staged_count(const struct mfs_staged *s, size_t i, struct mfs_staged_count *out, struct mfs_err *err);
+
+/* Sign what keys at hand may sign, and write it back. signed_n: signatures made. */
+enum mfs_code mfs_staged_sign(struct mfs_staged *s, struct mfs_keyring *ring, size_t *signed_n, struct mfs_err *err);
+
+/*
+ * Make it the change of a repository (then mfs_repo_commit). CONDITION_UNMET when a role has changed
+ * since it was staged.
+ */
+enum mfs_code mfs_staged_apply(const struct mfs_staged *s, struct mfs_repo *r, struct mfs_err *err);
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * publish.h - a verified bundle into a repository: names, blobs, targets. What devices should do
+ * with it is offer.h's.
+ */
+#ifndef MFS_PUB_PUBLISH_H
+#define MFS_PUB_PUBLISH_H
+
+#include "bundledir.h"
+#include "mfs_policy.h"
+#include "outdir.h"
+#include "repo.h"
+
+#define MFS_RELEASE_JUMP_MAX 1000000 /* of one release over the one before: a slip of the finger would end the line */
+
+/* What the release role already has of a bundle's name. */
+enum mfs_published { MFS_PUBLISHED_NOT, MFS_PUBLISHED_SAME };
+
+/*
+ * May this manifest join what is published? The model's delegations exist or can be made.
+ *
+ * errors  POLICY_REJECTED (a second manifest for a known name, a jump of the release, another id by case,
+ *         below min_release), ROLLBACK_ATTEMPT (release or epoch not above the highest), REVOKED
+ */
+enum mfs_code mfs_publish_check(struct mfs_repo *r, const struct mfs_manifest *m, const struct mfs_policy *p,
+	enum mfs_published *state, struct mfs_err *err);
+
+/*
+ * Copy what the repository does not hold: payloads and chunk tables.
+ *
+ * out     NULL, or where the upload's blobs go
+ * link    see mfs_blob_add()
+ * bytes   bytes that were added
+ */
+enum mfs_code mfs_publish_blobs(struct mfs_repo *r, struct mfs_outdir *out, int bundle, const struct mfs_manifest *m,
+	bool link, bool quiet, uint64_t *bytes, struct mfs_err *err);
+
+/* manifest.json and its signatures as targets of the release role. */
+enum mfs_code mfs_publish_docs(struct mfs_repo *r, const struct mfs_manifest *m, const struct mfs_bundle_docs *docs,
+	struct mfs_err *err);
+
+/* "release.ID", "policy.ID" */
+#define MFS_ROLE_ROOM (MFS_ID_MAX + 16)
+const char *mfs_role_release(char out[MFS_ROLE_ROOM], const char *model_id);
+const char *mfs_role_policy(char out[MFS_ROLE_ROOM], const char *model_id);
+
+#endif
