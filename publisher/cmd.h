@@ -15,9 +15,12 @@
 int mfs_cmd_key(int argc, char **argv);
 int mfs_cmd_pack(int argc, char **argv);
 int mfs_cmd_sign(int argc, char **argv);
-int mfs_cmd_sign(int argc, char **argv);
 int mfs_cmd_verify(int argc, char **argv);
 int mfs_cmd_inspect(int argc, char **argv);
+int mfs_cmd_init(int argc, char **argv);
+int mfs_cmd_publish(int argc, char **argv);
+int mfs_cmd_refresh(int argc, char **argv);
+int mfs_cmd_revoke(int argc, char **argv);
 
 /* A growing list of borrowed option arguments. */
 struct mfs_args {

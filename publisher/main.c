@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* modelpub: makes, signs, checks and shows bundles. See modelpub(1). */
+/* modelpub: makes, signs and checks bundles, and publishes them. See modelpub(1). */
 #include <openssl/crypto.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +20,10 @@ static const struct command {
 	{ "sign", (char[]){ "modelpub sign" }, mfs_cmd_sign, "add a signature, also one made elsewhere" },
 	{ "verify", (char[]){ "modelpub verify" }, mfs_cmd_verify, "check every byte of a bundle, with public keys alone" },
 	{ "inspect", (char[]){ "modelpub inspect" }, mfs_cmd_inspect, "show what a bundle says of itself" },
+	{ "init", (char[]){ "modelpub init" }, mfs_cmd_init, "make a repository, and its role keys" },
+	{ "publish", (char[]){ "modelpub publish" }, mfs_cmd_publish, "a bundle into a repository, and to whom" },
+	{ "revoke", (char[]){ "modelpub revoke" }, mfs_cmd_revoke, "the kill switch for a version" },
+	{ "refresh", (char[]){ "modelpub refresh" }, mfs_cmd_refresh, "sign a new timestamp, for cron" },
 };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* modelpub refresh: what a cron job does, with the timestamp key alone. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd_repo.h"
+
+static const char help_text[] =
+	"usage: modelpub refresh REPO --keys KEYDIR [options]\n"
+	"\n"
+	"Sign a new timestamp. The timestamp key is enough; every other role of which less than a third of\n"
+	"its lifetime is left is signed again too if its keys are at hand, and named if they are not.\n"
+	"\n"
+	"  --all                sign every role again whose keys are at hand\n" MFS_REPO_HELP;
+
+enum { OPT_ALL = MFS_OPT_OTHER };
+
+static const struct option options[] = { { "all", no_argument, NULL, OPT_ALL }, MFS_REPO_OPTIONS };
+
+/* Sign a role again when it is time and its keys are here. */
+static enum mfs_code
+renew(struct mfs_repocmd *c, const char *name, bool all, struct mfs_err *err)
+{
+	struct mfs_err missing = MFS_ERR_INIT;
+	struct mfs_repo_role *role;
+	enum mfs_code code;
+	int64_t left;
+
+	if ((code = mfs_repo_role(c->repo, name, &role, err)) != MFS_OK)
+		return code;
+	left = mfs_md_expires(role->doc) - c->repo->now;
+	if (!all && left > c->life.s[mfs_life_of(name)] / 3)
+		return MFS_OK;
+	if (mfs_repo_keys_check(c->repo, c->ring, name, &missing) != MFS_OK) {
+		if (left <= c->life.s[mfs_life_of(name)] / 3)
+			(void)fprintf(stderr, "modelpub refresh: %s: %s %s, and was not renewed: %s\n", MFS_ESC(c->repo->path),
+				MFS_ESC(name), left > 0 ? "expires soon" : "HAS EXPIRED", missing.msg);
+		return MFS_OK;
+	}
+	(void)printf("renewed: %s\n", MFS_ESC(name));
+	return mfs_repo_touch(c->repo, name, err);
+}
+
+static enum mfs_code
+delegated(struct mfs_repocmd *c, bool all, struct mfs_err *err)
+{
+	const json_t *roles = json_object_get(json_object_get(mfs_md_signed(c->repo->targets.doc), "delegations"), "roles");
+	enum mfs_code code;
+
+	for (size_t i = 0; i < json_array_size(roles); i++) {
+		const char *name = json_string_value(json_object_get(json_array_get(roles, i), "name"));
+
+		if (name != NULL && (code = renew(c, name, all, err)) != MFS_OK)
+			return code;
+	}
+	return MFS_OK;
+}
+
+static enum mfs_code
+refresh(struct mfs_repocmd *c, const char *repo, bool all, struct mfs_err *err)
+{
+	static const char *const need[] = { "timestamp", NULL };
+	enum mfs_code code;
+
+	if ((code = mfs_repocmd_open(c, repo, false, err)) != MFS_OK || (code = mfs_repocmd_need(c, need, err)) != MFS_OK ||
+		(code = renew(c, "snapshot", all, err)) != MFS_OK)
+		return code;
+	/* Whatever else is renewed comes into the snapshot: without its key nothing else can be. */
+	if (mfs_repo_keys_check(c->repo, c->ring, "snapshot", NULL) == MFS_OK &&
+		((code = delegated(c, all, err)) != MFS_OK || (code = renew(c, "targets", all, err)) != MFS_OK ||
+			(code = renew(c, "root", all, err)) != MFS_OK))
+		return code;
+	return mfs_repocmd_commit(c, err);
+}
+
+int
+mfs_cmd_refresh(int argc, char **argv)
+{
+	mfs_autorepocmd struct mfs_repocmd r;
+	struct mfs_err err = MFS_ERR_INIT;
+	bool all = false;
+	char where[512];
+	int c, taken;
+
+	mfs_repocmd_init(&r, "refresh", argc, argv);
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c == MFS_OPT_HELP) {
+			(void)fputs(help_text, stdout);
+			return mfs_finish("refresh");
+		}
+		if (c == OPT_ALL)
+			all = true;
+		else if ((taken = mfs_repocmd_option(&r, c, optarg)) != MFS_EXIT_DONE)
+			return taken == -1 ? MFS_EXIT_USAGE : taken;
+	}
+	if (optind + 1 != argc)
+		return mfs_usage("refresh", "want exactly one REPO");
+	if (refresh(&r, argv[optind], all, &err) != MFS_OK)
+		return mfs_repocmd_fail(&r, &err);
+	(void)printf("refreshed: timestamp valid until %s, in %s\n", MFS_TIME(mfs_md_expires(r.repo->timestamp.doc)),
+		mfs_repocmd_where(&r, where));
+	return mfs_finish("refresh");
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd_repo.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "change.h"
+
+void
+mfs_repocmd_init(struct mfs_repocmd *c, const char *name, int argc, char **argv)
+{
+	*c = (struct mfs_repocmd){ .name = name, .argc = argc, .argv = argv, .life = mfs_lifetimes_default };
+}
+
+void
+mfs_repocmd_clear(struct mfs_repocmd *c)
+{
+	mfs_args_free(&c->key_args);
+	mfs_keyring_free(c->ring);
+	mfs_repo_free(c->repo);
+	mfs_outdir_free(c->outdir);
+	c->ring = NULL;
+	c->repo = NULL;
+	c->outdir = NULL;
+}
+
+int
+mfs_repocmd_fail(const struct mfs_repocmd *c, const struct mfs_err *err)
+{
+	return mfs_report(c->name, NULL, err);
+}
+
+void
+mfs_repocmd_note(const struct mfs_repocmd *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (c->quiet)
+		return;
+	va_start(ap, fmt);
+	(void)fprintf(stderr, "modelpub %s: ", c->name);
+	(void)vfprintf(stderr, fmt, ap);
+	(void)fputc('\n', stderr);
+	va_end(ap);
+}
+
+int
+mfs_repocmd_option(struct mfs_repocmd *c, int opt, const char *arg)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+
+	switch (opt) {
+	case MFS_OPT_KEYS:
+		c->keys = arg;
+		return MFS_EXIT_DONE;
+	case MFS_OPT_KEY:
+		return mfs_args_add(&c->key_args, arg, &err) == MFS_OK ? MFS_EXIT_DONE : mfs_repocmd_fail(c, &err);
+	case MFS_OPT_PASSIN:
+		c->passin = arg;
+		return MFS_EXIT_DONE;
+	case MFS_OPT_EXPIRES:
+		if (mfs_lifetimes_set(&c->life, arg, &err) != MFS_OK)
+			return mfs_usage(c->name, "%s", err.msg);
+		return MFS_EXIT_DONE;
+	case MFS_OPT_ROOT:
+		c->root = arg;
+		return MFS_EXIT_DONE;
+	case MFS_OPT_OUT:
+		c->out = arg;
+		return MFS_EXIT_DONE;
+	case MFS_OPT_STAGE:
+		c->stage = arg;
+		return MFS_EXIT_DONE;
+	case MFS_OPT_QUIET:
+		c->quiet = true;
+		return MFS_EXIT_DONE;
+	default:
+		return -1;
+	}
+}
+
+enum mfs_code
+mfs_repocmd_open(struct mfs_repocmd *c, const char *repo, bool create, struct mfs_err *err)
+{
+	mfs_autofree char *pin = NULL;
+	enum mfs_code code;
+
+	if (c->out != NULL && c->stage != NULL)
+		return mfs_fail(err, MFS_CONFIG_INVALID, "--out and --stage are two ways: use one");
+	if ((code = mfs_keyring_new(c->keys, c->passin, &c->ring, err)) != MFS_OK)
+		return code;
+	for (size_t i = 0; i < c->key_args.n; i++)
+		if ((code = mfs_keyring_add(c->ring, c->key_args.v[i], err)) != MFS_OK)
+			return code;
+	if (c->keys != NULL && access(c->keys, F_OK) != 0 && !create)
+		return mfs_fail_sys(err, MFS_IO, "--keys %s", MFS_ESC(c->keys));
+	if (c->root != NULL)
+		pin = strdup(c->root);
+	else if (c->keys != NULL && asprintf(&pin, "%s/root.json", c->keys) >= 0 && access(pin, F_OK) != 0)
+		mfs_cleanup_free(&pin);
+	code = create ? mfs_repo_create(repo, &c->repo, err) : mfs_repo_open(repo, true, pin, &c->repo, err);
+	if (code != MFS_OK)
+		return code;
+	c->repo->life = c->life;
+	if (c->out != NULL || c->stage != NULL)
+		return mfs_outdir_create(c->out != NULL ? c->out : c->stage, &c->outdir, err);
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_repocmd_need(struct mfs_repocmd *c, const char *const *roles, struct mfs_err *err)
+{
+	enum mfs_code code = MFS_OK;
+
+	if (c->stage != NULL)
+		return MFS_OK;
+	for (; *roles != NULL && code == MFS_OK; roles++)
+		code = mfs_repo_keys_check(c->repo, c->ring, *roles, err);
+	return code;
+}
+
+enum mfs_code
+mfs_repocmd_commit(struct mfs_repocmd *c, struct mfs_err *err)
+{
+	enum mfs_code code;
+
+	if (c->stage != NULL)
+		return mfs_change_stage(c->repo, c->ring, c->outdir, err);
+	if ((code = mfs_repo_commit(c->repo, c->ring, c->outdir, err)) != MFS_OK || c->out == NULL)
+		return code;
+	if ((code = mfs_change_note(c->repo, c->outdir, c->argc, c->argv, err)) != MFS_OK)
+		return code;
+	return mfs_outdir_commit(c->outdir, err);
+}
+
+const char *
+mfs_repocmd_where(const struct mfs_repocmd *c, char out[512])
+{
+	if (c->out != NULL)
+		(void)snprintf(out, 512, "%s: upload %s, %s, %s, %s, in this order", MFS_ESC(c->out), mfs_step_names[0],
+			mfs_step_names[1], mfs_step_names[2], mfs_step_names[3]);
+	else if (c->stage != NULL)
+		(void)snprintf(out, 512, "%s: to be signed with 'modelpub metadata sign %s', then 'modelpub metadata commit'",
+			MFS_ESC(c->stage), MFS_ESC(c->stage));
+	else
+		(void)snprintf(out, 512, "%s", MFS_ESC(c->repo->path));
+	return out;
+}

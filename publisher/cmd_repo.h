@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_repo.h - what the commands on a repository share: options, opening, committing. */
+#ifndef MFS_PUB_CMD_REPO_H
+#define MFS_PUB_CMD_REPO_H
+
+#include <getopt.h>
+
+#include "cmd.h"
+#include "outdir.h"
+#include "repo.h"
+
+struct mfs_repocmd {
+	const char *name; /* of the command */
+	char **argv;      /* as given, for change.json */
+	int argc;
+	const char *keys, *passin, *root, *out, *stage;
+	struct mfs_args key_args;
+	struct mfs_lifetimes life;
+	bool quiet;
+	/* filled by mfs_repocmd_open() */
+	struct mfs_keyring *ring;
+	struct mfs_repo *repo;
+	struct mfs_outdir *outdir; /* with --out or --stage */
+};
+
+enum { MFS_OPT_KEYS = 280, MFS_OPT_KEY, MFS_OPT_PASSIN, MFS_OPT_EXPIRES, MFS_OPT_ROOT, MFS_OPT_OUT, MFS_OPT_STAGE,
+	MFS_OPT_QUIET };
+
+/* For a table of long options. */
+#define MFS_REPO_OPTIONS                                                                     \
+	{ "keys", required_argument, NULL, MFS_OPT_KEYS }, { "key", required_argument, NULL, MFS_OPT_KEY },           \
+		{ "passin", required_argument, NULL, MFS_OPT_PASSIN },                                                \
+		{ "expires", required_argument, NULL, MFS_OPT_EXPIRES },                                              \
+		{ "root", required_argument, NULL, MFS_OPT_ROOT }, { "out", required_argument, NULL, MFS_OPT_OUT },   \
+		{ "stage", required_argument, NULL, MFS_OPT_STAGE }, { "quiet", no_argument, NULL, MFS_OPT_QUIET },   \
+		{ "help", no_argument, NULL, MFS_OPT_HELP }, { NULL, 0, NULL, 0 }
+
+/* The same for help texts. */
+#define MFS_REPO_HELP                                                                                                \
+	"  --keys KEYDIR        role keys: root.pem targets.pem release.pem policy.pem snapshot.pem timestamp.pem,\n" \
+	"                       or a .uri file with an OpenSSL store URI; only those that are needed are read\n"      \
+	"  --key ROLE=URI       a role key elsewhere (repeatable)\n"                                                  \
+	"  --passin SOURCE      pass phrase of the keys: file:PATH or env:NAME (else asked for on the terminal)\n"    \
+	"  --root FILE          root.json to trust (default: KEYDIR/root.json if there is one)\n"                     \
+	"  --expires ROLE=TIME  lifetime of what is signed now, for example timestamp=36h (repeatable)\n"             \
+	"  --out DIR            leave the repository as it is, write upload steps 1-blobs to 4-timestamp into DIR\n"  \
+	"  --stage DIR          leave the repository as it is, write DIR for 'modelpub metadata sign|commit'\n"       \
+	"  --quiet              no progress bar, no notes\n"                                                          \
+	"  --help               this text\n"
+
+void mfs_repocmd_init(struct mfs_repocmd *c, const char *name, int argc, char **argv);
+void mfs_repocmd_clear(struct mfs_repocmd *c);
+#define mfs_autorepocmd MFS_CLEANUP(mfs_repocmd_clear)
+
+/*
+ * One option of MFS_REPO_OPTIONS (--help apart). MFS_EXIT_DONE when it was taken, -1 when it is not
+ * one of them, else an exit code: the message has been printed.
+ */
+int mfs_repocmd_option(struct mfs_repocmd *c, int opt, const char *arg);
+
+/* Keys, output folder and repository; `create` makes a new one. The lock is held until _clear. */
+enum mfs_code mfs_repocmd_open(struct mfs_repocmd *c, const char *repo, bool create, struct mfs_err *err);
+
+/* Are the keys of these roles at hand? roles: NULL-terminated. Nothing is asked of a staged change. */
+enum mfs_code mfs_repocmd_need(struct mfs_repocmd *c, const char *const *roles, struct mfs_err *err);
+
+/* Sign and write, into the repository, --out or --stage. */
+enum mfs_code mfs_repocmd_commit(struct mfs_repocmd *c, struct mfs_err *err);
+
+/* Where the change went: "REPO", or "DIR (upload ...)"; for the last line that a command prints. */
+const char *mfs_repocmd_where(const struct mfs_repocmd *c, char out[512]);
+
+/* A note on stderr unless --quiet. */
+void mfs_repocmd_note(const struct mfs_repocmd *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* "publish: REPO: ..." and the exit code. */
+int mfs_repocmd_fail(const struct mfs_repocmd *c, const struct mfs_err *err);
+
+#endif
