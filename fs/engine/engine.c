@@ -48,6 +48,19 @@ mfs_engine_compat_check(const struct mfs_config *c, size_t i, const struct mfs_m
 	return mfs_compat_check(m, &d, err);
 }
 
+/* A loaded version under a trust list that changed. */
+static bool
+still_trusted(const struct mfs_engine *e, size_t i, const struct mfs_version *v)
+{
+	MFS_CLEANUP(mfs_cleanup_trust) struct mfs_trust *trust = NULL;
+	MFS_CLEANUP(mfs_cleanup_manifest) struct mfs_manifest *m = NULL;
+
+	if (!e->recheck)
+		return true;
+	trust = mfs_keys_trust(e->args.keys, i);
+	return mfs_signed_verify(&v->signed_bytes, trust, e->args.config->threshold, &m, NULL, NULL) == MFS_OK;
+}
+
 /* Load, unless the view has it already; may be shown (blobs and compatibility). */
 static enum mfs_code
 version_get(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, struct mfs_version *loaded,
@@ -62,7 +75,7 @@ version_get(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, struct 
 	if (loaded != NULL && mfs_sha256_equal(&loaded->m->id, id))
 		v = mfs_version_ref(loaded);
 	for (size_t k = 0; v == NULL && k < view->n; k++)
-		if (mfs_sha256_equal(&view->versions[k].v->m->id, id))
+		if (mfs_sha256_equal(&view->versions[k].v->m->id, id) && still_trusted(e, i, view->versions[k].v))
 			v = mfs_version_ref(view->versions[k].v);
 	if (v == NULL)
 		code = mfs_version_load_repair(e->args.state_dirfd, e->args.store, e->args.cache, e->args.config,
@@ -203,7 +216,8 @@ view_versions(struct mfs_engine *e, size_t i, const struct mfs_anchor_model *st,
 
 		if (mfs_sha256_is_zero(&ref->manifest))
 			continue;
-		if (mfs_decide_retained(st, ref, min, &why) == MFS_OK)
+		if ((k == 0 ? mfs_engine_active_check(e, i, st, &why) : e->stops[i].code != MFS_OK ? e->stops[i].code :
+				mfs_decide_retained(st, ref, min, &why)) == MFS_OK)
 			(void)version_get(e, i, &ref->manifest, loaded, &v, &why);
 		if (v != NULL) {
 			out->versions[out->n++] = (struct mfs_engine_version){
@@ -407,6 +421,7 @@ mfs_engine_close(struct mfs_engine *e)
 	for (size_t i = 0; e->candidates != NULL && i < e->args.config->n_models; i++)
 		mfs_version_unref(e->candidates[i]);
 	free(e->candidates);
+	free(e->stops);
 	free(e->view);
 	free(e->exposure_at);
 	free(e->repos);
@@ -436,6 +451,7 @@ mfs_engine_open(const struct mfs_engine_args *args, struct mfs_engine **out, str
 	if ((e->view = calloc(n + 1, sizeof(*e->view))) == NULL ||
 		(e->repos = calloc(args->config->n_repos + 1, sizeof(*e->repos))) == NULL ||
 		(e->candidates = calloc(n + 1, sizeof(struct mfs_version *))) == NULL ||
+		(e->stops = calloc(n + 1, sizeof(*e->stops))) == NULL ||
 		(e->exposure_at = calloc(n + 1, sizeof(*e->exposure_at))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "engine: %zu models", n);
 	if (mfs_keys_state(args->keys) == NULL)
@@ -445,15 +461,22 @@ mfs_engine_open(const struct mfs_engine_args *args, struct mfs_engine **out, str
 			 e->counter, args->flags, &e->trusted, err)) != MFS_OK)
 		return code;
 	mfs_engine_repos_load(e);
+	mfs_engine_trust_load(e);
 	for (size_t i = 0; i < n; i++) {
 		struct mfs_cycle_model *cm = mfs_engine_cycle(e, i);
+		struct mfs_err why = MFS_ERR_INIT;
 
 		if (cm == NULL)
 			return mfs_fail(err, MFS_NO_MEMORY, "engine: model %zu", i);
 		e->exposure_at[i] = cm->exposure_next;
 		if ((code = mfs_engine_reload(e, i, NULL, err)) != MFS_OK)
 			return code;
-		if (e->view[i].absent != MFS_OK && (args->flags & MFS_TRUSTED_READ) == 0)
+		if ((args->flags & MFS_TRUSTED_READ) != 0)
+			continue;
+		/* What was revoked while this host was off, or could not be acted on, acts now. */
+		if (mfs_engine_enforce_locked(e, i, NULL, &why) != MFS_OK)
+			mfs_log_err(args->config->models[i].id, &why);
+		if (e->view[i].absent != MFS_OK)
 			mfs_event(args->events, &(struct mfs_event){ .model = args->config->models[i].id,
 				.code = e->view[i].absent, .source = "mount", .detail = e->view[i].absent_detail });
 	}

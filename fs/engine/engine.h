@@ -11,6 +11,7 @@
 #define MFS_ENGINE_H
 
 #include "events.h"
+#include "mfs_policy.h"
 #include "trusted.h"
 #include "version.h"
 
@@ -40,7 +41,7 @@ struct mfs_engine_update {
 	unsigned starts, failures;
 	enum mfs_code why; char detail[256];
 	uint64_t free_bytes;
-	bool by_hand, rollback;
+	bool by_hand;
 	struct mfs_cycle_observation observation; /* of the active version when it is not committed; else zero */
 	struct mfs_cycle_refusal refusal;         /* detail is NULL here */
 	char refusal_detail[256];
@@ -107,6 +108,50 @@ void mfs_engine_refused(struct mfs_engine *e, size_t i, const char *version, enu
 enum mfs_code mfs_engine_rollback(struct mfs_engine *e, size_t i, char *from, char *to, struct mfs_err *err);
 enum mfs_code mfs_engine_unpin(struct mfs_engine *e, size_t i, bool *was_held, struct mfs_err *err);
 
+/* ---- policy, key trust, freshness (engine_policy.c) ------------------------------------------------ */
+
+/*
+ * Change trusted state: fn gets a copy of the anchor, with the engine's lock held, and sets *write if it
+ * changed it; then that is committed. _read shows the present one. _cycle_update: fn changes the cycle
+ * document, true: save it.
+ *
+ * errors  what fn returned, those of mfs_trusted_commit and mfs_trusted_cycle_save
+ */
+enum mfs_code mfs_engine_anchor_update(struct mfs_engine *e,
+	enum mfs_code (*fn)(void *user, struct mfs_anchor *a, bool *write, struct mfs_err *err), void *user,
+	struct mfs_err *err);
+void mfs_engine_anchor_read(struct mfs_engine *e, void (*fn)(void *user, const struct mfs_anchor *a), void *user);
+enum mfs_code mfs_engine_cycle_update(struct mfs_engine *e, bool (*fn)(void *user, struct mfs_cycle *c), void *user,
+	struct mfs_err *err);
+
+/*
+ * The kill switch: do to model i what the policy of the anchor demands of its active version, whatever pins
+ * or holds it (they end with the version): nothing, go to a version that is kept here, or show none. Asked
+ * after each change of the policy; mfs_engine_open asks it for every model. A withdrawn version stays
+ * named in the anchor and is shown again if the revocation is lifted.
+ *
+ * changed  another version is shown now, or none: to be brought into the tree at once
+ * fetch    NULL, or receives the rollback_to that is wanted and not here (manifest zero: none)
+ * errors   REVOKED (it was to go back, nothing here is fit, and it is withdrawn instead), IO, NO_MEMORY
+ */
+enum mfs_code mfs_engine_enforce(struct mfs_engine *e, size_t i, bool *changed, struct mfs_policy_entry *fetch,
+	struct mfs_err *err);
+
+/*
+ * Make a version that a revocation's rollback_to names the active one; it may lie below the floor
+ * (mfs_decide_rollback_to), and the floor stays. Its blobs and manifest stand in the store.
+ * errors  as mfs_engine_activate, ROLLBACK_ATTEMPT when no revocation leads to it
+ */
+enum mfs_code mfs_engine_rollback_to(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, char *from, char *to,
+	struct mfs_err *err);
+
+/* The trust list of model i changed (mfs_keys_trust_set): verify what is shown by it. As _enforce otherwise. */
+enum mfs_code mfs_engine_recheck(struct mfs_engine *e, size_t i, bool *changed, struct mfs_err *err);
+
+/* Show nothing of model i for this reason until it is called with MFS_OK (`stale: stop`). Not durable. */
+enum mfs_code mfs_engine_stop(struct mfs_engine *e, size_t i, enum mfs_code code, const char *detail, bool *changed,
+	struct mfs_err *err);
+
 /* ---- updates (engine_update.c) ------------------------------------------------------------------- */
 
 /*
@@ -140,22 +185,12 @@ enum mfs_code mfs_engine_version(struct mfs_engine *e, size_t i, const struct mf
  */
 enum mfs_code mfs_engine_stage(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, struct mfs_err *err);
 
-/* The id of model i's key; zero without one. */
-void mfs_engine_model_key(const struct mfs_engine *e, size_t i, struct mfs_sha256 *out);
-
-/* The update of model i as persisted; waits for nothing. */
-void mfs_engine_update_get(struct mfs_engine *e, size_t i, struct mfs_engine_update *out);
-
 /*
  * The record of an attempt, durable when it returns; a NULL detail is none. Failing, nothing changed.
- *
- * expect  the version that the record must be about; another one superseded it: CONDITION_UNMET. NULL: any
- *
- * _refuse remembers a refusal, ends the attempt for that version, and makes it an event and the last
- * outcome unless this very refusal is remembered already (then *known is true).
+ * _refuse remembers a refusal, ends the attempt, and makes it an event and the last outcome unless this
+ * very refusal is remembered already (then *known is true).
  */
-enum mfs_code mfs_engine_attempt(struct mfs_engine *e, size_t i, const struct mfs_cycle_attempt *a,
-	const struct mfs_sha256 *expect, struct mfs_err *err);
+enum mfs_code mfs_engine_attempt(struct mfs_engine *e, size_t i, const struct mfs_cycle_attempt *a, struct mfs_err *err);
 enum mfs_code mfs_engine_refuse(struct mfs_engine *e, size_t i, const struct mfs_cycle_refusal *r, bool *known,
 	struct mfs_err *err);
 enum mfs_code mfs_engine_observation(struct mfs_engine *e, size_t i, const struct mfs_cycle_observation *o,
@@ -191,7 +226,10 @@ enum mfs_code mfs_engine_mark(struct mfs_engine *e, size_t i, const char *versio
 enum mfs_code mfs_engine_pin(struct mfs_engine *e, size_t i, const char *version, bool *moved, char *from, char *to,
 	struct mfs_err *err);
 
-/* A repository as its last checks left it; a copy, no disk. _set is durable when it returns. */
+/*
+ * A repository as its last checks left it; a copy, no disk. _set is durable when it returns; it leaves
+ * timestamp_version as it is, which belongs to refresh.
+ */
 struct mfs_engine_repo {
 	int64_t timestamp_version, last_check, last_success, next_check;
 	unsigned failures;

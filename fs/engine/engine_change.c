@@ -124,7 +124,7 @@ mfs_engine_swapped(struct mfs_engine *e, size_t i, struct mfs_version *v, enum m
 	mfs_engine_outcome(e, i, source, from, to, code, detail);
 	if (mfs_trusted_cycle_save(e->trusted, &err) != MFS_OK)
 		mfs_log_err("state: cycle", &err);
-	if (e->candidates[i] != NULL && mfs_sha256_equal(&e->candidates[i]->m->id, &v->m->id)) {
+	if (v != NULL && e->candidates[i] != NULL && mfs_sha256_equal(&e->candidates[i]->m->id, &v->m->id)) {
 		mfs_version_unref(e->candidates[i]); /* it is more now */
 		e->candidates[i] = NULL;
 	}

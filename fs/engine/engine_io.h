@@ -18,6 +18,11 @@ struct mfs_engine {
 	struct mfs_counter *counter;
 	struct mfs_trusted *trusted;
 	struct mfs_engine_model *view; /* config->n_models */
+	struct mfs_engine_stopped {    /* config->n_models; lock: nothing of a model is shown while code is not OK */
+		enum mfs_code code;
+		char detail[200];
+	} *stops;
+	bool recheck;                  /* lock: versions of the view are verified again before they are used again */
 	struct mfs_version **candidates; /* config->n_models, NULL without; lock */
 	uint64_t *exposure_at;         /* config->n_models: next unused; below it may have been shown */
 	bool reserved;                 /* the first block of exposures of this run is on disk */
@@ -76,6 +81,12 @@ void mfs_engine_repos_load(struct mfs_engine *e);
 void mfs_engine_view_status(struct mfs_engine *e, size_t i); /* engine.c: the cycle's record changed */
 /* Printable ASCII of a text, malloc'd; NULL for NULL, or without memory. */
 char *mfs_engine_text(const char *text);
+/* engine_policy.c: REVOKED, POLICY_REJECTED, KNOWN_BAD, METADATA_EXPIRED: why st's active version may not be shown. */
+enum mfs_code mfs_engine_active_check(struct mfs_engine *e, size_t i, const struct mfs_anchor_model *st,
+	struct mfs_err *err);
+enum mfs_code mfs_engine_enforce_locked(struct mfs_engine *e, size_t i, struct mfs_policy_entry *fetch,
+	struct mfs_err *err);
+void mfs_engine_trust_load(struct mfs_engine *e); /* trust.json of the anchor into the keys; at open */
 const struct mfs_anchor_model *mfs_engine_record(const struct mfs_engine *e, size_t i);
 
 #endif

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cycle_doc.h"
+#include "cycle_io.h"
 
 static const char *const steps[MFS_STEPS] = { "idle", "download", "verify", "stage", "health", "activate", "observe",
 	"commit" };
@@ -253,6 +253,33 @@ mfs_cycle_take_update(json_t *o, const char *where, struct mfs_cycle_model *m, s
 	return MFS_OK;
 }
 
+static bool
+etag_ok(const char *s, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (s[i] < '!' || s[i] > '~')
+			return false;
+	return true;
+}
+
+static const char *const roles[MFS_CYCLE_ROLES] = { "root", "timestamp", "snapshot", "targets" };
+
+static enum mfs_code
+take_expires(json_t *o, const char *where, struct mfs_cycle_repo *r, struct mfs_err *err)
+{
+	json_t *x;
+	char in[80];
+
+	if (may_object(o, where, "expires", &x, err) != MFS_OK)
+		return err->code;
+	(void)snprintf(in, sizeof(in), "%sexpires.", where);
+	for (size_t i = 0; x != NULL && i < MFS_CYCLE_ROLES; i++)
+		if (may_int(x, in, roles[i], &r->expires[i], err) != MFS_OK)
+			return err->code;
+	(void)json_object_del(o, "expires");
+	return MFS_OK;
+}
+
 static enum mfs_code
 take_repo(json_t *o, size_t i, struct mfs_cycle *c, struct mfs_err *err)
 {
@@ -266,6 +293,8 @@ take_repo(json_t *o, size_t i, struct mfs_cycle *c, struct mfs_err *err)
 		return mfs_fail(err, MFS_MALFORMED, "cycle: %sname: missing, not valid, or twice", where);
 	(void)json_object_del(o, "name");
 	if (may_int(o, where, "timestamp_version", &r->timestamp_version, err) != MFS_OK ||
+		may_name(o, where, "etag", etag_ok, r->etag, sizeof(r->etag), err) != MFS_OK ||
+		take_expires(o, where, r, err) != MFS_OK ||
 		may_int(o, where, "last_check", &r->last_check, err) != MFS_OK ||
 		may_int(o, where, "last_success", &r->last_success, err) != MFS_OK ||
 		may_int(o, where, "next_check", &r->next_check, err) != MFS_OK ||
@@ -290,7 +319,8 @@ mfs_cycle_take_host(json_t *root, struct mfs_cycle *c, struct mfs_err *err)
 	for (size_t i = 0; i < json_array_size(list); i++)
 		if (take_repo(json_array_get(list, i), i, c, err) != MFS_OK)
 			return err->code;
-	if (may_object(root, "", "budget", &budget, err) != MFS_OK)
+	if (may_int(root, "", "time_floor_boot", &c->time_floor_boot, err) != MFS_OK ||
+		may_object(root, "", "budget", &budget, err) != MFS_OK)
 		return err->code;
 	if (budget != NULL && (may_int(budget, "budget.", "day", &c->budget_day, err) != MFS_OK ||
 		may_bytes(budget, "budget.", "bytes", &c->budget_bytes, err) != MFS_OK))
@@ -416,6 +446,15 @@ repo_json(const struct mfs_cycle_repo *r, int *bad)
 		put_int(o, "timestamp_version", r->timestamp_version) | put_int(o, "last_check", r->last_check) |
 		put_int(o, "last_success", r->last_success) | put_int(o, "next_check", r->next_check) |
 		put_int(o, "failures", r->failures) | put_outcome(o, r->why, r->detail);
+	if (r->etag[0] != '\0')
+		*bad |= json_object_set_new(o, "etag", json_string(r->etag));
+	if (r->expires[0] != 0) {
+		json_t *x = json_object();
+
+		for (size_t i = 0; i < MFS_CYCLE_ROLES; i++)
+			*bad |= put_int(x, roles[i], r->expires[i]);
+		*bad |= json_object_set_new(o, "expires", x);
+	}
 	return o;
 }
 
@@ -431,6 +470,7 @@ mfs_cycle_put_host(json_t *root, const struct mfs_cycle *c)
 			put_item(list, repo_json(&c->repos[i], &bad), &bad);
 		bad |= json_object_set_new(root, "repositories", list);
 	}
+	bad |= put_int(root, "time_floor_boot", c->time_floor_boot);
 	if (c->budget_day != 0) {
 		budget = json_object();
 		bad |= put_int(budget, "day", c->budget_day) | put_bytes(budget, "bytes", c->budget_bytes);

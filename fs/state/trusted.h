@@ -104,10 +104,15 @@ struct mfs_cycle_model {
 	char *extra_json; /* unknown minor fields, kept; NULL without */
 };
 
+#define MFS_CYCLE_ETAG  127u
+#define MFS_CYCLE_ROLES 4u
+
 /* A repository as the last checks left it. Times: seconds since the epoch, 0 never. */
 struct mfs_cycle_repo {
 	char name[MFS_ID_MAX + 1];
 	int64_t timestamp_version; /* TUF: the highest that was accepted */
+	char etag[MFS_CYCLE_ETAG + 1]; /* of the stored timestamp.json; empty without */
+	int64_t expires[MFS_CYCLE_ROLES]; /* of root, timestamp, snapshot, targets as stored; 0 unknown */
 	int64_t last_check, last_success;
 	int64_t next_check;
 	unsigned failures;  /* in a row */
@@ -122,6 +127,7 @@ struct mfs_cycle {
 	int64_t budget_day;    /* days since the epoch; bytes fetched on it, of all models */
 	uint64_t budget_bytes;
 	int64_t time_floor;    /* seconds; the clock may not go behind it */
+	int64_t time_floor_boot; /* CLOCK_BOOTTIME in seconds when it was written: what passed since is added to it */
 	uint64_t event_seq;    /* next event number */
 	char *extra_json;      /* unknown minor fields, kept */
 };
