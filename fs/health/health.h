@@ -9,6 +9,8 @@
 #include "jobs.h"
 #include "version.h"
 
+struct mfs_serve;
+
 /*
  * The whole check of one version of model i, as cycle and commands want it: built-in checks; with a
  * configured command the version is shown as `candidate` (mfs_view_candidate_set) for as long as the

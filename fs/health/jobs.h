@@ -11,7 +11,7 @@
 
 #include "klink.h"
 
-struct mfs_serve;
+struct mfs_config;
 
 enum mfs_job_kind { MFS_JOB_HEALTH, MFS_JOB_ON_CHANGE, MFS_JOB_ON_REJECT, MFS_JOB_KINDS };
 
@@ -56,7 +56,11 @@ struct mfs_jobs;
 
 /* Made once, after the link. errors NO_MEMORY */
 enum mfs_code mfs_jobs_new(struct mfs_klink *k, const struct mfs_config *c, struct mfs_jobs **out, struct mfs_err *err);
-void mfs_jobs_free(struct mfs_jobs *j); /* after mfs_klink_stop, when no mfs_job_run is under way */
+void mfs_jobs_free(struct mfs_jobs *j); /* when no mfs_job_run is under way, before mfs_klink_stop */
+
+/* Called when a hook ended, in the link's own thread: quick, and without calls to keeper. */
+typedef void mfs_job_hook_fn(void *user, size_t model, enum mfs_job_kind kind, const struct mfs_job_result *r);
+void mfs_jobs_on_hook(struct mfs_jobs *j, mfs_job_hook_fn *fn, void *user);
 
 /*
  * Run the health command of a model to its end. Blocking, for as long as the configured time limit

@@ -188,7 +188,10 @@ mfs_keeper_reload(struct mfs_keeper *k, struct mfs_err *err)
 		reading_free(&r);
 		return err->code;
 	}
-	k->models_changed |= !same_models(k->config, r.config);
+	if (!same_models(k->config, r.config)) {
+		k->models_changed = true;
+		mfs_kjobs_end(k); /* they go by index */
+	}
 	reading_install(k, &r);
 	return MFS_OK;
 }

@@ -153,6 +153,8 @@ children_reap(struct mfs_keeper *k, int64_t now)
 				mfs_log(MFS_LOG_WARN, "fetch %d exited with %d", (int)pid, WEXITSTATUS(status));
 		} else if (pid == k->unmounter) {
 			k->unmounter = 0;
+		} else {
+			(void)mfs_kjobs_reaped(k, pid, status, now);
 		}
 	}
 }
@@ -253,6 +255,7 @@ mfs_keeper_end(struct mfs_keeper *k, const char *why)
 		return;
 	mfs_log(MFS_LOG_NOTICE, "unmounting %s: %s", MFS_ESC(k->mount.path), why);
 	mfs_notify("STOPPING=1");
+	mfs_kjobs_end(k); /* they hold files of the mount open */
 	k->state = MFS_KEEPER_ENDING;
 	k->end_by = mfs_clock_mono_ms() + END_MS;
 	k->unmounter = mfs_kmount_remove(&k->mount, false);
@@ -400,7 +403,7 @@ poll_timeout(const struct mfs_keeper *k, int64_t now)
 	int64_t next = now + PING_MS;
 	const int64_t times[] = { k->spawn_at, k->ready_by, k->serve.killed != 0 ? k->serve.killed + REAP_MS : 0,
 		k->serve.pid != 0 ? k->ping_at : 0, k->toucher != 0 ? k->touch_by : 0, k->probe != 0 ? k->probe_by : 0,
-		k->watchdog_ms != 0 && k->probe == 0 ? k->probe_at : 0,
+		k->watchdog_ms != 0 && k->probe == 0 ? k->probe_at : 0, mfs_kjobs_next(k),
 		k->state == MFS_KEEPER_ENDING ? now + END_POLL_MS : 0 };
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
@@ -443,8 +446,10 @@ mfs_keeper_run(struct mfs_keeper *k)
 		if (k->state == MFS_KEEPER_DONE)
 			break;
 		mfs_keeper_touch_next(k, now);
+		mfs_kjobs_tick(k, now);
 		probe_next(k, now);
 	}
+	mfs_kjobs_end(k);
 	serve_kill(k, "modelfs ends");
 	if (k->fetch > 0)
 		(void)kill(k->fetch, SIGKILL);

@@ -10,6 +10,7 @@
 
 #include "cmd.h"
 #include "keys.h"
+#include "kjobs.h"
 #include "klink.h"
 
 /*
@@ -174,6 +175,7 @@ struct mfs_keeper {
 
 	pid_t fetch; /* 0: none */
 	int64_t fetch_started;
+	struct mfs_kjobs jobs;
 
 	pid_t probe; /* of the watchdog */
 	int64_t probe_by, probe_at, watchdog_ms;

@@ -92,6 +92,7 @@ mfs_keeper_verb(struct mfs_keeper *k, const struct mfs_kmsg *m)
 {
 	struct mfs_err err = MFS_ERR_INIT;
 	char text[sizeof(m->text)];
+	uint32_t job;
 
 	switch (m->verb) {
 	case MFS_K_HELLO:
@@ -136,6 +137,16 @@ mfs_keeper_verb(struct mfs_keeper *k, const struct mfs_kmsg *m)
 		reply(k, m, &err, 0, -1);
 		mfs_keeper_end(k, "asked by a command");
 		return true;
+	case MFS_K_JOB:
+		if (!mfs_kjobs_ask(k, m, &job, &err))
+			return false;
+		if (m->seq != 0)
+			reply(k, m, &err, job, -1);
+		else if (err.code != MFS_OK)
+			mfs_log_err("hook", &err);
+		return true;
+	case MFS_K_JOB_STOP:
+		return mfs_kjobs_stop(k, m);
 	default:
 		return false; /* a verb of the other direction */
 	}

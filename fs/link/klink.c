@@ -127,6 +127,9 @@ struct mfs_klink {
 	struct call *calls;
 	uint32_t seq;
 	bool gone;
+	mfs_klink_job_fn *on_job;
+	void *job_user;
+	pthread_mutex_t job_lock; /* on_job, job_user; held while it is called */
 };
 
 static void
@@ -149,6 +152,17 @@ reply_deliver(struct mfs_klink *k, const struct mfs_kmsg *m, int fd)
 		(void)close(fd);
 }
 
+static void
+job_deliver(struct mfs_klink *k, const struct mfs_kmsg *m, int fd)
+{
+	(void)pthread_mutex_lock(&k->job_lock);
+	if (k->on_job != NULL)
+		k->on_job(k->job_user, m, fd);
+	else if (fd >= 0)
+		(void)close(fd);
+	(void)pthread_mutex_unlock(&k->job_lock);
+}
+
 static void *
 klink_run(void *arg)
 {
@@ -162,6 +176,10 @@ klink_run(void *arg)
 
 		if (m.verb == MFS_K_REPLY) {
 			reply_deliver(k, &m, fd);
+			continue;
+		}
+		if (m.verb == MFS_K_JOB_DONE) {
+			job_deliver(k, &m, fd);
 			continue;
 		}
 		if (fd >= 0)
@@ -202,6 +220,7 @@ mfs_klink_start(int sock, void (*on_stop)(void *user, bool gone), void *user, st
 	k->on_stop = on_stop;
 	k->user = user;
 	pthread_mutex_init(&k->lock, NULL);
+	pthread_mutex_init(&k->job_lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&k->cond, &attr);
@@ -231,6 +250,7 @@ mfs_klink_stop(struct mfs_klink *k)
 	(void)close(k->sock);
 	pthread_cond_destroy(&k->cond);
 	pthread_mutex_destroy(&k->lock);
+	pthread_mutex_destroy(&k->job_lock);
 	free(k);
 }
 
@@ -265,37 +285,47 @@ call_forget(struct mfs_klink *k, const struct call *c)
 		}
 }
 
+/* One call; its reply lies in c afterwards. */
+static enum mfs_code
+call_do(struct mfs_klink *k, const struct mfs_kmsg *what, struct call *c, struct mfs_err *err)
+{
+	struct mfs_kmsg m = *what;
+	struct timespec until;
+	bool done;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += KLINK_CALL_S;
+
+	pthread_mutex_lock(&k->lock);
+	if (++k->seq == 0) /* means that no reply is wanted */
+		k->seq = 1;
+	m.seq = c->seq = k->seq;
+	c->next = k->calls;
+	k->calls = c; /* call_forget takes it out before this returns */
+	pthread_mutex_unlock(&k->lock);
+
+	done = mfs_kmsg_send(k->sock, &m, -1) == 0;
+	pthread_mutex_lock(&k->lock);
+	while (done && !c->done && !k->gone)
+		if (pthread_cond_timedwait(&k->cond, &k->lock, &until) == ETIMEDOUT)
+			break;
+	done = c->done;
+	call_forget(k, c);
+	pthread_mutex_unlock(&k->lock);
+	return done ? MFS_OK : mfs_fail(err, MFS_IO, "keeper did not answer");
+}
+
 enum mfs_code
 mfs_klink_call(struct mfs_klink *k, enum mfs_kverb verb, uint32_t slot, uint64_t size, int *fd, int64_t *value,
 	struct mfs_err *err)
 {
 	struct mfs_kmsg m = { .verb = (uint16_t)verb, .slot = slot, .size = size };
 	struct call c = { .fd = -1 };
-	struct timespec until;
-	bool done;
 
 	if (fd != NULL)
 		*fd = -1;
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += KLINK_CALL_S;
-
-	pthread_mutex_lock(&k->lock);
-	m.seq = c.seq = ++k->seq;
-	c.next = k->calls;
-	k->calls = &c; /* cppcheck-suppress autoVariables; call_forget takes it out before this returns */
-	pthread_mutex_unlock(&k->lock);
-
-	done = mfs_kmsg_send(k->sock, &m, -1) == 0;
-	pthread_mutex_lock(&k->lock);
-	while (done && !c.done && !k->gone)
-		if (pthread_cond_timedwait(&k->cond, &k->lock, &until) == ETIMEDOUT)
-			break;
-	done = c.done;
-	call_forget(k, &c);
-	pthread_mutex_unlock(&k->lock);
-
-	if (!done)
-		return mfs_fail(err, MFS_IO, "keeper did not answer");
+	if (call_do(k, &m, &c, err) != MFS_OK)
+		return MFS_IO;
 	if (fd != NULL)
 		*fd = c.fd;
 	else if (c.fd >= 0)
@@ -305,4 +335,47 @@ mfs_klink_call(struct mfs_klink *k, enum mfs_kverb verb, uint32_t slot, uint64_t
 	if (c.reply.result != MFS_OK)
 		return mfs_fail(err, (enum mfs_code)c.reply.result, "%s", c.reply.text);
 	return MFS_OK;
+}
+
+enum mfs_code
+mfs_klink_ask(struct mfs_klink *k, const struct mfs_kmsg *m, struct mfs_kmsg *reply, struct mfs_err *err)
+{
+	struct call c = { .fd = -1 };
+
+	if (call_do(k, m, &c, err) != MFS_OK)
+		return MFS_IO;
+	if (c.fd >= 0)
+		(void)close(c.fd);
+	*reply = c.reply;
+	if (c.reply.result != MFS_OK)
+		return mfs_fail(err, (enum mfs_code)c.reply.result, "%s", c.reply.text);
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_klink_tell(struct mfs_klink *k, const struct mfs_kmsg *m, struct mfs_err *err)
+{
+	if (mfs_kmsg_send(k->sock, m, -1) != 0)
+		return mfs_fail_sys(err, MFS_IO, "link to keeper");
+	return MFS_OK;
+}
+
+void
+mfs_klink_on_job(struct mfs_klink *k, mfs_klink_job_fn *fn, void *user)
+{
+	(void)pthread_mutex_lock(&k->job_lock);
+	k->on_job = fn;
+	k->job_user = user;
+	(void)pthread_mutex_unlock(&k->job_lock);
+}
+
+bool
+mfs_klink_gone(struct mfs_klink *k)
+{
+	bool gone;
+
+	pthread_mutex_lock(&k->lock);
+	gone = k->gone;
+	pthread_mutex_unlock(&k->lock);
+	return gone;
 }

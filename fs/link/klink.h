@@ -100,4 +100,17 @@ void mfs_klink_failed(int sock, const struct mfs_err *why);
 enum mfs_code mfs_klink_call(struct mfs_klink *k, enum mfs_kverb verb, uint32_t slot, uint64_t size, int *fd,
 	int64_t *value, struct mfs_err *err);
 
+/*
+ * A whole frame with a reply, and one without. _ask: *reply is what keeper answered, which may be an error;
+ * errors and threads as mfs_klink_call. _tell: errors IO.
+ */
+enum mfs_code mfs_klink_ask(struct mfs_klink *k, const struct mfs_kmsg *m, struct mfs_kmsg *reply, struct mfs_err *err);
+enum mfs_code mfs_klink_tell(struct mfs_klink *k, const struct mfs_kmsg *m, struct mfs_err *err);
+
+bool mfs_klink_gone(struct mfs_klink *k); /* nothing comes from it any more */
+
+/* Who is told of MFS_K_JOB_DONE, in the link's thread: quick. fd is the callee's, -1 without. NULL: nobody. */
+typedef void mfs_klink_job_fn(void *user, const struct mfs_kmsg *m, int fd);
+void mfs_klink_on_job(struct mfs_klink *k, mfs_klink_job_fn *fn, void *user);
+
 #endif

@@ -190,15 +190,32 @@ views_publish(struct mfs_serve *s)
 	}
 }
 
+/* What a hook said matters only when it failed. */
+static void
+on_hook(void *user, size_t i, enum mfs_job_kind kind, const struct mfs_job_result *r)
+{
+	struct mfs_serve *s = user;
+	char detail[400];
+
+	if (r->end == MFS_JOB_EXITED && r->status == 0)
+		return;
+	(void)snprintf(detail, sizeof(detail), "%s: %s%s%.200s", kind == MFS_JOB_ON_CHANGE ? "on_change" : "on_reject", r->detail,
+		r->output_len > 0 ? ": " : "", r->output_len > 0 ? MFS_ESC(r->output) : "");
+	mfs_event(s->events, &(struct mfs_event){ .model = s->config->models[i].id, .code = MFS_IO, .source = "hook",
+		.detail = detail });
+}
+
 static enum mfs_code
 serve_build(struct mfs_serve *s, const struct inherited *in, struct mfs_err *err)
 {
 	if (local_state_open(s, in, err) != MFS_OK || mfs_tree_new(s, &s->tree, err) != MFS_OK ||
 		mfs_klink_start(MFS_FD_LINK, on_stop, s, &s->klink, err) != MFS_OK ||
 		mfs_remote_new(mfs_remote_start_klink, s->klink, &s->remote, err) != MFS_OK ||
+		mfs_jobs_new(s->klink, s->config, &s->jobs, err) != MFS_OK ||
 		mfs_session_new(MFS_FD_DEV, s->shm, &mfs_tree_ops, s, &s->session, err) != MFS_OK)
 		return err->code;
 	mfs_session_on_end(s->session, on_session_end, s);
+	mfs_jobs_on_hook(s->jobs, on_hook, s);
 	views_publish(s);
 	/* Requests last: they see every pointer of the context, and none of them changes any more. */
 	if (mfs_residency_start(s, &s->residency, err) != MFS_OK ||

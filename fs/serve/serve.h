@@ -8,6 +8,7 @@
 
 #include "control.h"
 #include "engine.h"
+#include "jobs.h"
 #include "klink.h"
 #include "remote.h"
 #include "residency.h"
@@ -27,6 +28,7 @@ struct mfs_serve {
 	struct mfs_tree *tree;
 	struct mfs_klink *klink;
 	struct mfs_remote *remote; /* fetch; started when it is first asked */
+	struct mfs_jobs *jobs;
 	struct mfs_session *session;
 	struct mfs_residency *residency;
 	struct mfs_control *control;

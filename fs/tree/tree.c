@@ -433,6 +433,15 @@ mfs_tree_keep(struct mfs_tree *t, size_t i, const struct mfs_exposed *version, s
 }
 
 void
+mfs_tree_sentences(struct mfs_tree *t, size_t i, char said[256], char now[256])
+{
+	(void)pthread_rwlock_rdlock(&t->lock);
+	memcpy(said, t->models[i].announced, sizeof(t->models[i].announced));
+	sentence(t->models[i].view, now, 256);
+	(void)pthread_rwlock_unlock(&t->lock);
+}
+
+void
 mfs_tree_announce(struct mfs_tree *t, size_t i)
 {
 	(void)pthread_rwlock_wrlock(&t->lock);

@@ -176,6 +176,9 @@ void mfs_tree_unlink(struct mfs_tree *t, struct mfs_exp **p);
 /* The sentence of `generation` becomes the published one. Takes lock. */
 void mfs_tree_announce(struct mfs_tree *t, size_t i);
 
+/* The sentence as announced last, and as the view has it now. Takes lock. */
+void mfs_tree_sentences(struct mfs_tree *t, size_t i, char said[256], char now[256]);
+
 /* mfs_tree_publish and _keep for a caller that holds view_lock. */
 enum mfs_code mfs_tree_publish_locked(struct mfs_tree *t, size_t i, const struct mfs_exposed *versions, size_t n,
 	uint64_t generation, struct mfs_err *err);

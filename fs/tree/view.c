@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the engine has and what keeper's memory remembers, brought into the tree. */
+#include <stdio.h>
 #include <sys/random.h>
 
 #include "log.h"
@@ -316,9 +317,49 @@ mfs_view_refresh(struct mfs_serve *s, size_t i, struct mfs_err *err)
 	return code;
 }
 
+/* "counter version release hash": the parts that a hook is told of. */
+struct said {
+	char version[MFS_VERSION_MAX + 1], hash[65];
+	long long release;
+};
+
+static void
+said_parse(const char *line, struct said *out)
+{
+	_Static_assert(MFS_VERSION_MAX == 64, "as in the format below");
+	if (sscanf(line, "%*u %64s %lld %64s", out->version, &out->release, out->hash) != 3)
+		*out = (struct said){ .version = "-", .hash = "-" };
+}
+
+/* `on_change`, when another version is active than was announced last. */
+static void
+change_tell(struct mfs_serve *s, size_t i)
+{
+	struct mfs_job_request q = { .model = i, .kind = MFS_JOB_ON_CHANGE, .outcome = MFS_OK };
+	char said[256], now[256];
+	struct said a, b;
+
+	if (s->jobs == NULL)
+		return;
+	mfs_tree_sentences(s->tree, i, said, now);
+	said_parse(said, &a);
+	said_parse(now, &b);
+	if (strcmp(a.hash, b.hash) == 0)
+		return;
+	q.reason = strcmp(b.hash, "-") == 0 ? MFS_REASON_WITHDRAW : b.release < a.release ? MFS_REASON_ROLLBACK :
+		MFS_REASON_SWAP;
+	if (q.reason != MFS_REASON_WITHDRAW) {
+		q.version = b.version;
+		q.release = b.release;
+		q.previous = strcmp(a.hash, "-") != 0 ? a.version : NULL;
+	}
+	mfs_job_hook(s->jobs, &q);
+}
+
 enum mfs_code
 mfs_view_announce(struct mfs_serve *s, size_t i, struct mfs_err *err)
 {
+	change_tell(s, i); /* first: a crash between repeats the hook rather than losing it */
 	mfs_tree_announce(s->tree, i);
 	if (s->klink == NULL)
 		return MFS_OK;

@@ -277,6 +277,16 @@ mfs_klink_notify(struct mfs_klink *k, enum mfs_kverb verb, uint32_t model, const
 }
 
 void
+mfs_job_hook(struct mfs_jobs *j, const struct mfs_job_request *q)
+{
+	(void)j;
+	fix_global->hooks++;
+	fix_global->hook = *q;
+	(void)snprintf(fix_global->hook_version, 80, "%s", q->version != NULL ? q->version : "-");
+	(void)snprintf(fix_global->hook_previous, 80, "%s", q->previous != NULL ? q->previous : "-");
+}
+
+void
 mfs_event(struct mfs_events *e, const struct mfs_event *ev)
 {
 	(void)e;
@@ -318,7 +328,7 @@ start(struct fix *f)
 
 	f->serve = (struct mfs_serve){ .config = &f->config, .shm = f->shm, .state_dirfd = -1,
 		.klink = (struct mfs_klink *)(void *)f, .cache = (struct mfs_cache *)(void *)f,
-		.events = (struct mfs_events *)(void *)f };
+		.events = (struct mfs_events *)(void *)f, .jobs = (struct mfs_jobs *)(void *)f };
 	if (mfs_tree_new(&f->serve, &f->serve.tree, &err) != MFS_OK)
 		die(err.msg);
 	wire_open(&f->wire, &mfs_tree_ops, &f->serve);

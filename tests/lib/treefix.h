@@ -28,6 +28,8 @@ struct fix {
 	struct fix_model engine[2];
 	struct wire wire;
 	unsigned touched[2]; /* MFS_K_TOUCH notifications */
+	unsigned hooks; /* asked for */
+	struct mfs_job_request hook; char hook_version[80], hook_previous[80]; /* the last; "-" for NULL */
 	_Atomic unsigned epochs;
 	_Atomic unsigned renders;
 	const char *status; /* the text of every document */

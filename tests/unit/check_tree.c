@@ -590,3 +590,34 @@ Test(tree, a_candidate_that_cannot_be_shown_is_refused)
 	cr_assert_eq(mfs_view_candidate_clear(&f.serve, 0, NULL), MFS_OK);
 	cr_assert_eq(mfs_view_candidate_set(&f.serve, 1, &f.engine[1].staged->m->id, NULL), MFS_OK);
 }
+
+/* ---- hooks --------------------------------------------------------------------------------------------- */
+
+static void
+announce_calls(unsigned hooks, enum mfs_job_reason reason, const char *version, int64_t release, const char *previous)
+{
+	cr_assert_eq(mfs_view_announce(&f.serve, 0, NULL), MFS_OK);
+	cr_assert_eq(f.hooks, hooks, "%u hooks", f.hooks);
+	cr_assert_eq(f.hook.kind, MFS_JOB_ON_CHANGE);
+	cr_assert_eq(f.hook.reason, reason, "reason %u", f.hook.reason);
+	cr_assert_str_eq(f.hook_version, version);
+	cr_assert_eq(f.hook.release, release);
+	cr_assert_str_eq(f.hook_previous, previous);
+}
+
+Test(tree, on_change_is_called_for_what_became_active)
+{
+	fix_show(&f, 0, fix_version(1, "1.0.0", 10, "model.onnx=50000"), NULL);
+	cr_assert_eq(mfs_view_announce(&f.serve, 0, NULL), MFS_OK);
+	cr_assert_eq(f.hooks, 0, "the first view of a mount is no change");
+	fix_show(&f, 0, fix_version(2, "2.0.0", 20, "model.onnx=100000"), fix_version(1, "1.0.0", 10, "model.onnx=50000"));
+	announce_calls(1, MFS_REASON_SWAP, "2.0.0", 20, "1.0.0");
+	announce_calls(1, MFS_REASON_SWAP, "2.0.0", 20, "1.0.0"); /* once */
+	fix_show(&f, 0, fix_version(1, "1.0.0", 10, "model.onnx=50000"), fix_version(2, "2.0.0", 20, "model.onnx=100000"));
+	announce_calls(2, MFS_REASON_ROLLBACK, "1.0.0", 10, "2.0.0");
+	fix_show(&f, 0, NULL, fix_version(2, "2.0.0", 20, "model.onnx=100000"));
+	fix_restart(&f); /* killed after the swap and before it was said */
+	announce_calls(3, MFS_REASON_WITHDRAW, "-", 0, "-");
+	fix_show(&f, 0, fix_version(2, "2.0.0", 20, "model.onnx=100000"), NULL);
+	announce_calls(4, MFS_REASON_SWAP, "2.0.0", 20, "-");
+}
