@@ -34,6 +34,11 @@ must_not libmfsverify_a verifier signer.h
 may modelpub publisher mfs_verify.h
 must_not modelpub publisher engine.h
 must_not modelpub publisher fs/engine/engine.h
+may modelfs_fetch fetcher wire.h
+must_not modelfs_fetch fetcher mfs_verify.h
+must_not modelfs_fetch fetcher mfs_config.h
+must_not modelfs_fetch fetcher engine.h
+must_not libmfsfs_a fs fetcher.h
 may libmfsfs_a fs mfs_verify.h
 must_not libmfsfs_a fs signer.h
 must_not libmfsfs_a fs publisher/signer.h
@@ -41,6 +46,23 @@ must_not libmfsfs_a fs publisher/signer.h
 # The verifier's own header is for the verifier.
 must_not libmfsfs_a fs internal.h
 must_not modelpub publisher internal.h
+
+# Within fs/: what is below does not know what is above. tree, serve, update, health, keeper and cmd stand side by side.
+rank() {
+	case $1 in
+	config | link) echo 1 ;; state) echo 2 ;; store) echo 3 ;; read) echo 4 ;; engine) echo 5 ;; *) echo 6 ;;
+	esac
+}
+for d in "$top"/fs/*/; do
+	d=$(basename "$d")
+	while IFS=: read -r file h; do
+		for at in "$top"/fs/*/"$h"; do
+			[ -f "$at" ] || continue
+			at=$(basename "$(dirname "$at")")
+			[ "$(rank "$at")" -le "$(rank "$d")" ] || complain "fs/$d/$(basename "$file") includes $h of fs/$at, which is above it"
+		done
+	done < <(grep -HoE '#include "[a-z_0-9]+\.h"' "$top/fs/$d"/*.[ch] | sed -E 's/#include "(.*)"/\1/')
+done
 
 # Includes by a path that climbs out of the folder would get round the flags.
 grep -rnE '#include "(\.\./|(common|verifier|fs|publisher|fetcher)/)' "$top"/common "$top"/verifier "$top"/fs \

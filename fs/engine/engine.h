@@ -41,7 +41,7 @@ struct mfs_engine_update {
 	unsigned starts, failures;
 	enum mfs_code why; char detail[256];
 	uint64_t free_bytes;
-	bool by_hand;
+	bool by_hand, rollback;
 	struct mfs_cycle_observation observation; /* of the active version when it is not committed; else zero */
 	struct mfs_cycle_refusal refusal;         /* detail is NULL here */
 	char refusal_detail[256];
@@ -185,12 +185,22 @@ enum mfs_code mfs_engine_version(struct mfs_engine *e, size_t i, const struct mf
  */
 enum mfs_code mfs_engine_stage(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, struct mfs_err *err);
 
+/* The id of model i's key; zero without one. */
+void mfs_engine_model_key(const struct mfs_engine *e, size_t i, struct mfs_sha256 *out);
+
+/* The update of model i as persisted; waits for nothing. */
+void mfs_engine_update_get(struct mfs_engine *e, size_t i, struct mfs_engine_update *out);
+
 /*
  * The record of an attempt, durable when it returns; a NULL detail is none. Failing, nothing changed.
- * _refuse remembers a refusal, ends the attempt, and makes it an event and the last outcome unless this
- * very refusal is remembered already (then *known is true).
+ *
+ * expect  the version that the record must be about; another one superseded it: CONDITION_UNMET. NULL: any
+ *
+ * _refuse remembers a refusal, ends the attempt for that version, and makes it an event and the last
+ * outcome unless this very refusal is remembered already (then *known is true).
  */
-enum mfs_code mfs_engine_attempt(struct mfs_engine *e, size_t i, const struct mfs_cycle_attempt *a, struct mfs_err *err);
+enum mfs_code mfs_engine_attempt(struct mfs_engine *e, size_t i, const struct mfs_cycle_attempt *a,
+	const struct mfs_sha256 *expect, struct mfs_err *err);
 enum mfs_code mfs_engine_refuse(struct mfs_engine *e, size_t i, const struct mfs_cycle_refusal *r, bool *known,
 	struct mfs_err *err);
 enum mfs_code mfs_engine_observation(struct mfs_engine *e, size_t i, const struct mfs_cycle_observation *o,

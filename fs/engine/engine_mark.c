@@ -141,7 +141,8 @@ condemn_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *ids, siz
 	if (*moved) {
 		mfs_engine_swapped(e, i, v, MFS_ROLLBACK_TRIGGERED, source, from, to[0] != '\0' ? to : NULL, detail);
 	} else {
-		mfs_engine_outcome(e, i, source, NULL, NULL, why, detail);
+		if (by_hand) /* a verdict before activation is a refusal: mfs_engine_refuse() says it */
+			mfs_engine_outcome(e, i, source, NULL, NULL, MFS_OK, detail);
 		if (mfs_trusted_cycle_save(e->trusted, &ignored) != MFS_OK)
 			mfs_log_err("state: cycle", &ignored);
 		if (mfs_engine_reload(e, i, NULL, &ignored) != MFS_OK)

@@ -63,6 +63,7 @@ mfs_engine_update_copy(struct mfs_engine *e, size_t i, struct mfs_engine_update 
 	out->why = a->why;
 	out->free_bytes = a->free_bytes;
 	out->by_hand = a->by_hand;
+	out->rollback = a->rollback;
 	out->refusal = cm->refusal;
 	out->refusal.detail = NULL;
 	memcpy(out->pin, cm->pin, sizeof(out->pin));
@@ -77,8 +78,26 @@ model_check(const struct mfs_engine *e, size_t i, struct mfs_err *err)
 	return i < e->args.config->n_models ? MFS_OK : mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
 }
 
+void
+mfs_engine_model_key(const struct mfs_engine *e, size_t i, struct mfs_sha256 *out)
+{
+	mfs_keys_model_id(e->args.keys, i, out);
+}
+
+void
+mfs_engine_update_get(struct mfs_engine *e, size_t i, struct mfs_engine_update *out)
+{
+	*out = (struct mfs_engine_update){ 0 };
+	if (i >= e->args.config->n_models)
+		return;
+	(void)pthread_mutex_lock(&e->view_lock);
+	*out = e->view[i].update;
+	(void)pthread_mutex_unlock(&e->view_lock);
+}
+
 enum mfs_code
-mfs_engine_attempt(struct mfs_engine *e, size_t i, const struct mfs_cycle_attempt *a, struct mfs_err *err)
+mfs_engine_attempt(struct mfs_engine *e, size_t i, const struct mfs_cycle_attempt *a, const struct mfs_sha256 *expect,
+	struct mfs_err *err)
 {
 	struct mfs_cycle_attempt next = *a, old;
 	struct mfs_cycle_model *cm;
@@ -90,6 +109,9 @@ mfs_engine_attempt(struct mfs_engine *e, size_t i, const struct mfs_cycle_attemp
 	(void)pthread_mutex_lock(&e->lock);
 	if ((cm = mfs_engine_cycle(e, i)) == NULL) {
 		code = mfs_fail(err, MFS_NO_MEMORY, "cycle");
+	} else if (expect != NULL && !mfs_sha256_equal(&cm->attempt.v.manifest, expect)) {
+		code = mfs_fail(err, MFS_CONDITION_UNMET, "superseded by version %s",
+			cm->attempt.v.version[0] != '\0' ? cm->attempt.v.version : "none");
 	} else {
 		old = cm->attempt;
 		cm->attempt = next;
@@ -148,7 +170,7 @@ mfs_engine_refuse(struct mfs_engine *e, size_t i, const struct mfs_cycle_refusal
 		goto out;
 	}
 	*known = refusal_known(&cm->refusal, r);
-	if (*known && cm->attempt.step == MFS_STEP_IDLE)
+	if (*known && cm->attempt.step == MFS_STEP_IDLE && cm->attempt.why == r->why)
 		goto out;
 	if (!*known) {
 		free(cm->refusal.detail);
@@ -157,10 +179,12 @@ mfs_engine_refuse(struct mfs_engine *e, size_t i, const struct mfs_cycle_refusal
 		mfs_engine_outcome(e, i, "cycle", NULL, r->v.version[0] != '\0' ? r->v.version : NULL, r->why,
 			r->detail != NULL ? r->detail : "");
 	}
-	mfs_cycle_attempt_clear(&cm->attempt);
-	cm->attempt.v = r->v;
-	cm->attempt.why = r->why;
-	cm->attempt.detail = mfs_engine_text(r->detail);
+	if (cm->attempt.step == MFS_STEP_IDLE || mfs_sha256_equal(&cm->attempt.v.manifest, &r->v.manifest)) {
+		mfs_cycle_attempt_clear(&cm->attempt);
+		cm->attempt.v = r->v;
+		cm->attempt.why = r->why;
+		cm->attempt.detail = mfs_engine_text(r->detail);
+	}
 	code = mfs_trusted_cycle_save(e->trusted, err);
 	mfs_engine_view_status(e, i);
 out:

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cycle_io.h"
+#include "cycle_doc.h"
 
 #define CYCLE_MODELS_MAX      4096u
 #define CYCLE_ACTIVATIONS_MAX 256u

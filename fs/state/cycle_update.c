@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cycle_io.h"
+#include "cycle_doc.h"
 
 static const char *const steps[MFS_STEPS] = { "idle", "download", "verify", "stage", "health", "activate", "observe",
 	"commit" };

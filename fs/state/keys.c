@@ -440,6 +440,14 @@ mfs_keys_state(const struct mfs_keys *k)
 	return k->has_state ? &k->secret[0] : NULL;
 }
 
+void
+mfs_keys_model_id(const struct mfs_keys *k, size_t model, struct mfs_sha256 *out)
+{
+	*out = (struct mfs_sha256){ { 0 } };
+	if (model < k->n_models && k->models[model].present && mfs_model_key_id(&k->secret[1 + model], out, NULL) != MFS_OK)
+		*out = (struct mfs_sha256){ { 0 } };
+}
+
 enum mfs_code
 mfs_keys_content(const struct mfs_keys *k, size_t model, const struct mfs_manifest *m, struct mfs_key *out,
 	struct mfs_err *err)

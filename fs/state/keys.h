@@ -68,6 +68,9 @@ enum mfs_code mfs_keys_trust_set(const struct mfs_keys *k, size_t repo, struct m
 struct mfs_span mfs_keys_root(const struct mfs_keys *k, size_t repo);
 const struct mfs_key *mfs_keys_state(const struct mfs_keys *k); /* NULL when it was not asked for */
 
+/* The model_key_id of configured model i; zero when it has no key here. */
+void mfs_keys_model_id(const struct mfs_keys *k, size_t model, struct mfs_sha256 *out);
+
 /*
  * The content key of a manifest for configured model i.
  * errors  KEY_UNAVAILABLE (no model key, or none of the wraps is for it), DECRYPT_FAILED

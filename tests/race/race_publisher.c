@@ -101,7 +101,7 @@ main(void)
 		mkdtemp(root) == NULL || chdir(root) != 0)
 		return 1;
 	if (input_make() != 0 || mfs_inputs_gather(args, 1, NULL, NULL, &in, &err) != MFS_OK ||
-		mfs_signer_generate(MFS_SIGNER_ED25519, &signer, &err) != MFS_OK)
+		mfs_signer_generate(MFS_SIGNER_ED25519, "test key", &signer, &err) != MFS_OK)
 		(void)die("setup", &err);
 	else
 		rc = pack_and_verify(&in, signer, &model_key, "encrypted") | pack_and_verify(&in, signer, NULL, "plain");

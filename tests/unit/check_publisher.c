@@ -97,7 +97,7 @@ pack_with(bool encrypt, void (*between)(void *arg, const char *path), void *arg,
 		.inputs = &in, .out = "out", .quiet = true, .between = between, .arg = arg,
 	};
 
-	cr_assert_eq(mfs_signer_generate(MFS_SIGNER_ED25519, &s, err), MFS_OK, "%s", err->msg);
+	cr_assert_eq(mfs_signer_generate(MFS_SIGNER_ED25519, "test key", &s, err), MFS_OK, "%s", err->msg);
 	cr_assert_eq(mfs_inputs_gather(args, 1, NULL, NULL, &in, err), MFS_OK, "%s", err->msg);
 	p.keys = &s;
 	return mfs_pack(&p, &m, err);
@@ -496,7 +496,7 @@ Test(publisher, store_uris_name_keys_too)
 	char *pem, uri[128];
 	size_t len;
 
-	cr_assert_eq(mfs_signer_generate(MFS_SIGNER_P256, &a, &err), MFS_OK);
+	cr_assert_eq(mfs_signer_generate(MFS_SIGNER_P256, "test key", &a, &err), MFS_OK);
 	cr_assert_eq(mfs_signer_private_pem(a, NULL, &pem, &len, &err), MFS_OK);
 	cr_assert_eq(mfs_file_create("k.pem", pem, len, 0600, &err), MFS_OK);
 	mfs_secret_free(pem, len);

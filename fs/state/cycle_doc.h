@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cycle_io.h - shared by cycle.c and cycle_update.c only: fields of the cycle document. */
-#ifndef MFS_CYCLE_IO_H
-#define MFS_CYCLE_IO_H
+/* cycle_doc.h - shared by cycle.c and cycle_update.c only: fields of the cycle document. */
+#ifndef MFS_CYCLE_DOC_H
+#define MFS_CYCLE_DOC_H
 
 #include <jansson.h>
 

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * refresh_int.h - inside fs/update/refresh*.c.
+ *
+ * Lock order: repository's run lock, then the engine's, then refresh.lock. The last is never held
+ * across anything that waits.
+ */
+#ifndef MFS_REFRESH_INT_H
+#define MFS_REFRESH_INT_H
+
+#include <pthread.h>
+
+#include "mfs_policy.h"
+#include "mfs_tuf.h"
+#include "refresh.h"
+
+#define MFS_TUF_FOLDER    "tuf"    /* in state: one folder per repository */
+#define MFS_POLICY_FOLDER "policy" /* in state: <model>.json */
+
+/* What a file is called until the anchor names it: a power cut leaves the one that the anchor means. */
+#define MFS_REFRESH_NEW ".new"
+
+struct mfs_refresh_repo {
+	pthread_mutex_t run; /* one run at a time */
+	/* of the snapshot whose policies were all looked at, in this process; zero: none */
+	struct mfs_sha256 complete;
+	struct mfs_refresh_status status; /* refresh.lock */
+};
+
+struct mfs_refresh {
+	struct mfs_refresh_args args;
+	pthread_mutex_t lock;
+	struct mfs_refresh_repo *repos;   /* config->n_repos */
+	struct mfs_refresh_model {        /* config->n_models; lock */
+		enum mfs_code code;       /* why its policy could not be renewed */
+		char detail[256];
+	} *models;
+	int64_t floor, floor_boot; /* lock: time floor, and CLOCK_BOOTTIME in seconds when it was that */
+};
+
+/* ---- refresh.c -------------------------------------------------------------------------------------------- */
+
+int64_t mfs_refresh_boot_s(void);
+/* The time floor as it is now. Takes refresh.lock. */
+int64_t mfs_refresh_floor(struct mfs_refresh *r);
+/* Expiry of the repository's metadata by `now`: METADATA_EXPIRED names the role and the time; refresh.lock is taken. */
+enum mfs_code mfs_refresh_expired(struct mfs_refresh *r, size_t repo, struct mfs_err *err);
+/* `stale: stop`: show or hide the models of a repository. */
+void mfs_refresh_stale_apply(struct mfs_refresh *r, size_t repo);
+void mfs_refresh_changed(struct mfs_refresh *r, size_t i);
+
+/* ---- refresh_store.c -------------------------------------------------------------------------------------- */
+
+/* What the anchor says of a repository, copied. */
+struct mfs_refresh_known {
+	struct mfs_anchor_role root, snapshot, targets;
+	int64_t timestamp_version;
+	char etag[MFS_CYCLE_ETAG + 1];
+	struct mfs_sha256 trust; /* of trust.json as accepted; zero: none */
+};
+enum mfs_code mfs_refresh_known_get(struct mfs_refresh *r, size_t repo, struct mfs_refresh_known *out, struct mfs_err *err);
+
+/* The root that the anchor names. IO when it is not there. */
+enum mfs_code mfs_refresh_root_load(struct mfs_refresh *r, size_t repo, const struct mfs_refresh_known *known, uint8_t **out,
+	size_t *len, struct mfs_err *err);
+/* Give the client what is stored and fits the anchor; true: a timestamp is among it. _delegated before the first find. */
+bool mfs_refresh_tuf_local(struct mfs_refresh *r, size_t repo, const struct mfs_refresh_known *known, struct mfs_tuf *t);
+void mfs_refresh_tuf_local_delegated(struct mfs_refresh *r, size_t repo, struct mfs_tuf *t);
+
+/*
+ * Write what changed in the run: removals, root, the others; root, snapshot and targets under their new
+ * names. _settle gives them their own names once the anchor names them.
+ */
+enum mfs_code mfs_refresh_tuf_store(struct mfs_refresh *r, size_t repo, const struct mfs_tuf *t, struct mfs_err *err);
+void mfs_refresh_tuf_settle(struct mfs_refresh *r, size_t repo);
+
+/* The policy of model i; _put under the new name. */
+enum mfs_code mfs_refresh_policy_put(struct mfs_refresh *r, size_t i, struct mfs_span bytes, struct mfs_err *err);
+void mfs_refresh_policy_settle(struct mfs_refresh *r, size_t i);
+/* IO with ENOENT when neither file is the one with this hash. */
+enum mfs_code mfs_refresh_policy_load(struct mfs_refresh *r, size_t i, const struct mfs_sha256 *want, uint8_t **out,
+	size_t *len, struct mfs_err *err);
+
+/* ---- refresh_run.c ---------------------------------------------------------------------------------------- */
+
+struct mfs_refresh_run {
+	struct mfs_refresh *r;
+	size_t repo;
+	struct mfs_remote *remote;
+	bool via;  /* not the object's own remote: no ETag of it counts */
+	const _Atomic int *cancel;
+	int64_t now;
+	struct mfs_refresh_known known;
+	struct mfs_tuf *t;
+	bool timestamp;    /* a stored one is in t */
+	bool delegated;    /* stored roles of delegations are in t */
+	bool *changed;     /* config->n_models: another version is shown now; told once no lock is held */
+	char etag[MFS_CYCLE_ETAG + 1]; /* of the timestamp that is trusted at the end */
+	struct mfs_refresh_result res;
+};
+
+/* Begin: opens the TUF client and drives it to the end of a refresh; stores what it verified, on failure too. */
+enum mfs_code mfs_refresh_run_begin(struct mfs_refresh_run *x, struct mfs_err *err);
+void mfs_refresh_run_end(struct mfs_refresh_run *x);
+/* What the metadata says of a target; *target is borrowed until the next find. */
+enum mfs_code mfs_refresh_target_find(struct mfs_refresh_run *x, const char *path, bool *found,
+	struct mfs_tuf_target *target, struct mfs_err *err);
+/* Its bytes, fetched and checked. */
+enum mfs_code mfs_refresh_target_get(struct mfs_refresh_run *x, const struct mfs_tuf_target *target, size_t cap,
+	uint8_t **out, size_t *len, struct mfs_err *err);
+/* The whole of mfs_refresh_run() with the repository's run lock held; the run stays open for mfs_refresh_target(). */
+enum mfs_code mfs_refresh_run_locked(struct mfs_refresh_run *x, struct mfs_err *err);
+
+/* ---- refresh_policy.c ------------------------------------------------------------------------------------- */
+
+/* trust.json and every policy, when the snapshot is one whose policies were not all looked at; applied. */
+enum mfs_code mfs_refresh_policies(struct mfs_refresh_run *x, struct mfs_err *err);
+
+#endif

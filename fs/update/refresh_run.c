@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One TUF run over the network: fetch what the client wants, keep what it verified. */
+#include <stdio.h>
+#include <string.h>
+
+#include "io.h"
+#include "log.h"
+#include "refresh_int.h"
+
+#define DEADLINE_MS 300000u /* of one file: 5 MiB at 140 kbit/s */
+
+/* ---- fetching ----------------------------------------------------------------------------------------------- */
+
+static enum mfs_code
+fetch(struct mfs_refresh_run *x, enum mfs_remote_kind kind, const char *path, size_t cap, const char *etag,
+	uint8_t **out, size_t *len, struct mfs_remote_result *res, struct mfs_err *err)
+{
+	const struct mfs_refresh_args *a = &x->r->args;
+	struct mfs_remote_request q = { .repo = x->via ? 0 : x->repo, .mirror = -1, .kind = kind, .path = path,
+		.cap = cap, .deadline_ms = DEADLINE_MS, .etag = etag, .cancel = x->cancel };
+	enum mfs_code code;
+
+	*out = NULL;
+	*len = 0;
+	*res = (struct mfs_remote_result){ 0 };
+	if (x->remote != NULL)
+		code = mfs_remote_read(x->remote, &q, out, len, res, err);
+	else if (a->get != NULL)
+		code = a->get(a->get_user, &q, out, len, res, err);
+	else
+		return mfs_fail(err, MFS_CONDITION_UNMET, "repository %s: nothing can be fetched here", a->config->repos[x->repo].name);
+	x->res.requests++;
+	x->res.received += res->received;
+	if (res->retry_after_s > x->res.retry_after_s)
+		x->res.retry_after_s = res->retry_after_s;
+	if (code != MFS_OK)
+		return mfs_err_context(err, "repository %s: %s/%s: ", a->config->repos[x->repo].name,
+			kind == MFS_REMOTE_METADATA ? "metadata" : "targets", MFS_ESC(path));
+	return MFS_OK;
+}
+
+static enum mfs_code
+answer(struct mfs_refresh_run *x, const struct mfs_tuf_want *want, struct mfs_err *err)
+{
+	const bool conditional = want->not_modified_ok && !x->via && x->known.etag[0] != '\0';
+	const bool timestamp = strcmp(want->role, "timestamp") == 0;
+	mfs_autofree uint8_t *bytes = NULL;
+	struct mfs_remote_result res;
+	enum mfs_code code;
+	size_t len;
+
+	if ((code = fetch(x, MFS_REMOTE_METADATA, want->name, want->cap, conditional ? x->known.etag : NULL, &bytes, &len, &res,
+		     err)) != MFS_OK)
+		return code;
+	if (timestamp) {
+		const char *etag = conditional && res.not_modified ? x->known.etag : x->via ? "" : res.etag;
+
+		x->etag[0] = '\0';
+		/* The cycle document holds nothing else. */
+		if (strlen(etag) < sizeof(x->etag) && etag[strcspn(etag, " \t")] == '\0')
+			(void)snprintf(x->etag, sizeof(x->etag), "%s", etag);
+	}
+	if (res.not_modified && !conditional)
+		return mfs_fail(err, MFS_NET_PROTOCOL, "repository %s: metadata/%s: not modified, but nobody asked whether it was",
+			x->r->args.config->repos[x->repo].name, MFS_ESC(want->name));
+	return mfs_tuf_feed(x->t, res.not_modified ? MFS_TUF_NOT_MODIFIED : res.not_found ? MFS_TUF_NOT_FOUND : MFS_TUF_BYTES,
+		MFS_SPAN(bytes, len), err);
+}
+
+/* Feed the client until it is done, or wants a role that is not a root (roots_only). */
+static enum mfs_code
+drive(struct mfs_refresh_run *x, bool roots_only, struct mfs_err *err)
+{
+	struct mfs_tuf_want want;
+	enum mfs_code code;
+
+	for (;;) {
+		if ((code = mfs_tuf_next(x->t, &want, err)) != MFS_OK)
+			return mfs_err_context(err, "repository %s: ", x->r->args.config->repos[x->repo].name);
+		if (want.name == NULL || (roots_only && strcmp(want.role, "root") != 0))
+			return MFS_OK;
+		if ((code = answer(x, &want, err)) != MFS_OK)
+			return code;
+	}
+}
+
+/* ---- beginning ------------------------------------------------------------------------------------------------ */
+
+static struct mfs_tuf_options
+options(const struct mfs_refresh_run *x)
+{
+	int64_t grace = x->r->args.config->update.expired_grace_ms / 1000;
+
+	return (struct mfs_tuf_options){
+		.now = x->now,
+		.expired_grace = grace < MFS_TUF_GRACE_MAX ? grace : MFS_TUF_GRACE_MAX,
+		.floor_root = x->known.root.version,
+		.floor_timestamp = x->known.timestamp_version,
+		.floor_snapshot = x->known.snapshot.version,
+		.floor_targets = x->known.targets.version,
+	};
+}
+
+/*
+ * The stored root was lost: the chain is walked again from the configured one up to the very root that the
+ * anchor names. Only then do its floors count as they should: a key that was taken away on the way there
+ * was taken away long ago.
+ */
+static enum mfs_code
+root_again(struct mfs_refresh_run *x, struct mfs_span first, struct mfs_tuf **out, struct mfs_err *err)
+{
+	const char *name = x->r->args.config->repos[x->repo].name;
+	struct mfs_tuf_options o = { .now = x->now };
+	struct mfs_tuf_options full = options(x);
+	struct mfs_sha256 is;
+	struct mfs_span bytes;
+	enum mfs_code code;
+
+	if ((code = mfs_sha256(first, &is, err)) != MFS_OK)
+		return code;
+	if (mfs_sha256_equal(&is, &x->known.root.sha256))
+		return mfs_tuf_new(first, &full, out, err);
+	mfs_log(MFS_LOG_WARN, "repository %s: the stored root is lost: following the chain from the configured one again", name);
+	if ((code = mfs_tuf_new(first, &o, &x->t, err)) != MFS_OK || (code = drive(x, true, err)) != MFS_OK)
+		return code;
+	for (size_t i = 0; mfs_tuf_new_root(x->t, i, &bytes); i++)
+		if (mfs_sha256(bytes, &is, err) == MFS_OK && mfs_sha256_equal(&is, &x->known.root.sha256))
+			return mfs_tuf_new(bytes, &full, out, err);
+	return mfs_fail(err, MFS_ROLLBACK_ATTEMPT, "repository %s: root version %lld was trusted before, and the repository does "
+		"not lead there from the configured root any more", name, (long long)x->known.root.version);
+}
+
+static enum mfs_code
+tuf_begin(struct mfs_refresh_run *x, struct mfs_err *err)
+{
+	const struct mfs_config_repository *repo = &x->r->args.config->repos[x->repo];
+	struct mfs_span first = mfs_keys_root(x->r->args.keys, x->repo);
+	struct mfs_tuf_options o = options(x);
+	mfs_autofree uint8_t *stored = NULL;
+	struct mfs_tuf *t = NULL;
+	enum mfs_code code;
+	size_t len;
+
+	if (x->known.root.version > 0 &&
+		mfs_refresh_root_load(x->r, x->repo, &x->known, &stored, &len, NULL) == MFS_OK)
+		code = mfs_tuf_new(MFS_SPAN(stored, len), &o, &t, err);
+	else if (first.len == 0)
+		code = mfs_fail(err, MFS_CONFIG_INVALID, "repository %s: root %s cannot be read, and none is in the state: nothing "
+			"that it offers can be trusted", repo->name, MFS_ESC(repo->root));
+	else if (x->known.root.version > 0)
+		code = root_again(x, first, &t, err);
+	else
+		code = mfs_tuf_new(first, &o, &t, err);
+	mfs_tuf_free(x->t);
+	x->t = t;
+	if (code != MFS_OK)
+		return mfs_err_context(err, "%s", "");
+	x->timestamp = mfs_refresh_tuf_local(x->r, x->repo, &x->known, x->t);
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_refresh_run_begin(struct mfs_refresh_run *x, struct mfs_err *err)
+{
+	struct mfs_err store = MFS_ERR_INIT;
+	enum mfs_code code, stored;
+
+	if ((code = mfs_refresh_known_get(x->r, x->repo, &x->known, err)) != MFS_OK || (code = tuf_begin(x, err)) != MFS_OK)
+		return code;
+	if (!x->timestamp)
+		x->known.etag[0] = '\0';
+	code = drive(x, false, err);
+	/* A new root survives a bad timestamp. */
+	if ((stored = mfs_refresh_tuf_store(x->r, x->repo, x->t, &store)) != MFS_OK && code == MFS_OK && err != NULL)
+		*err = store;
+	return code != MFS_OK ? code : stored;
+}
+
+void
+mfs_refresh_run_end(struct mfs_refresh_run *x)
+{
+	mfs_tuf_free(x->t);
+	free(x->changed);
+	x->t = NULL;
+	x->changed = NULL;
+}
+
+/* ---- targets -------------------------------------------------------------------------------------------------- */
+
+enum mfs_code
+mfs_refresh_target_find(struct mfs_refresh_run *x, const char *path, bool *found, struct mfs_tuf_target *target,
+	struct mfs_err *err)
+{
+	enum mfs_code code;
+
+	*found = false;
+	if (!x->delegated)
+		mfs_refresh_tuf_local_delegated(x->r, x->repo, x->t);
+	x->delegated = true;
+	if ((code = mfs_tuf_find(x->t, path, err)) != MFS_OK || (code = drive(x, false, err)) != MFS_OK)
+		return code;
+	*found = mfs_tuf_found(x->t, target);
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_refresh_target_get(struct mfs_refresh_run *x, const struct mfs_tuf_target *target, size_t cap, uint8_t **out,
+	size_t *len, struct mfs_err *err)
+{
+	const char *repo = x->r->args.config->repos[x->repo].name;
+	mfs_autofree uint8_t *bytes = NULL;
+	struct mfs_remote_result res;
+	enum mfs_code code;
+
+	*out = NULL;
+	if (target->length > cap)
+		return mfs_fail(err, MFS_LIMIT_EXCEEDED, "repository %s: %s: %llu bytes, limit %zu", repo, MFS_ESC(target->path),
+			(unsigned long long)target->length, cap);
+	if ((code = fetch(x, MFS_REMOTE_TARGET, target->name, target->length > 0 ? (size_t)target->length : 1, NULL, &bytes, len,
+		     &res, err)) != MFS_OK)
+		return code;
+	if (res.not_found || res.not_modified)
+		return mfs_fail(err, MFS_NET_HTTP, "repository %s: targets/%s: not found, though the metadata names it", repo,
+			MFS_ESC(target->name));
+	if ((code = mfs_tuf_target_check(target, MFS_SPAN(bytes, *len), err)) != MFS_OK)
+		return mfs_err_context(err, "repository %s: ", repo);
+	*out = mfs_steal(&bytes);
+	return MFS_OK;
+}
