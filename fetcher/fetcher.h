@@ -64,6 +64,8 @@ enum transfer_mode {
 	TRANSFER_DISCARD, /* a body that nobody wants, read so that the connection stays usable */
 };
 
+#define REST_BYTES (256u << 10)
+
 struct transfer {
 	struct transfer *next;
 	uint64_t id;
@@ -91,10 +93,12 @@ struct transfer {
 	uint64_t discarded;
 	uint64_t sent;
 
-	bool blocked;         /* the pipe is full */
-	bool starved;         /* no bandwidth left */
+	bool full;            /* the pipe took no more at the last try */
+	bool blocked;         /* curl waits for it */
+	bool starved;         /* curl waits for bandwidth */
+	uint8_t *rest;        /* REST_BYTES: what has not been written yet; serve wakes for much at once */
 	size_t rest_at, rest_len;
-	uint8_t rest[CURL_MAX_WRITE_SIZE];
+	int64_t rest_since;   /* when its first byte came */
 
 	enum mfs_code code;   /* of DONE */
 	uint32_t http, retry_after_s;
@@ -118,8 +122,10 @@ void fetcher_send(struct fetcher *f, union mfs_wire *m, enum mfs_wire_type type,
 void transfer_get(struct fetcher *f, const struct mfs_wire_get *g, int fd);
 void transfer_post(struct fetcher *f, const struct mfs_wire_post *p, int fd);
 void transfer_cancel(struct fetcher *f, uint64_t id);
-/* Bytes of a body: into the pipe, and what does not fit into `rest`. False: the transfer is to be ended, t->code says why. */
-bool transfer_write(struct transfer *t, const uint8_t *p, size_t n);
+/* Where n bytes of a body may be put, at most REST_BYTES; NULL: the pipe is full, or t is ended (beyond its cap, cancelled). */
+uint8_t *transfer_room(struct transfer *t, size_t n);
+/* They are there. Written when there are enough of them, at the latest in transfer_tick. */
+void transfer_add(struct transfer *t, size_t n);
 /* Write what is left over; true when nothing is. */
 bool transfer_flush(struct transfer *t);
 /* End it with an outcome; DONE follows as soon as `rest` is written (at once for a failure). */

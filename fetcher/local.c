@@ -93,12 +93,14 @@ local_begin(struct fetcher *f, struct transfer *t, const char *path)
 bool
 local_pump(struct fetcher *f, struct transfer *t)
 {
-	uint8_t buf[sizeof(t->rest)];
+	for (size_t done = 0; done < PUMP_BYTES && t->source_left > 0 && !t->ended;) {
+		size_t want = t->source_left < REST_BYTES / 2 ? (size_t)t->source_left : REST_BYTES / 2;
+		uint8_t *room = transfer_room(t, want);
+		ssize_t n;
 
-	for (size_t done = 0; done < PUMP_BYTES && t->source_left > 0;) {
-		size_t want = t->source_left < sizeof(buf) ? (size_t)t->source_left : sizeof(buf);
-		ssize_t n = pread(t->source, buf, want, (off_t)t->source_at);
-
+		if (room == NULL)
+			break;
+		n = pread(t->source, room, want, (off_t)t->source_at);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0) {
@@ -108,8 +110,7 @@ local_pump(struct fetcher *f, struct transfer *t)
 		t->source_at += (uint64_t)n;
 		t->source_left -= (uint64_t)n;
 		done += (size_t)n;
-		if (!transfer_write(t, buf, (size_t)n) || t->blocked)
-			break;
+		transfer_add(t, (size_t)n);
 	}
 	if (t->source_left == 0)
 		transfer_end(f, t, MFS_OK, "%s", "");

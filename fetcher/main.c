@@ -177,7 +177,7 @@ fetcher_run(struct fetcher *f)
 		ms = transfer_tick(f, mfs_clock_mono_ms());
 		/* A blocked pipe: room for more, or its reader closed it. */
 		for (const struct transfer *t = f->list; t != NULL && n <= MFS_WIRE_REQUESTS; t = t->next)
-			if (t->blocked && t->pipe >= 0)
+			if (t->full)
 				wait[n++] = (struct curl_waitfd){ .fd = t->pipe, .events = CURL_WAIT_POLLOUT };
 		if (curl_multi_poll(f->multi, wait, n, ms, NULL) != CURLM_OK || curl_multi_perform(f->multi, &running) != CURLM_OK)
 			_exit(1);

@@ -17,6 +17,7 @@
 #define REDIRECTS_MAX 4u
 #define DISCARD_MAX   (64u << 10)
 #define BUFFER_BYTES  (128L << 10)
+#define REST_MS       5
 
 /* ---- the end ------------------------------------------------------------------------------------ */
 
@@ -36,6 +37,7 @@ transfer_free(struct fetcher *f, struct transfer *t)
 	curl_slist_free_all(t->headers);
 	mfs_cleanup_close(&t->pipe);
 	mfs_cleanup_close(&t->source);
+	free(t->rest);
 	free(t);
 }
 
@@ -89,12 +91,14 @@ transfer_flush(struct transfer *t)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && errno == EAGAIN)
+		if (n < 0 && errno == EAGAIN) {
+			t->full = true;
 			return false;
+		}
 		if (n < 0) { /* serve has closed its end: it does not want any more */
 			t->rest_len = 0;
-			if (!t->ended)
-				transfer_end(response_fetcher(), t, MFS_CONDITION_UNMET, "cancelled");
+			t->full = false;
+			transfer_end(response_fetcher(), t, MFS_CONDITION_UNMET, "cancelled");
 			t->code = MFS_CONDITION_UNMET;
 			return true;
 		}
@@ -103,38 +107,41 @@ transfer_flush(struct transfer *t)
 		t->rest_len -= (size_t)n;
 	}
 	t->rest_at = 0;
-	t->blocked = false;
+	t->full = false;
 	return true;
 }
 
-bool
-transfer_write(struct transfer *t, const uint8_t *p, size_t n)
+uint8_t *
+transfer_room(struct transfer *t, size_t n)
 {
-	if (t->sent + n > t->q.cap) {
+	if (t->sent + t->rest_len + n > t->q.cap) {
 		transfer_end(response_fetcher(), t, MFS_LIMIT_EXCEEDED, "more than %llu bytes", (unsigned long long)t->q.cap);
-		return false;
+		return NULL;
 	}
-	while (n > 0) {
-		ssize_t w = write(t->pipe, p, n);
+	if (t->rest == NULL && (t->rest = malloc(REST_BYTES)) == NULL)
+		_exit(1);
+	if (n > REST_BYTES - t->rest_at - t->rest_len) {
+		(void)transfer_flush(t);
+		if (t->ended)
+			return NULL;
+		memmove(t->rest, t->rest + t->rest_at, t->rest_len);
+		t->rest_at = 0;
+	}
+	if (n > REST_BYTES - t->rest_len) {
+		t->blocked = true;
+		return NULL;
+	}
+	return t->rest + t->rest_at + t->rest_len;
+}
 
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w < 0 && errno == EAGAIN) {
-			memcpy(t->rest, p, n);
-			t->rest_at = 0;
-			t->rest_len = n;
-			t->blocked = true;
-			return true;
-		}
-		if (w < 0) {
-			transfer_end(response_fetcher(), t, MFS_CONDITION_UNMET, "cancelled");
-			return false;
-		}
-		t->sent += (uint64_t)w;
-		p += w;
-		n -= (size_t)w;
-	}
-	return true;
+void
+transfer_add(struct transfer *t, size_t n)
+{
+	if (t->rest_len == 0)
+		t->rest_since = mfs_clock_mono_ms();
+	t->rest_len += n;
+	if (t->rest_len >= REST_BYTES / 2)
+		(void)transfer_flush(t);
 }
 
 static size_t
@@ -142,22 +149,28 @@ body_take(char *p, size_t size, size_t n, void *transfer)
 {
 	struct transfer *t = transfer;
 	struct fetcher *f = response_fetcher();
+	uint8_t *room;
 
 	(void)size; /* is 1 */
 	if (t->mode == TRANSFER_DISCARD) {
 		t->discarded += n;
 		return t->discarded <= DISCARD_MAX ? n : 0;
 	}
-	if (t->ended || t->mode != TRANSFER_BODY || n > sizeof(t->rest))
+	if (t->ended || t->mode != TRANSFER_BODY || n > REST_BYTES)
 		return 0;
 	if (t->blocked)
 		return CURL_WRITEFUNC_PAUSE;
+	room = transfer_room(t, n);
+	if (room == NULL)
+		return t->ended ? 0 : CURL_WRITEFUNC_PAUSE;
 	bucket_fill(&f->bucket, mfs_clock_mono_ms());
 	if (!bucket_take(&f->bucket, n)) {
 		t->starved = true;
 		return CURL_WRITEFUNC_PAUSE;
 	}
-	return transfer_write(t, (const uint8_t *)p, n) ? n : 0;
+	memcpy(room, p, n);
+	transfer_add(t, n);
+	return t->ended ? 0 : n;
 }
 
 static size_t
@@ -455,6 +468,19 @@ transfer_curl_done(struct fetcher *f, CURL *easy, CURLcode result)
 
 /* ---- what is due -------------------------------------------------------------------------------- */
 
+/* Little that has just come waits for more: each write wakes serve. */
+static bool
+rest_due(const struct transfer *t, int64_t now, int64_t *wait)
+{
+	if (t->rest_len == 0)
+		return false;
+	if (t->ended || t->full || t->rest_len >= REST_BYTES / 2 || now - t->rest_since >= REST_MS)
+		return true;
+	if (*wait > REST_MS)
+		*wait = REST_MS;
+	return false;
+}
+
 int
 transfer_tick(struct fetcher *f, int64_t now)
 {
@@ -463,8 +489,11 @@ transfer_tick(struct fetcher *f, int64_t now)
 	bucket_fill(&f->bucket, now);
 	for (struct transfer *t = f->list, *next; t != NULL; t = next) {
 		next = t->next;
-		if (t->blocked && transfer_flush(t) && !t->ended && t->easy != NULL)
-			(void)curl_easy_pause(t->easy, CURLPAUSE_CONT);
+		if (rest_due(t, now, &wait) && transfer_flush(t) && t->blocked) {
+			t->blocked = false;
+			if (!t->ended && t->easy != NULL)
+				(void)curl_easy_pause(t->easy, CURLPAUSE_CONT);
+		}
 		if (t->starved && !t->blocked && !t->ended && bucket_wait_ms(&f->bucket) == 0) {
 			t->starved = false;
 			(void)curl_easy_pause(t->easy, CURLPAUSE_CONT);
