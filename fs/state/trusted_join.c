@@ -63,7 +63,43 @@ join_model(struct mfs_anchor_model *to, const struct mfs_anchor_model *from)
 		to->min_release = from->min_release;
 	if (from->min_key_epoch > to->min_key_epoch)
 		to->min_key_epoch = from->min_key_epoch;
+	if (from->high_epoch > to->high_epoch ||
+		(from->high_epoch == to->high_epoch && from->high_release > to->high_release)) {
+		to->high_epoch = from->high_epoch;
+		to->high_release = from->high_release;
+	}
+	to->withdraw_below = to->withdraw_below || from->withdraw_below;
+	if (from->policy_sequence > to->policy_sequence) {
+		to->policy_sequence = from->policy_sequence;
+		to->policy_sha256 = from->policy_sha256;
+		to->policy_issued = from->policy_issued;
+	}
 	return join_lists(to, from);
+}
+
+static void
+join_role(struct mfs_anchor_role *to, const struct mfs_anchor_role *from)
+{
+	if (from->version > to->version)
+		*to = *from;
+}
+
+/* A trust list goes with the targets that it was a target of. */
+static bool
+join_repo(struct mfs_anchor_repo *to, const struct mfs_anchor_repo *from)
+{
+	if (from->targets.version > to->targets.version) {
+		char *trust = from->trust_json != NULL ? strdup(from->trust_json) : NULL;
+
+		if (trust == NULL && from->trust_json != NULL)
+			return false;
+		free(to->trust_json);
+		to->trust_json = trust;
+	}
+	join_role(&to->root, &from->root);
+	join_role(&to->snapshot, &from->snapshot);
+	join_role(&to->targets, &from->targets);
+	return true;
 }
 
 enum mfs_code
@@ -90,6 +126,15 @@ mfs_anchor_join(const struct mfs_anchor *newer, const struct mfs_anchor *older, 
 			return code;
 		if (!join_model(to, from))
 			return mfs_fail(err, MFS_NO_MEMORY, "state: model '%s'", from->id);
+	}
+	for (size_t i = 0; older != NULL && i < older->n_repos; i++) {
+		const struct mfs_anchor_repo *from = &older->repos[i];
+		struct mfs_anchor_repo *to;
+
+		if ((code = mfs_anchor_repo_add(a, from->name, &to, err)) != MFS_OK)
+			return code;
+		if (!join_repo(to, from))
+			return mfs_fail(err, MFS_NO_MEMORY, "state: repository '%s'", from->name);
 	}
 	*out = mfs_steal(&a);
 	return MFS_OK;

@@ -788,6 +788,7 @@ Test(trusted, recover_joins_what_either_copy_forbids)
 	struct mfs_err err = MFS_ERR_INIT;
 	const struct mfs_anchor_model *m;
 	struct mfs_sha256 bad = { { 0xbb } };
+	struct mfs_anchor_repo *repo;
 	struct mfs_anchor_model *w;
 	struct mfs_anchor *a;
 	struct kept old;
@@ -800,6 +801,16 @@ Test(trusted, recover_joins_what_either_copy_forbids)
 	w->floor_release = 1;
 	w->floor_manifest.b[0] = 1;
 	w->min_release = 4;
+	w->high_epoch = 1;
+	w->high_release = 4;
+	w->policy_sequence = 9;
+	w->policy_sha256.b[0] = 9;
+	w->revoked = calloc(1, sizeof(*w->revoked));
+	w->revoked[0] = (struct mfs_revocation){ .version = "0.9.0", .reason = "leaks", .action = MFS_ACTION_WITHDRAW };
+	w->n_revoked = 1;
+	cr_assert_eq(mfs_anchor_repo_add(a, "default", &repo, &err), MFS_OK);
+	repo->root.version = 3;
+	repo->targets.version = 7;
 	cr_assert_eq(mfs_anchor_mark_bad(w, &bad, MFS_HEALTH_CHECK_FAILED, &err), MFS_OK);
 	cr_assert_eq(mfs_trusted_commit(d.t, a, &err), MFS_OK, "%s", err.msg);
 	device_close(&d);
@@ -812,6 +823,12 @@ Test(trusted, recover_joins_what_either_copy_forbids)
 	w->floor_epoch = 1;
 	w->floor_release = 99;
 	w->min_release = 0;
+	w->high_epoch = w->high_release = 0;
+	w->policy_sequence = 2;
+	w->n_revoked = 0;
+	repo = mfs_anchor_repo_find(a, "default");
+	repo->root.version = 4;
+	repo->targets.version = 1;
 	cr_assert_eq(mfs_trusted_commit(d.t, a, &err), MFS_OK, "%s", err.msg);
 	device_close(&d);
 	replay("anchor.0", old);
@@ -824,6 +841,14 @@ Test(trusted, recover_joins_what_either_copy_forbids)
 	cr_assert_eq(m->floor_release, 1);
 	cr_assert_eq(m->min_release, 4);
 	cr_assert_eq(m->n_bad, 1);
+	cr_assert_eq(m->high_release, 4);
+	cr_assert_eq(m->policy_sequence, 9);
+	cr_assert_eq(m->policy_sha256.b[0], 9);
+	cr_assert_eq(m->n_revoked, 1);
+	cr_assert_eq(m->revoked[0].action, MFS_ACTION_WITHDRAW);
+	repo = mfs_anchor_repo_find(mfs_trusted_anchor(d.t), "default");
+	cr_assert_eq(repo->root.version, 4);
+	cr_assert_eq(repo->targets.version, 7);
 	device_close(&d);
 	free(old.bytes);
 }
