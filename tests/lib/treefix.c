@@ -137,6 +137,22 @@ mfs_content_read(struct mfs_content *c, void *buf, size_t len, uint64_t off, siz
 	return MFS_OK;
 }
 
+enum mfs_code
+mfs_content_stream(struct mfs_content *c, const struct mfs_hold *hold, void *buf, size_t len, uint64_t off,
+	struct mfs_stretch *out, struct mfs_err *err)
+{
+	hold->get(hold->object);
+	hold->put(hold->object);
+	*out = (struct mfs_stretch){ .data = buf };
+	return mfs_content_read(c, buf, len, off, &out->len, err);
+}
+
+void
+mfs_stretch_done(struct mfs_content *c, struct mfs_stretch *s)
+{
+	(void)c, (void)s;
+}
+
 const struct mfs_manifest *
 mfs_content_manifest(const struct mfs_content *c)
 {
