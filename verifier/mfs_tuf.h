@@ -97,7 +97,7 @@ enum mfs_tuf_answer {
  * but time is lost.
  *
  * bytes   as received, copied; at most want.cap
- * errors  LIMIT_EXCEEDED (size, number of values, keys, signatures, delegations), MALFORMED,
+ * errors  LIMIT_EXCEEDED (size, number of values), MALFORMED (names the field; too many keys or signatures),
  *         HASH_MISMATCH (mix-and-match: not the bytes that snapshot or timestamp names),
  *         METADATA_SIGNATURE_INVALID (threshold of distinct keys not met), ROLLBACK_ATTEMPT (version of
  *         a role, or one named in timestamp or snapshot, below what was trusted; names both),

@@ -1,0 +1,795 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The refresh of the TUF client: root, timestamp, snapshot, targets; each test is an attack or a duty. */
+#include "tuf_help.h"
+
+#define FIRST "2.root.json timestamp.json 1.snapshot.json 1.targets.json"
+
+static struct trepo *r;
+
+static void
+start(void)
+{
+	r = repo_new();
+}
+
+static void
+stop(void)
+{
+	repo_free(r);
+}
+
+TestSuite(tuf, .init = start, .fini = stop);
+
+static void
+versions(int64_t root, int64_t timestamp, int64_t snapshot, int64_t targets)
+{
+	cr_assert_eq(stored_version(r, "root.json"), root, "root %lld", (long long)stored_version(r, "root.json"));
+	cr_assert_eq(stored_version(r, "timestamp.json"), timestamp, "timestamp %lld",
+		(long long)stored_version(r, "timestamp.json"));
+	cr_assert_eq(stored_version(r, "snapshot.json"), snapshot, "snapshot %lld",
+		(long long)stored_version(r, "snapshot.json"));
+	cr_assert_eq(stored_version(r, "targets.json"), targets, "targets %lld",
+		(long long)stored_version(r, "targets.json"));
+}
+
+/* ---- what it asks for and keeps ----------------------------------------------------------------------------- */
+
+Test(tuf, first_refresh_asks_in_order)
+{
+	expect(MFS_OK, refresh(r, err));
+	cr_assert_str_eq(r->log, FIRST);
+	versions(1, 1, 1, 1);
+}
+
+Test(tuf, nothing_new_costs_two_requests)
+{
+	expect(MFS_OK, refresh(r, err));
+	expect(MFS_OK, refresh(r, err));
+	cr_assert_str_eq(r->log, "2.root.json timestamp.json");
+}
+
+Test(tuf, not_modified_keeps_what_is_stored)
+{
+	struct mfs_tuf_want want;
+	struct mfs_tuf *t;
+
+	expect(MFS_OK, refresh(r, err));
+	t = client(r);
+	expect(MFS_OK, mfs_tuf_next(t, &want, err));
+	cr_assert(want.not_found_ok && !want.not_modified_ok);
+	expect(MFS_OK, mfs_tuf_feed(t, MFS_TUF_NOT_FOUND, MFS_SPAN(NULL, 0), err));
+	expect(MFS_OK, mfs_tuf_next(t, &want, err));
+	cr_assert_str_eq(want.name, "timestamp.json");
+	cr_assert(want.not_modified_ok && !want.not_found_ok);
+	expect(MFS_OK, mfs_tuf_feed(t, MFS_TUF_NOT_MODIFIED, MFS_SPAN(NULL, 0), err));
+	expect(MFS_OK, mfs_tuf_next(t, &want, err));
+	cr_assert_null(want.name);
+	mfs_tuf_free(t);
+}
+
+Test(tuf, not_modified_without_a_stored_timestamp_is_no_answer)
+{
+	struct mfs_tuf *t = client(r);
+	struct mfs_tuf_want want;
+
+	expect(MFS_OK, mfs_tuf_next(t, &want, err));
+	expect(MFS_OK, mfs_tuf_feed(t, MFS_TUF_NOT_FOUND, MFS_SPAN(NULL, 0), err));
+	expect(MFS_OK, mfs_tuf_next(t, &want, err));
+	cr_assert_not(want.not_modified_ok);
+	expect(MFS_INTERNAL, mfs_tuf_feed(t, MFS_TUF_NOT_MODIFIED, MFS_SPAN(NULL, 0), err));
+	mfs_tuf_free(t);
+}
+
+Test(tuf, received_bytes_are_kept_verbatim)
+{
+	struct tfile *f = file_of(r, "timestamp.json");
+	char *longer = malloc(f->len + 3);
+
+	memcpy(longer, f->p, f->len);
+	memcpy(longer + f->len, " \n ", 3);
+	file_put(r->files, &r->n_files, 800, "timestamp.json", longer, f->len + 3);
+	expect(MFS_OK, refresh(r, err));
+	f = stored_of(r, "timestamp.json");
+	cr_assert(memcmp(f->p, longer, f->len) == 0 && f->p[f->len - 1] == ' ');
+	free(longer);
+}
+
+Test(tuf, non_consistent_repository_has_no_numbers)
+{
+	json_object_set_new(role_of(r, "root")->body, "consistent_snapshot", json_false());
+	publish_all(r, "root targets snapshot timestamp");
+	expect(MFS_OK, refresh(r, err));
+	cr_assert_str_eq(r->log, "2.root.json 3.root.json timestamp.json snapshot.json targets.json");
+}
+
+Test(tuf, unknown_fields_are_part_of_what_is_signed)
+{
+	struct trole *root = role_of(r, "root");
+	struct tkey *key = key_new(r, "ecdsa");
+
+	json_object_set_new(key->json, "x-owner", json_pack("{s:i,s:[s]}", "n", 1, "l", "a\"b\\c\n\xc3\xa4"));
+	json_object_set_new(root->body, "x-custom", json_string("line\nbreak\tand \"quotes\""));
+	json_object_set_new(json_object_get(json_object_get(root->body, "roles"), "root"), "x-role", json_null());
+	key_add(r, "root", "root", key);
+	threshold_set(r, "root", 2);
+	publish(r, "root");
+	expect(MFS_OK, refresh(r, err));
+	versions(2, 1, 1, 1);
+	json_object_set_new(root->body, "x-custom", json_string("changed later"));
+	publish(r, "root");
+	root->n_signers = 0;
+	expect(MFS_OK, refresh(r, err));
+	versions(3, 1, 1, 1);
+}
+
+Test(tuf, snapshot_missing_is_a_failure_but_the_timestamp_stays)
+{
+	expect(MFS_OK, refresh(r, err));
+	json_object_set_new(json_object_get(json_object_get(role_of(r, "timestamp")->body, "meta"), "snapshot.json"), "version",
+		json_integer(2));
+	publish(r, "timestamp");
+	expect(MFS_NET_HTTP, refresh(r, err));
+	versions(1, 2, 1, 1);
+	cr_assert_str_eq(r->log, "2.root.json timestamp.json 2.snapshot.json");
+}
+
+Test(tuf, a_failed_refresh_stays_failed_and_wants_nothing)
+{
+	struct mfs_tuf_want want;
+	struct mfs_tuf *t;
+
+	file_put(r->files, &r->n_files, 800, "timestamp.json", "{}", 2);
+	t = client(r);
+	expect(MFS_MALFORMED, drive(r, t, err));
+	expect(MFS_MALFORMED, mfs_tuf_next(t, &want, err));
+	cr_assert_null(want.name);
+	expect(MFS_INTERNAL, mfs_tuf_feed(t, MFS_TUF_BYTES, TEXT("{}"), err));
+	expect(MFS_INTERNAL, mfs_tuf_find(t, "x", err));
+	mfs_tuf_free(t);
+}
+
+/* ---- root ---------------------------------------------------------------------------------------------------- */
+
+Test(tuf, root_chain_is_followed_through_a_rotation)
+{
+	struct trole *root = role_of(r, "root");
+	struct tkey *old = root->signer[0];
+
+	key_rotate(r, "root");
+	root->signer[root->n_signers++] = old;
+	publish(r, "root");
+	root->n_signers = 1;
+	publish(r, "root");
+	expect(MFS_OK, refresh(r, err));
+	cr_assert_str_eq(r->log, "2.root.json 3.root.json 4.root.json timestamp.json 1.snapshot.json 1.targets.json");
+	versions(3, 1, 1, 1);
+}
+
+Test(tuf, root_without_the_old_keys_is_refused)
+{
+	key_rotate(r, "root");
+	publish(r, "root");
+	expect_says(MFS_METADATA_SIGNATURE_INVALID, "root before", refresh(r, err));
+	versions(1, 0, 0, 0);
+}
+
+Test(tuf, root_without_its_own_keys_is_refused)
+{
+	struct trole *root = role_of(r, "root");
+	struct tkey *old = root->signer[0];
+
+	key_rotate(r, "root");
+	root->signer[0] = old;
+	publish(r, "root");
+	expect_says(MFS_METADATA_SIGNATURE_INVALID, "own keys", refresh(r, err));
+	versions(1, 0, 0, 0);
+}
+
+Test(tuf, old_root_served_as_the_next_is_refused)
+{
+	const struct tfile *one = file_of(r, "1.root.json");
+
+	file_put(r->files, &r->n_files, 800, "2.root.json", one->p, one->len);
+	expect(MFS_ROLLBACK_ATTEMPT, refresh(r, err));
+	versions(1, 0, 0, 0);
+}
+
+Test(tuf, root_that_skips_a_version_is_refused)
+{
+	const struct tfile *three;
+
+	publish_all(r, "root root");
+	three = file_of(r, "3.root.json");
+	file_put(r->files, &r->n_files, 800, "2.root.json", three->p, three->len);
+	expect(MFS_ROLLBACK_ATTEMPT, refresh(r, err));
+	versions(1, 0, 0, 0);
+}
+
+Test(tuf, unsigned_trusted_root_is_refused_before_anything_is_asked)
+{
+	struct tfile *f = stored_of(r, "root.json");
+	struct mfs_tuf *t;
+	char *sig = memmem(f->p, f->len, "\"sig\": \"", 8);
+
+	sig[8] = sig[8] == '0' ? '1' : '0';
+	expect(MFS_METADATA_SIGNATURE_INVALID, mfs_tuf_new(MFS_SPAN(f->p, f->len), &r->opt, &t, err));
+	cr_assert_null(t);
+}
+
+Test(tuf, a_new_root_survives_a_bad_timestamp)
+{
+	publish(r, "root");
+	file_put(r->files, &r->n_files, 800, "timestamp.json", "[]", 2);
+	expect(MFS_MALFORMED, refresh(r, err));
+	versions(2, 0, 0, 0);
+}
+
+Test(tuf, root_steps_are_bounded_and_the_next_run_goes_on)
+{
+	for (unsigned i = 0; i < MFS_TUF_ROOT_STEPS_MAX + 10; i++)
+		publish(r, "root");
+	expect(MFS_OK, refresh(r, err));
+	versions(1 + MFS_TUF_ROOT_STEPS_MAX, 1, 1, 1);
+	expect(MFS_OK, refresh(r, err));
+	versions(11 + MFS_TUF_ROOT_STEPS_MAX, 1, 1, 1);
+}
+
+Test(tuf, a_root_below_the_floor_is_refused)
+{
+	const struct tfile *f = stored_of(r, "root.json");
+	struct mfs_tuf *t;
+
+	r->opt.floor_root = 2;
+	expect(MFS_ROLLBACK_ATTEMPT, mfs_tuf_new(MFS_SPAN(f->p, f->len), &r->opt, &t, err));
+}
+
+Test(tuf, options_out_of_range_are_refused)
+{
+	const struct tfile *f = stored_of(r, "root.json");
+	const struct mfs_tuf_options bad[] = { { .now = -1 }, { .expired_grace = -1 },
+		{ .expired_grace = MFS_TUF_GRACE_MAX + 1 }, { .floor_snapshot = -1 } };
+	struct mfs_tuf *t;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		expect(MFS_CONFIG_INVALID, mfs_tuf_new(MFS_SPAN(f->p, f->len), &bad[i], &t, err));
+}
+
+/* ---- thresholds --------------------------------------------------------------------------------------------- */
+
+Test(tuf, one_key_under_two_ids_counts_once)
+{
+	struct trole *targets = role_of(r, "targets");
+	json_t *root = role_of(r, "root")->body;
+	struct tkey *same = calloc(1, sizeof(*same));
+
+	*same = *targets->signer[0];
+	same->json = json_deep_copy(same->json);
+	json_object_set_new(same->json, "x-name", json_string("another object, another id"));
+	memset(same->id, 'a', 64);
+	json_object_set(json_object_get(root, "keys"), same->id, same->json);
+	json_array_append_new(json_object_get(json_object_get(json_object_get(root, "roles"), "targets"), "keyids"),
+		json_string(same->id));
+	threshold_set(r, "targets", 2);
+	targets->signer[targets->n_signers++] = same;
+	publish_all(r, "root targets snapshot timestamp");
+	expect_says(MFS_METADATA_SIGNATURE_INVALID, "1 of the 2", refresh(r, err));
+	versions(2, 2, 2, 0);
+	json_decref(same->json);
+	free(same);
+}
+
+Test(tuf, the_same_signature_twice_is_refused)
+{
+	struct trole *snapshot = role_of(r, "snapshot");
+
+	snapshot->signer[snapshot->n_signers++] = snapshot->signer[0];
+	publish_all(r, "snapshot timestamp");
+	expect_says(MFS_MALFORMED, "twice", refresh(r, err));
+	versions(1, 2, 0, 0);
+}
+
+Test(tuf, threshold_not_met_is_refused)
+{
+	key_add(r, "root", "snapshot", key_new(r, "ed25519"));
+	threshold_set(r, "snapshot", 2);
+	publish_all(r, "root snapshot timestamp");
+	expect(MFS_OK, refresh(r, err));
+	role_of(r, "snapshot")->n_signers = 1;
+	publish_all(r, "snapshot timestamp");
+	expect(MFS_METADATA_SIGNATURE_INVALID, refresh(r, err));
+	versions(2, 3, 2, 1);
+}
+
+Test(tuf, more_keys_wanted_than_there_are_is_never_met)
+{
+	threshold_set(r, "snapshot", 2);
+	publish_all(r, "root snapshot timestamp");
+	expect_says(MFS_METADATA_SIGNATURE_INVALID, "1 of the 2", refresh(r, err));
+	threshold_set(r, "snapshot", 1000000);
+	publish_all(r, "root snapshot timestamp");
+	expect(MFS_METADATA_SIGNATURE_INVALID, refresh(r, err));
+	versions(3, 3, 0, 0);
+}
+
+Test(tuf, threshold_zero_is_refused)
+{
+	threshold_set(r, "targets", 0);
+	publish(r, "root");
+	expect_says(MFS_MALFORMED, "threshold", refresh(r, err));
+	versions(1, 0, 0, 0);
+}
+
+Test(tuf, wrong_and_empty_signatures_beside_good_ones_do_no_harm)
+{
+	struct trole *timestamp = role_of(r, "timestamp");
+	struct tkey *two = key_new(r, "ed25519"), *three = key_new(r, "ecdsa");
+	struct tfile *f;
+	char *sig;
+
+	key_add(r, "root", "timestamp", two);
+	key_add(r, "root", "timestamp", three);
+	publish_all(r, "root timestamp");
+	f = file_of(r, "timestamp.json");
+	sig = memmem(f->p, f->len, two->id, 64);
+	sig = strstr(sig, "\"sig\": \"") + 8;
+	memset(sig, '0', 64);
+	sig = memmem(f->p, f->len, three->id, 64);
+	sig = strstr(sig, "\"sig\": \"") + 8;
+	memset(sig, 'z', 8);
+	cr_assert_eq(timestamp->n_signers, 3);
+	expect(MFS_OK, refresh(r, err));
+	versions(2, 2, 1, 1);
+}
+
+Test(tuf, keys_of_unknown_types_do_not_count)
+{
+	struct tkey *odd = key_new(r, "ed25519");
+
+	json_object_set_new(odd->json, "keytype", json_string("post-quantum"));
+	key_add(r, "root", "timestamp", odd);
+	threshold_set(r, "timestamp", 2);
+	publish_all(r, "root timestamp");
+	expect_says(MFS_METADATA_SIGNATURE_INVALID, "1 of the 2", refresh(r, err));
+	threshold_set(r, "timestamp", 1);
+	publish_all(r, "root timestamp");
+	expect(MFS_OK, refresh(r, err));
+}
+
+Test(tuf, a_scheme_that_does_not_belong_to_the_key_does_not_count)
+{
+	struct tkey *k = key_new(r, "rsa");
+
+	json_object_set_new(k->json, "scheme", json_string("rsa-pkcs1v15-sha256"));
+	role_of(r, "targets")->n_signers = 0;
+	json_array_clear(json_object_get(json_object_get(json_object_get(role_of(r, "root")->body, "roles"), "targets"),
+		"keyids"));
+	key_add(r, "root", "targets", k);
+	publish_all(r, "root targets snapshot timestamp");
+	expect_says(MFS_METADATA_SIGNATURE_INVALID, "0 of the 1", refresh(r, err));
+}
+
+Test(tuf, a_flood_of_signatures_is_cut_off)
+{
+	struct tfile *f = file_of(r, "1.snapshot.json");
+	json_t *doc = json_loadb((const char *)f->p, f->len, 0, NULL), *sigs = json_object_get(doc, "signatures");
+	char id[65], *text;
+
+	for (unsigned i = 0; i < MFS_TUF_SIGNATURES_MAX; i++) {
+		(void)snprintf(id, sizeof(id), "%064x", i);
+		json_array_append_new(sigs, json_pack("{s:s,s:s}", "keyid", id, "sig", "00"));
+	}
+	text = json_dumps(doc, 0);
+	file_put(r->files, &r->n_files, 800, "1.snapshot.json", text, strlen(text));
+	expect_says(MFS_MALFORMED, "signatures", refresh(r, err));
+	free(text);
+	json_decref(doc);
+}
+
+Test(tuf, ecdsa_and_rsa_keys_sign_every_role)
+{
+	static const char *const types[] = { "ecdsa", "ecdsa-sha2-nistp256", "rsa" };
+	struct tkey *old = role_of(r, "root")->signer[0];
+
+	for (size_t i = 0; i < 3; i++) {
+		key_rotate(r, i == 0 ? "root" : i == 1 ? "timestamp" : "targets");
+		key_add(r, "root", i == 0 ? "root" : i == 1 ? "timestamp" : "targets", key_new(r, types[i]));
+		threshold_set(r, i == 0 ? "root" : i == 1 ? "timestamp" : "targets", 2);
+	}
+	role_of(r, "root")->signer[2] = old;
+	role_of(r, "root")->n_signers = 3;
+	publish_all(r, "root targets snapshot timestamp");
+	expect(MFS_OK, refresh(r, err));
+	versions(2, 2, 2, 2);
+}
+
+/* ---- rollback ------------------------------------------------------------------------------------------------ */
+
+static void
+set_version(const char *role, int64_t version)
+{
+	json_object_set_new(role_of(r, role)->body, "version", json_integer(version));
+	role_of(r, role)->published = false;
+}
+
+Test(tuf, rollback_of_the_timestamp)
+{
+	publish(r, "timestamp");
+	expect(MFS_OK, refresh(r, err));
+	set_version("timestamp", 1);
+	publish(r, "timestamp");
+	expect_says(MFS_ROLLBACK_ATTEMPT, "timestamp.json: version 1 is older than 2", refresh(r, err));
+	cr_assert_str_eq(r->log, "2.root.json timestamp.json");
+	versions(1, 2, 1, 1);
+}
+
+Test(tuf, same_timestamp_version_with_other_content_is_ignored)
+{
+	expect(MFS_OK, refresh(r, err));
+	json_object_set_new(json_object_get(json_object_get(role_of(r, "timestamp")->body, "meta"), "snapshot.json"), "version",
+		json_integer(100));
+	set_version("timestamp", 1);
+	publish(r, "timestamp");
+	expect(MFS_OK, refresh(r, err));
+	cr_assert_str_eq(r->log, "2.root.json timestamp.json");
+}
+
+static void
+snapshot_rollback(bool hashes)
+{
+	r->hashes = hashes;
+	publish_all(r, "snapshot timestamp");
+	expect(MFS_OK, refresh(r, err));
+	set_version("snapshot", 1);
+	publish_all(r, "snapshot timestamp");
+	expect_says(MFS_ROLLBACK_ATTEMPT, "meta.snapshot.json", refresh(r, err));
+	cr_assert_str_eq(r->log, "2.root.json timestamp.json");
+	versions(1, 2, 2, 1);
+}
+
+Test(tuf, rollback_of_the_snapshot)
+{
+	snapshot_rollback(false);
+}
+
+Test(tuf, rollback_of_the_snapshot_with_hashes)
+{
+	snapshot_rollback(true);
+}
+
+static void
+targets_rollback(bool hashes)
+{
+	r->hashes = hashes;
+	publish_all(r, "targets snapshot timestamp");
+	expect(MFS_OK, refresh(r, err));
+	set_version("targets", 1);
+	publish_all(r, "targets snapshot timestamp");
+	expect_says(MFS_ROLLBACK_ATTEMPT, "targets.json: version 1", refresh(r, err));
+	versions(1, 3, 2, 2);
+}
+
+Test(tuf, rollback_of_targets)
+{
+	targets_rollback(false);
+}
+
+Test(tuf, rollback_of_targets_with_hashes)
+{
+	targets_rollback(true);
+}
+
+Test(tuf, a_role_may_not_vanish_from_the_snapshot)
+{
+	(void)delegate(r, "targets", "release.det", "det/*", true, NULL);
+	publish_all(r, "release.det targets snapshot timestamp");
+	expect(MFS_OK, refresh(r, err));
+	json_object_del(json_object_get(role_of(r, "snapshot")->body, "meta"), "release.det.json");
+	publish_all(r, "snapshot timestamp");
+	expect_says(MFS_ROLLBACK_ATTEMPT, "no longer names release.det.json", refresh(r, err));
+}
+
+Test(tuf, floors_hold_when_the_stored_files_are_lost)
+{
+	publish_all(r, "targets snapshot timestamp");
+	r->opt.floor_timestamp = 3;
+	expect_says(MFS_ROLLBACK_ATTEMPT, "timestamp.json", refresh(r, err));
+	r->opt = (struct mfs_tuf_options){ .now = NOW, .floor_snapshot = 3 };
+	expect_says(MFS_ROLLBACK_ATTEMPT, "snapshot.json", refresh(r, err));
+	r->opt = (struct mfs_tuf_options){ .now = NOW, .floor_targets = 3 };
+	expect_says(MFS_ROLLBACK_ATTEMPT, "targets.json", refresh(r, err));
+	r->opt = (struct mfs_tuf_options){ .now = NOW, .floor_root = 1, .floor_timestamp = 2, .floor_snapshot = 2, .floor_targets = 2 };
+	expect(MFS_OK, refresh(r, err));
+}
+
+Test(tuf, stored_files_that_were_tampered_with_are_as_absent)
+{
+	expect(MFS_OK, refresh(r, err));
+	for (size_t i = 0; i < r->n_stored; i++)
+		if (strcmp(r->stored[i].name, "root.json") != 0)
+			r->stored[i].p[r->stored[i].len / 2] ^= 1;
+	expect(MFS_OK, refresh(r, err));
+	cr_assert_str_eq(r->log, FIRST);
+	file_put(r->stored, &r->n_stored, 64, "snapshot.json", "", 0);
+	expect(MFS_OK, refresh(r, err));
+	cr_assert_str_eq(r->log, "2.root.json timestamp.json 1.snapshot.json");
+}
+
+/* ---- recovery from fast-forward ------------------------------------------------------------------------------ */
+
+Test(tuf, fast_forward_of_the_timestamp_is_recovered_by_a_new_key)
+{
+	set_version("timestamp", 9999);
+	publish(r, "timestamp");
+	expect(MFS_OK, refresh(r, err));
+	key_rotate(r, "timestamp");
+	set_version("timestamp", 2);
+	publish_all(r, "root timestamp");
+	r->opt.floor_timestamp = 9999;
+	expect(MFS_OK, refresh(r, err));
+	versions(2, 2, 1, 1);
+}
+
+Test(tuf, fast_forward_of_the_snapshot_is_recovered_by_its_key_alone)
+{
+	set_version("snapshot", 9999);
+	publish_all(r, "snapshot timestamp");
+	expect(MFS_OK, refresh(r, err));
+	key_rotate(r, "snapshot");
+	set_version("snapshot", 2);
+	publish_all(r, "root snapshot timestamp");
+	r->opt.floor_snapshot = 9999;
+	expect(MFS_OK, refresh(r, err));
+	versions(2, 3, 2, 1);
+}
+
+Test(tuf, fast_forward_of_targets_is_recovered_by_a_new_snapshot_key)
+{
+	set_version("targets", 9999);
+	publish_all(r, "targets snapshot timestamp");
+	expect(MFS_OK, refresh(r, err));
+	key_rotate(r, "snapshot");
+	set_version("targets", 2);
+	publish_all(r, "root targets snapshot timestamp");
+	r->opt.floor_targets = 9999;
+	expect(MFS_OK, refresh(r, err));
+	versions(2, 3, 3, 2);
+}
+
+Test(tuf, what_a_rotation_drops_is_dropped_even_when_the_run_fails_then)
+{
+	struct mfs_tuf_role role;
+	struct mfs_tuf *t;
+
+	expect(MFS_OK, refresh(r, err));
+	key_rotate(r, "snapshot");
+	publish(r, "root");
+	file_put(r->files, &r->n_files, 800, "timestamp.json", "x", 1);
+	t = client(r);
+	expect(MFS_MALFORMED, drive(r, t, err));
+	cr_assert(mfs_tuf_rotated(t, "snapshot") && !mfs_tuf_rotated(t, "timestamp") && !mfs_tuf_rotated(t, "targets"));
+	cr_assert(mfs_tuf_role_find(t, "timestamp", &role) && role.drop && role.bytes.len == 0);
+	cr_assert(mfs_tuf_role_find(t, "snapshot", &role) && role.drop);
+	cr_assert(mfs_tuf_role_find(t, "root", &role) && role.changed && role.version == 2 && !role.drop);
+	keep(r, t);
+	versions(2, 0, 0, 1);
+	mfs_tuf_free(t);
+}
+
+Test(tuf, a_key_more_or_another_threshold_drops_nothing)
+{
+	publish(r, "timestamp");
+	expect(MFS_OK, refresh(r, err));
+	key_add(r, "root", "timestamp", key_new(r, "ed25519"));
+	key_add(r, "root", "snapshot", key_new(r, "ed25519"));
+	set_version("timestamp", 1);
+	publish_all(r, "root timestamp");
+	expect(MFS_ROLLBACK_ATTEMPT, refresh(r, err));
+	versions(2, 2, 1, 1);
+}
+
+/* ---- freeze ---------------------------------------------------------------------------------------------------- */
+
+static void
+expires(const char *role, const char *when)
+{
+	json_object_set_new(role_of(r, role)->body, "expires", json_string(when));
+}
+
+Test(tuf, expired_root_is_kept_but_ends_the_run)
+{
+	expires("root", EARLIER);
+	publish(r, "root");
+	expect_says(MFS_METADATA_EXPIRED, "root.json", refresh(r, err));
+	cr_assert_str_eq(r->log, "2.root.json 3.root.json");
+	versions(2, 0, 0, 0);
+}
+
+Test(tuf, freeze_by_an_expired_timestamp)
+{
+	expires("timestamp", EARLIER);
+	publish(r, "timestamp");
+	expect_says(MFS_METADATA_EXPIRED, "timestamp.json: version 2 expired 60 s ago", refresh(r, err));
+	versions(1, 0, 0, 0);
+	r->opt.expired_grace = 60;
+	expect(MFS_METADATA_EXPIRED, refresh(r, err));
+	r->opt.expired_grace = 61;
+	expect(MFS_OK, refresh(r, err));
+}
+
+Test(tuf, freeze_by_an_old_timestamp_served_for_ever)
+{
+	expires("timestamp", "2027-01-15T08:00:01Z");
+	publish(r, "timestamp");
+	expect(MFS_OK, refresh(r, err));
+	r->opt.now = NOW + 1;
+	expect(MFS_METADATA_EXPIRED, refresh(r, err));
+	versions(1, 2, 1, 1);
+}
+
+Test(tuf, freeze_by_an_expired_snapshot)
+{
+	expires("snapshot", EARLIER);
+	publish_all(r, "snapshot timestamp");
+	expect_says(MFS_METADATA_EXPIRED, "snapshot.json", refresh(r, err));
+	versions(1, 2, 0, 0);
+	r->opt.expired_grace = 3600;
+	expect(MFS_OK, refresh(r, err));
+}
+
+Test(tuf, freeze_by_expired_targets_whatever_the_grace)
+{
+	expires("targets", EARLIER);
+	publish_all(r, "targets snapshot timestamp");
+	r->opt.expired_grace = 3600;
+	expect_says(MFS_METADATA_EXPIRED, "targets.json", refresh(r, err));
+	versions(1, 2, 2, 0);
+}
+
+Test(tuf, no_grace_for_an_expired_root)
+{
+	expires("root", EARLIER);
+	publish(r, "root");
+	r->opt.expired_grace = MFS_TUF_GRACE_MAX;
+	expect(MFS_METADATA_EXPIRED, refresh(r, err));
+}
+
+Test(tuf, expired_stored_metadata_never_blocks_fetching_newer)
+{
+	expires("root", "2027-01-16T00:00:00Z");
+	expires("timestamp", "2027-01-16T00:00:00Z");
+	expires("snapshot", "2027-01-16T00:00:00Z");
+	expires("targets", "2027-01-16T00:00:00Z");
+	publish_all(r, "root targets snapshot timestamp");
+	expect(MFS_OK, refresh(r, err));
+	expires("root", LATER);
+	expires("timestamp", LATER);
+	expires("snapshot", LATER);
+	expires("targets", LATER);
+	publish_all(r, "root targets snapshot timestamp");
+	r->opt.now = NOW + 30 * 86400;
+	expect(MFS_OK, refresh(r, err));
+	versions(3, 3, 3, 3);
+}
+
+Test(tuf, expired_stored_snapshot_still_shows_a_rollback)
+{
+	expires("snapshot", "2027-01-16T00:00:00Z");
+	publish_all(r, "targets snapshot timestamp");
+	expect(MFS_OK, refresh(r, err));
+	expires("snapshot", LATER);
+	set_version("targets", 1);
+	publish_all(r, "targets snapshot timestamp");
+	r->opt.now = NOW + 30 * 86400;
+	expect(MFS_ROLLBACK_ATTEMPT, refresh(r, err));
+}
+
+/* ---- mix-and-match, wrong types, endless data ------------------------------------------------------------------ */
+
+Test(tuf, mix_and_match_of_snapshot_versions)
+{
+	const struct tfile *one = file_of(r, "1.snapshot.json");
+
+	publish_all(r, "snapshot timestamp");
+	file_put(r->files, &r->n_files, 800, "2.snapshot.json", one->p, one->len);
+	expect_says(MFS_ROLLBACK_ATTEMPT, "the timestamp names 2", refresh(r, err));
+	publish(r, "snapshot");
+	file_put(r->files, &r->n_files, 800, "2.snapshot.json", file_of(r, "3.snapshot.json")->p,
+		file_of(r, "3.snapshot.json")->len);
+	expect_says(MFS_HASH_MISMATCH, "the timestamp names 2", refresh(r, err));
+	versions(1, 2, 0, 0);
+}
+
+Test(tuf, mix_and_match_of_hashes)
+{
+	struct tfile *f;
+
+	r->hashes = true;
+	publish_all(r, "targets snapshot timestamp");
+	f = file_of(r, "2.targets.json");
+	f->p[f->len - 1] = ' '; /* still the same JSON, still well signed */
+	f->p[f->len - 2] = '}';
+	expect(MFS_HASH_MISMATCH, refresh(r, err));
+	versions(1, 2, 2, 0);
+	f = file_of(r, "2.snapshot.json");
+	file_put(r->stored, &r->n_stored, 64, "snapshot.json", "", 0);
+	f->len--;
+	expect_says(MFS_HASH_MISMATCH, "bytes, not the", refresh(r, err));
+}
+
+Test(tuf, mix_and_match_of_targets_versions)
+{
+	const struct tfile *one = file_of(r, "1.targets.json");
+
+	publish_all(r, "targets snapshot timestamp");
+	file_put(r->files, &r->n_files, 800, "2.targets.json", one->p, one->len);
+	expect(MFS_ROLLBACK_ATTEMPT, refresh(r, err));
+	versions(1, 2, 2, 0);
+}
+
+Test(tuf, a_snapshot_does_not_pass_for_a_timestamp)
+{
+	struct tfile *f;
+
+	key_add(r, "root", "snapshot", role_of(r, "timestamp")->signer[0]);
+	json_object_set_new(json_object_get(role_of(r, "snapshot")->body, "meta"), "snapshot.json",
+		json_pack("{s:i}", "version", 1));
+	publish_all(r, "root snapshot");
+	f = file_of(r, "2.snapshot.json");
+	file_put(r->files, &r->n_files, 800, "timestamp.json", f->p, f->len);
+	expect_says(MFS_MALFORMED, "_type", refresh(r, err));
+	versions(2, 0, 0, 0);
+}
+
+Test(tuf, endless_data_is_capped_at_what_is_signed_or_allowed)
+{
+	static const struct {
+		const char *name;
+		size_t cap;
+	} want[] = { { "2.root.json", MFS_TUF_ROOT_MAX }, { "timestamp.json", MFS_TUF_TIMESTAMP_MAX } };
+	struct mfs_tuf_want w;
+	struct mfs_tuf *t;
+	uint8_t *big = malloc(MFS_TUF_TIMESTAMP_MAX + 1);
+
+	r->hashes = true;
+	publish_all(r, "targets snapshot timestamp");
+	t = client(r);
+	expect(MFS_OK, mfs_tuf_next(t, &w, err));
+	cr_assert(strcmp(w.name, want[0].name) == 0 && w.cap == want[0].cap);
+	expect(MFS_OK, mfs_tuf_feed(t, MFS_TUF_NOT_FOUND, MFS_SPAN(NULL, 0), err));
+	expect(MFS_OK, mfs_tuf_next(t, &w, err));
+	cr_assert(strcmp(w.name, want[1].name) == 0 && w.cap == want[1].cap);
+	expect(MFS_OK, mfs_tuf_feed(t, MFS_TUF_BYTES, MFS_SPAN(file_of(r, w.name)->p, file_of(r, w.name)->len), err));
+	expect(MFS_OK, mfs_tuf_next(t, &w, err));
+	cr_assert_eq(w.cap, file_of(r, "2.snapshot.json")->len);
+	mfs_tuf_free(t);
+	memset(big, ' ', MFS_TUF_TIMESTAMP_MAX + 1);
+	t = client(r);
+	expect(MFS_OK, mfs_tuf_next(t, &w, err));
+	expect(MFS_OK, mfs_tuf_feed(t, MFS_TUF_NOT_FOUND, MFS_SPAN(NULL, 0), err));
+	expect(MFS_OK, mfs_tuf_next(t, &w, err));
+	expect(MFS_LIMIT_EXCEEDED, mfs_tuf_feed(t, MFS_TUF_BYTES, MFS_SPAN(big, MFS_TUF_TIMESTAMP_MAX + 1), err));
+	mfs_tuf_free(t);
+	free(big);
+}
+
+Test(tuf, a_signed_length_beyond_the_limit_is_never_fetched_whole)
+{
+	struct mfs_tuf_want w;
+	struct mfs_tuf *t;
+
+	json_object_set_new(json_object_get(json_object_get(role_of(r, "timestamp")->body, "meta"), "snapshot.json"), "length",
+		json_integer(1LL << 40));
+	publish(r, "timestamp");
+	t = client(r);
+	for (int i = 0; i < 2; i++) {
+		const struct tfile *f;
+
+		expect(MFS_OK, mfs_tuf_next(t, &w, err));
+		f = file_of(r, w.name);
+		expect(MFS_OK, mfs_tuf_feed(t, f != NULL ? MFS_TUF_BYTES : MFS_TUF_NOT_FOUND,
+			f != NULL ? MFS_SPAN(f->p, f->len) : MFS_SPAN(NULL, 0), err));
+	}
+	expect(MFS_OK, mfs_tuf_next(t, &w, err));
+	cr_assert_eq(w.cap, MFS_TUF_SNAPSHOT_MAX);
+	mfs_tuf_free(t);
+}
