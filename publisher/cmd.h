@@ -21,6 +21,12 @@ int mfs_cmd_init(int argc, char **argv);
 int mfs_cmd_publish(int argc, char **argv);
 int mfs_cmd_refresh(int argc, char **argv);
 int mfs_cmd_revoke(int argc, char **argv);
+int mfs_cmd_check(int argc, char **argv);
+int mfs_cmd_metadata(int argc, char **argv);
+int mfs_cmd_rotate(int argc, char **argv);
+int mfs_cmd_trust(int argc, char **argv);
+int mfs_cmd_advance(int argc, char **argv);
+int mfs_cmd_rollout(int argc, char **argv);
 
 /* A growing list of borrowed option arguments. */
 struct mfs_args {

@@ -22,8 +22,14 @@ static const struct command {
 	{ "inspect", (char[]){ "modelpub inspect" }, mfs_cmd_inspect, "show what a bundle says of itself" },
 	{ "init", (char[]){ "modelpub init" }, mfs_cmd_init, "make a repository, and its role keys" },
 	{ "publish", (char[]){ "modelpub publish" }, mfs_cmd_publish, "a bundle into a repository, and to whom" },
+	{ "rollout", (char[]){ "modelpub rollout" }, mfs_cmd_rollout, "show, offer and change who gets what" },
+	{ "advance", (char[]){ "modelpub advance" }, mfs_cmd_advance, "confirm the next step of a rollout" },
 	{ "revoke", (char[]){ "modelpub revoke" }, mfs_cmd_revoke, "the kill switch for a version" },
 	{ "refresh", (char[]){ "modelpub refresh" }, mfs_cmd_refresh, "sign a new timestamp, for cron" },
+	{ "trust", (char[]){ "modelpub trust" }, mfs_cmd_trust, "the keys that may sign models" },
+	{ "rotate", (char[]){ "modelpub rotate" }, mfs_cmd_rotate, "a new key for a role" },
+	{ "metadata", (char[]){ "modelpub metadata" }, mfs_cmd_metadata, "changes that several holders sign" },
+	{ "check", (char[]){ "modelpub check" }, mfs_cmd_check, "a repository as a device sees it" },
 };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -258,11 +258,15 @@ mfs_repo_key_add(struct mfs_repo *r, const char *name, const struct mfs_signer *
 {
 	mfs_autojson json_t *json = NULL;
 	json_t *keys, *slot = mfs_repo_slot(r, name, &keys);
+	struct mfs_repo_role *role;
 	enum mfs_code code;
 	char id[65];
 
 	if (slot == NULL || keys == NULL)
 		return mfs_fail(err, MFS_KEY_UNTRUSTED, "%s: there is no role %s", MFS_ESC(r->path), MFS_ESC(name));
+	/* Read while the keys that signed it still count. */
+	if ((code = mfs_repo_role(r, name, &role, err)) != MFS_OK)
+		return code;
 	if ((code = mfs_md_key(key, &json, id, err)) != MFS_OK)
 		return code;
 	if (json_object_set(keys, id, json) != 0 ||
@@ -310,8 +314,12 @@ mfs_repo_key_remove(struct mfs_repo *r, const char *name, const char *id, struct
 {
 	json_t *keys, *slot = mfs_repo_slot(r, name, &keys), *ids = json_object_get(slot, "keyids");
 	json_t *body = mfs_md_signed(strchr(name, '.') == NULL ? r->root.doc : r->targets.doc);
+	struct mfs_repo_role *role;
+	enum mfs_code code;
 	bool found = false;
 
+	if ((code = mfs_repo_role(r, name, &role, err)) != MFS_OK)
+		return code;
 	for (size_t i = json_array_size(ids); i-- > 0;)
 		if (strcmp(json_string_value(json_array_get(ids, i)), id) == 0) {
 			(void)json_array_remove(ids, i);
