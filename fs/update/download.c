@@ -384,18 +384,21 @@ commit(struct mfs_dl_run *r, const struct plan *p, struct mfs_err *err)
 
 /* ---- calls ---------------------------------------------------------------------------------------------------------- */
 
-static void
-run_init(struct mfs_dl_run *r, struct mfs_download *d, const struct mfs_download_version *v, const _Atomic int *cancel)
+void
+mfs_dl_run_init(struct mfs_dl_run *r, struct mfs_download *d, const struct mfs_download_version *v,
+	const _Atomic int *cancel)
 {
-	*r = (struct mfs_dl_run){ .d = d, .v = v, .cancel = cancel, .dirfd = -1, .range = MFS_DL_RANGE_MIN * 4 };
+	*r = (struct mfs_dl_run){ .d = d, .v = v, .cancel = cancel, .dirfd = -1, .range = MFS_DL_RANGE_MIN * 4,
+		.patience_ms = d->patience_ms };
+	r->requests = &r->stop;
 	atomic_store(&r->progress_ms, mfs_clock_mono_ms());
 	r->rate_ms = mfs_clock_mono_ms();
 	(void)pthread_mutex_init(&r->lock, NULL);
 	mfs_dl_cond_init(&r->changed);
 }
 
-static void
-run_end(struct mfs_dl_run *r)
+void
+mfs_dl_run_end(struct mfs_dl_run *r)
 {
 	mfs_dl_index_free(r->index);
 	if (r->dirfd >= 0)
@@ -451,6 +454,31 @@ version_bring(struct mfs_dl_run *r, struct mfs_err *err)
 }
 
 enum mfs_code
+mfs_dl_file_bring(struct mfs_dl_run *r, const struct mfs_manifest *m, size_t file, bool suspect, struct mfs_err *err)
+{
+	struct item it = { .f = &m->files[file] };
+	const struct plan p = { .items = &it, .n = 1 };
+	struct mfs_store *s = r->d->args.store;
+	struct plan own = p;
+	uint64_t staged;
+	enum mfs_code code;
+
+	/* A folder of its own, by payload: a download of the same model may be under way. */
+	if ((code = mfs_stage_open(s, MFS_HEX(&it.f->sha256), &r->dirfd, err)) != MFS_OK)
+		return code;
+	atomic_store(&r->total, lacking_mark(&own, s, r->dirfd, &staged));
+	atomic_store(&r->to_write, r->total > staged ? r->total - staged : 0);
+	if ((code = mfs_dl_room(r, err)) != MFS_OK || (code = table_bring(r, &it, err)) != MFS_OK)
+		return code;
+	/* A blob of the right length is read chunk by chunk anyway: what is wrong in it will be known by its number. */
+	if ((suspect || it.payload == PART_LACKING) && (code = payload_bring(r, &it, err)) != MFS_OK)
+		return code;
+	if ((code = commit(r, &p, err)) == MFS_OK)
+		mfs_stage_drop(s, MFS_HEX(&it.f->sha256));
+	return code;
+}
+
+enum mfs_code
 mfs_download_version(struct mfs_download *d, const struct mfs_download_version *v, struct mfs_download_result *res,
 	struct mfs_err *err)
 {
@@ -458,11 +486,11 @@ mfs_download_version(struct mfs_download *d, const struct mfs_download_version *
 	struct mfs_dl_run r;
 	enum mfs_code code;
 
-	run_init(&r, d, v, v->cancel);
+	mfs_dl_run_init(&r, d, v, v->cancel);
 	code = version_bring(&r, &own);
 	*res = (struct mfs_download_result){ .fetched = r.fetched, .wasted = r.wasted, .reused = r.reused,
 		.resumed = r.resumed, .needed = r.needed, .retry_after_s = r.retry_after_s };
-	run_end(&r);
+	mfs_dl_run_end(&r);
 	if (code != MFS_OK && err != NULL)
 		*err = own;
 	return code;

@@ -16,6 +16,7 @@
 #ifndef MFS_DOWNLOAD_H
 #define MFS_DOWNLOAD_H
 
+#include "mfs_config.h"
 #include "remote.h"
 #include "store.h"
 
@@ -57,9 +58,13 @@ struct mfs_download_args { /* all borrowed: they outlive the mfs_download */
 	size_t repo;               /* of config->repos: what the remote is asked for */
 	mfs_download_get_fn *get;  /* instead of remote: unit tests */
 	void *get_user;
-	const char *const *names;  /* n_mirrors + 1 names of the sources for messages; NULL: numbers */
-	unsigned n_mirrors;        /* in order of preference; the repository itself comes last */
-	bool only;                 /* a mirror is `only: true`: blobs never come from the repository itself */
+	/*
+	 * Its mirrors in order of preference; the repository itself comes last, or never if a mirror is `only`. NULL:
+	 * n_mirrors of no name; bit i of `only`: nothing but such mirrors is asked.
+	 */
+	const struct mfs_config_repository *repository;
+	unsigned n_mirrors;
+	uint32_t only;
 	unsigned threads;          /* requests in flight; 0: 4 */
 	uint64_t min_free;         /* as mfs_store_room */
 	uint64_t batch;            /* bytes between two journal writes; 0: 64 MiB */

@@ -63,7 +63,9 @@ struct mfs_dl_run {
 	struct mfs_download *d;
 	const struct mfs_download_version *v; /* NULL: a repair */
 	const _Atomic int *cancel;
-	_Atomic int stop;          /* the call ends: what requests look at */
+	_Atomic int stop;          /* the call ends */
+	const _Atomic int *requests; /* what ends requests: &stop, or cancel where no coordinator hands it on */
+	int64_t patience_ms;
 	_Atomic uint64_t done, fetched, wasted, reused, resumed;
 	_Atomic bool checking;
 	_Atomic int64_t progress_ms; /* when a byte was last kept */
@@ -112,6 +114,18 @@ bool mfs_dl_no_range(struct mfs_download *d); /* the source that would be asked 
 
 /* A whole that came from this source alone (or not) was wrong. */
 void mfs_dl_wrong(struct mfs_dl_run *r, unsigned source, bool one_source, const struct mfs_err *fault);
+
+/* ---- download.c ---- */
+
+void mfs_dl_run_init(struct mfs_dl_run *r, struct mfs_download *d, const struct mfs_download_version *v,
+	const _Atomic int *cancel);
+void mfs_dl_run_end(struct mfs_dl_run *r);
+/*
+ * Whatever of one file's table and payload is absent or has another length comes anew; suspect: the payload is also
+ * read, and what does not verify comes anew.
+ */
+enum mfs_code mfs_dl_file_bring(struct mfs_dl_run *r, const struct mfs_manifest *m, size_t file, bool suspect,
+	struct mfs_err *err);
 
 /* ---- download_run.c ---- */
 

@@ -33,7 +33,7 @@ mfs_dl_cond_init(pthread_cond_t *c)
 bool
 mfs_dl_stopped(struct mfs_dl_run *r)
 {
-	return atomic_load(&r->stop) != 0;
+	return atomic_load(&r->stop) != 0 || atomic_load(r->requests) != 0;
 }
 
 void

@@ -42,24 +42,40 @@ remote_get(void *user, const struct mfs_download_get *q, struct mfs_download_got
 	return code;
 }
 
+static void
+source_add(struct mfs_download *d, unsigned number, const char *url)
+{
+	struct mfs_source *s = &d->sources[d->n_sources++];
+
+	s->number = number;
+	if (url != NULL)
+		(void)mfs_escape(s->name, sizeof(s->name), url, strlen(url));
+	else if (number < d->args.n_mirrors)
+		(void)snprintf(s->name, sizeof(s->name), "mirror %u", number + 1);
+	else
+		(void)snprintf(s->name, sizeof(s->name), "the repository");
+}
+
 enum mfs_code
 mfs_dl_sources_make(struct mfs_download *d, struct mfs_err *err)
 {
-	const unsigned all = d->args.n_mirrors + (d->args.only && d->args.n_mirrors > 0 ? 0 : 1);
+	const struct mfs_config_repository *c = d->args.repository;
 
-	if ((d->sources = calloc(all, sizeof(*d->sources))) == NULL)
-		return mfs_fail(err, MFS_NO_MEMORY, "download: %u sources", all);
-	for (d->n_sources = 0; d->n_sources < all; d->n_sources++) {
-		struct mfs_source *s = &d->sources[d->n_sources];
-
-		s->number = d->n_sources;
-		if (d->args.names != NULL)
-			(void)mfs_escape(s->name, sizeof(s->name), d->args.names[s->number], strlen(d->args.names[s->number]));
-		else if (s->number < d->args.n_mirrors)
-			(void)snprintf(s->name, sizeof(s->name), "mirror %u", s->number + 1);
-		else
-			(void)snprintf(s->name, sizeof(s->name), "the repository");
+	if (c != NULL) {
+		d->args.n_mirrors = (unsigned)c->n_mirrors;
+		d->args.only = 0;
+		for (size_t i = 0; i < c->n_mirrors && i < MFS_MIRRORS_MAX; i++)
+			d->args.only |= c->mirrors[i].only ? 1u << i : 0u;
 	}
+	if (d->args.n_mirrors > MFS_MIRRORS_MAX)
+		return mfs_fail(err, MFS_INTERNAL, "download: %u mirrors", d->args.n_mirrors);
+	if ((d->sources = calloc(d->args.n_mirrors + 1, sizeof(*d->sources))) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "download: %u sources", d->args.n_mirrors + 1);
+	for (unsigned i = 0; i < d->args.n_mirrors; i++)
+		if (d->args.only == 0 || (d->args.only >> i & 1) != 0)
+			source_add(d, i, c != NULL ? c->mirrors[i].url : NULL);
+	if (d->args.only == 0)
+		source_add(d, d->args.n_mirrors, c != NULL ? c->origin.url : NULL);
 	if (d->args.get == NULL) {
 		d->args.get = remote_get;
 		d->args.get_user = d;
@@ -137,7 +153,7 @@ source_wait(struct mfs_dl_run *r, uint64_t *discard, struct mfs_err *err)
 		(void)pthread_mutex_unlock(&d->lock);
 		if (until <= now)
 			return s;
-		if (until - atomic_load(&r->progress_ms) > d->patience_ms) {
+		if (until - atomic_load(&r->progress_ms) > r->patience_ms) {
 			(void)pthread_mutex_lock(&r->lock);
 			if (r->last_fault.code != MFS_OK)
 				*err = r->last_fault;
@@ -297,7 +313,7 @@ mfs_dl_get(struct mfs_dl_run *r, const struct mfs_dl_request *q, const uint64_t 
 	struct mfs_err *err)
 {
 	struct mfs_download_get g = { .hash = q->hash, .part = (uint32_t)(q->off / MFS_WIRE_PART),
-		.from = q->off % MFS_WIRE_PART, .length = q->length, .cancel = &r->stop, .sink = q->sink, .user = q->user };
+		.from = q->off % MFS_WIRE_PART, .length = q->length, .cancel = r->requests, .sink = q->sink, .user = q->user };
 	struct mfs_download_got got = { 0 };
 	struct mfs_err fault = MFS_ERR_INIT;
 	const uint64_t before = *kept;
@@ -313,7 +329,8 @@ mfs_dl_get(struct mfs_dl_run *r, const struct mfs_dl_request *q, const uint64_t 
 	/* From a part's beginning, all of it will do as well. */
 	if (g.from == 0 && g.discard < g.length)
 		g.discard = g.length;
-	g.source = *source = s->number;
+	g.source = s->number;
+	*source = (unsigned)(s - r->d->sources);
 	g.deadline_ms = DEADLINE_MS + (unsigned)(g.length / SLOWEST * 1000);
 	asked = mfs_clock_mono_ms();
 	code = r->d->args.get(r->d->args.get_user, &g, &got, &fault);

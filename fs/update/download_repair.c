@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What failed at read is fetched again and written back (design 6): one chunk in its place, or, where a table or a
+ * whole blob is gone or has another length, all of it that does not verify.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "download_io.h"
+#include "io.h"
+#include "log.h"
+
+#define PATIENCE_MS 8000 /* a reader waits at most 10 s */
+
+struct one { /* a chunk under way */
+	uint8_t *buf;
+	uint32_t len;
+	uint64_t fill; /* what mfs_dl_get calls kept */
+};
+
+static enum mfs_code
+one_sink(void *user, const void *p, size_t n, struct mfs_err *err)
+{
+	struct one *o = user;
+
+	(void)err;
+	if (n > o->len - o->fill)
+		n = (size_t)(o->len - o->fill);
+	memcpy(o->buf + o->fill, p, n);
+	o->fill += n;
+	return MFS_OK;
+}
+
+/* Bytes of chunk i, verified, from whichever source has them right. */
+static enum mfs_code
+chunk_fetch(struct mfs_dl_run *r, const struct mfs_file *f, const struct mfs_table *t, uint64_t i, uint8_t *buf,
+	struct mfs_err *err)
+{
+	MFS_CLEANUP(mfs_cleanup_opener) struct mfs_opener *opener = NULL;
+	struct one o = { .buf = buf, .len = mfs_chunk_length(f, i) };
+	const uint64_t off = i * f->chunk_size;
+	unsigned wrong = 0, source = 0, first = 0;
+	bool mismatch, one_source = true;
+	enum mfs_code code;
+
+	if ((code = mfs_opener_new(MFS_CIPHER_NONE, NULL, &opener, err)) != MFS_OK)
+		return code;
+	for (;;) {
+		struct mfs_dl_request q = { .hash = &f->sha256, .off = off + o.fill, .length = o.len - o.fill, .sink = one_sink,
+			.user = &o };
+		struct mfs_err why = MFS_ERR_INIT;
+		const bool begins = o.fill == 0;
+
+		if ((code = mfs_dl_get(r, &q, &o.fill, &mismatch, &source, err)) != MFS_OK)
+			return code;
+		if (begins) {
+			first = source;
+			one_source = true;
+		}
+		one_source = one_source && source == first;
+		if (o.fill < o.len)
+			continue;
+		if (mfs_chunk_verify(opener, t, i, MFS_SPAN(buf, o.len), &why) == MFS_OK)
+			return MFS_OK;
+		mfs_dl_wrong(r, source, one_source, &why);
+		(void)atomic_fetch_add(&r->wasted, o.len);
+		o.fill = 0;
+		if (++wrong >= MFS_DL_MISMATCHES * r->d->n_sources)
+			return mfs_dl_last_fault(r, err);
+	}
+}
+
+/* A blob of the store itself, of the right length, to be mended in place; -1: it has to be made anew. */
+static int
+blob_in_place(struct mfs_store *s, const struct mfs_file *f)
+{
+	char path[128];
+	const char *hex = MFS_HEX(&f->sha256);
+	mfs_autoclose int fd = -1;
+	struct stat st;
+
+	(void)snprintf(path, sizeof(path), "blobs/sha256/%.2s/%s", hex, hex);
+	fd = mfs_open_beneath(mfs_store_dirfd(s), path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
+	if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size != f->size || st.st_nlink != 1)
+		return -1;
+	return mfs_steal_fd(&fd);
+}
+
+static enum mfs_code
+chunk_repair(struct mfs_dl_run *r, const struct mfs_file *f, const struct mfs_table *t, uint64_t i, int fd,
+	struct mfs_err *err)
+{
+	mfs_autofree uint8_t *buf = malloc(f->chunk_size);
+	const uint64_t off = i * f->chunk_size;
+	const uint32_t len = mfs_chunk_length(f, i);
+	enum mfs_code code;
+
+	if (buf == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "repair: a chunk");
+	if ((code = chunk_fetch(r, f, t, i, buf, err)) != MFS_OK)
+		return code;
+	/* Readers verify what they read, so they may see it half written: they ask again. */
+	if (mfs_pwrite_full(fd, buf, len, (off_t)off) != 0 || fdatasync(fd) != 0)
+		return mfs_fail_sys(err, MFS_IO, "store: blob %s at offset %llu", MFS_HEX(&f->sha256), (unsigned long long)off);
+	/* The next read shall come from the disk: a sector that does not take it is known then. */
+	(void)posix_fadvise(fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
+	return MFS_OK;
+}
+
+static enum mfs_code
+repair(struct mfs_dl_run *r, const struct mfs_manifest *m, size_t file, uint64_t chunk, struct mfs_err *err)
+{
+	const struct mfs_file *f = &m->files[file];
+	MFS_CLEANUP(mfs_cleanup_table) struct mfs_table *t = NULL;
+	mfs_autoclose int fd = -1;
+
+	if (chunk != UINT64_MAX && chunk < f->chunks && f->chunks > 1 && (fd = blob_in_place(r->d->args.store, f)) >= 0 &&
+		mfs_dl_table(r->d->args.store, -1, f, &t, NULL) == MFS_OK)
+		return chunk_repair(r, f, t, chunk, fd, err);
+	r->requests = &r->stop;
+	return mfs_dl_file_bring(r, m, file, chunk != UINT64_MAX, err);
+}
+
+enum mfs_code
+mfs_download_repair(struct mfs_download *d, const struct mfs_manifest *m, size_t file, uint64_t chunk,
+	const _Atomic int *cancel, struct mfs_err *err)
+{
+	struct mfs_err own = MFS_ERR_INIT;
+	struct mfs_dl_run r;
+	enum mfs_code code;
+
+	if (file >= m->n_files)
+		return mfs_fail(err, MFS_INTERNAL, "repair: no file %zu", file);
+	mfs_dl_run_init(&r, d, NULL, cancel);
+	if (cancel != NULL)
+		r.requests = cancel; /* nobody else hands it on */
+	r.patience_ms = d->patience_ms < PATIENCE_MS ? d->patience_ms : PATIENCE_MS;
+	code = repair(&r, m, file, chunk, &own);
+	mfs_dl_run_end(&r);
+	if (code == MFS_OK)
+		return code;
+	(void)mfs_err_context(&own, "%s %s: %s: repair: ", m->model_id, m->version, MFS_ESC(m->files[file].name));
+	if (err != NULL)
+		*err = own;
+	return code;
+}
