@@ -265,7 +265,6 @@ options_set(struct fetcher *f, struct transfer *t, const char *url)
 	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	SET(CURLOPT_USERAGENT, "modelfs/" PACKAGE_VERSION);
 	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-	SET(CURLOPT_PIPEWAIT, 1L);
 	SET(CURLOPT_BUFFERSIZE, BUFFER_BYTES);
 	SET(CURLOPT_LOW_SPEED_LIMIT, (long)doc->low_speed);
 	SET(CURLOPT_LOW_SPEED_TIME, (long)doc->low_speed_s);

@@ -217,7 +217,7 @@ done_judge(struct get *g, struct mfs_err *err)
 			return lie(g, err, "a pipe closed without an end");
 		now = mfs_remote_wait(g->r, &g->pending, TICK_MS);
 	}
-	if (d->http != 0)
+	if (g->res->http == 0)
 		g->res->http = d->http;
 	g->res->retry_after_s = d->retry_after_s;
 	if (d->sent != g->res->received)
