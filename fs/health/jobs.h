@@ -30,6 +30,7 @@ enum mfs_job_end {
 	MFS_JOB_ENDS,
 };
 
+#define MFS_JOB_VECTORS_MAX 300u  /* bytes of the vectors file's name */
 #define MFS_JOB_OUTPUT_MAX 65536u /* bytes of standard output and error that are kept */
 
 struct mfs_job_request {

@@ -21,7 +21,6 @@ struct mfs_keeper;
 #define MFS_KJOBS          16u     /* at one time; the last two are for health checks alone */
 #define MFS_KJOB_HOOK_MS   60000   /* time limit of a hook */
 #define MFS_KJOB_KEEP_MS   600000  /* a result that no serve took */
-#define MFS_KJOB_VECTORS_MAX 300u  /* bytes of the vectors file's name */
 
 enum mfs_kjob_stage { MFS_KJOB_STARTING, MFS_KJOB_FAILED, MFS_KJOB_RUNNING, MFS_KJOB_OVER };
 
@@ -40,7 +39,7 @@ struct mfs_kjob_ask {
 	enum mfs_code outcome;
 	int64_t release;
 	char version[MFS_VERSION_MAX + 1], previous[MFS_VERSION_MAX + 1]; /* "" without */
-	char vectors[MFS_KJOB_VECTORS_MAX + 1];
+	char vectors[MFS_JOB_VECTORS_MAX + 1];
 };
 
 struct mfs_kjob {
