@@ -518,9 +518,9 @@ next(struct mfs_tuf *t, struct mfs_tuf_want *want, struct mfs_err *err)
 	case MFS_TUF_AT_TIMESTAMP:
 		if (!t->entered && (code = timestamp_enter(t, err)) != MFS_OK)
 			return code;
-		*want = (struct mfs_tuf_want){ .name = "timestamp.json", .role = "timestamp", .cap = MFS_TUF_TIMESTAMP_MAX,
+		*want = (struct mfs_tuf_want){ .name = t->want, .role = "timestamp", .cap = MFS_TUF_TIMESTAMP_MAX,
 			.not_modified_ok = t->role[MFS_TUF_TIMESTAMP] != NULL };
-		return MFS_OK;
+		return mfs_tuf_file_name("timestamp", 0, t->want, err);
 	case MFS_TUF_AT_SNAPSHOT:
 		if (!t->entered && ((code = snapshot_enter(t, err)) != MFS_OK || t->state != before))
 			return code;

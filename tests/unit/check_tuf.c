@@ -133,6 +133,13 @@ Test(tuf, snapshot_missing_is_a_failure_but_the_timestamp_stays)
 	cr_assert_str_eq(r->log, "2.root.json timestamp.json 2.snapshot.json");
 }
 
+Test(tuf, a_missing_timestamp_is_a_failure_that_names_it)
+{
+	file_of(r, "timestamp.json")->name[0] = 'T';
+	expect_says(MFS_NET_HTTP, "timestamp.json", refresh(r, err));
+	versions(1, 0, 0, 0);
+}
+
 Test(tuf, a_failed_refresh_stays_failed_and_wants_nothing)
 {
 	struct mfs_tuf_want want;
