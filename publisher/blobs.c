@@ -145,6 +145,14 @@ mfs_blob_verify(int dirfd, const struct mfs_sha256 *hash, uint64_t size, struct 
 	return hash_check(&c, path, hash, err);
 }
 
+/* Where a blob's bytes come from: one file, or the parts of another blob. */
+struct origin {
+	int fd;     /* the file; -1 for parts */
+	int parts;  /* the folder of parts; -1 for a file */
+	const char *what;
+	bool link;
+};
+
 /* One part, as a clone of the source where the filesystem can, else a copy. Hashed either way, from what will be served. */
 static enum mfs_code
 part_write(struct copy *c, int dir, const char *name, int src, const char *what, uint64_t from, uint64_t length,
@@ -168,40 +176,50 @@ part_write(struct copy *c, int dir, const char *name, int src, const char *what,
 	return code;
 }
 
-/* The only part as a second name of the file. false: not possible here, copy instead. */
+/* A part as a second name of a file. false: not possible here, copy instead. */
 static bool
-part_link(int dir, int src)
+part_link(int dir, const char *name, int src)
 {
 	char proc[40];
 
 	(void)snprintf(proc, sizeof(proc), "/proc/self/fd/%d", src);
-	return linkat(AT_FDCWD, proc, dir, "00000", AT_SYMLINK_FOLLOW) == 0;
+	return linkat(AT_FDCWD, proc, dir, name, AT_SYMLINK_FOLLOW) == 0;
+}
+
+/* Part i from whatever the origin is. */
+static enum mfs_code
+part_make(struct copy *c, int dir, const struct origin *o, uint64_t i, uint64_t size, struct mfs_err *err)
+{
+	const bool whole = o->fd < 0 || mfs_blob_parts(size) == 1; /* one file, one part */
+	const uint64_t length = part_length(size, i);
+	char name[PART_NAME + 16];
+	mfs_autoclose int part = -1;
+	int src = o->fd;
+	enum mfs_code code;
+
+	(void)part_name(name, i);
+	if (o->fd < 0 && (src = part = openat(o->parts, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) < 0)
+		return mfs_fail_sys(err, MFS_IO, "%s/%s", MFS_ESC(o->what), name);
+	if (!o->link || !whole || !part_link(dir, name, src))
+		return part_write(c, dir, name, src, o->what, o->fd < 0 ? 0 : i * MFS_BLOB_PART, length, err);
+	if ((code = stream(c, o->what, src, 0, length, -1, err)) != MFS_OK)
+		return code;
+	return fsync(src) == 0 ? MFS_OK : mfs_fail_sys(err, MFS_IO, "%s: sync", MFS_ESC(o->what));
 }
 
 static enum mfs_code
-parts_write(int dir, int src, const char *what, const struct mfs_sha256 *hash, uint64_t size, bool link,
-	struct mfs_progress *progress, struct mfs_err *err)
+parts_write(int dir, const struct origin *o, const struct mfs_sha256 *hash, uint64_t size, struct mfs_progress *progress,
+	struct mfs_err *err)
 {
 	MFS_CLEANUP(copy_clear) struct copy c = { .progress = progress };
 	enum mfs_code code;
 
 	if ((code = copy_begin(&c, err)) != MFS_OK)
 		return code;
-	if (link && mfs_blob_parts(size) == 1 && part_link(dir, src)) {
-		if ((code = stream(&c, what, src, 0, size, -1, err)) != MFS_OK)
+	for (uint64_t i = 0; i < mfs_blob_parts(size); i++)
+		if ((code = part_make(&c, dir, o, i, size, err)) != MFS_OK)
 			return code;
-		if (fsync(src) != 0)
-			return mfs_fail_sys(err, MFS_IO, "%s: sync", MFS_ESC(what));
-		return hash_check(&c, what, hash, err);
-	}
-	for (uint64_t i = 0; i < mfs_blob_parts(size); i++) {
-		char name[PART_NAME + 16];
-
-		code = part_write(&c, dir, part_name(name, i), src, what, i * MFS_BLOB_PART, part_length(size, i), err);
-		if (code != MFS_OK)
-			return code;
-	}
-	return hash_check(&c, what, hash, err);
+	return hash_check(&c, o->what, hash, err);
 }
 
 /* Give the finished folder its name; a damaged one of that name is exchanged, so that there is always one. */
@@ -247,22 +265,15 @@ folders_make(int dirfd, const char *blob, struct mfs_err *err)
 	return MFS_OK;
 }
 
-enum mfs_code
-mfs_blob_add(int dirfd, int src, const char *what, const struct mfs_sha256 *hash, uint64_t size, bool link,
-	struct mfs_progress *progress, bool *added, struct mfs_err *err)
+/* Bring a blob in from an origin, unless it is there. */
+static enum mfs_code
+blob_make(int dirfd, const struct origin *o, const struct mfs_sha256 *hash, uint64_t size, struct mfs_progress *progress,
+	bool *added, struct mfs_err *err)
 {
 	mfs_autoclose int parent = -1, dir = -1;
 	char path[MFS_BLOB_PATH], tmp[80];
 	enum mfs_code code;
 
-	if (added != NULL)
-		*added = false;
-	if (size == 0)
-		return MFS_OK;
-	if (mfs_blob_look(dirfd, hash, size) == MFS_BLOB_THERE) {
-		mfs_progress_add(progress, size);
-		return MFS_OK;
-	}
 	(void)mfs_blob_path(path, hash);
 	if ((code = folders_make(dirfd, path, err)) != MFS_OK)
 		return code;
@@ -273,12 +284,50 @@ mfs_blob_add(int dirfd, int src, const char *what, const struct mfs_sha256 *hash
 	if (mfs_remove_all(parent, tmp) != 0 || mkdirat(parent, tmp, 0777) != 0 ||
 		(dir = openat(parent, tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		return mfs_fail_sys(err, MFS_IO, "%s/%s", path, tmp);
-	if ((code = parts_write(dir, src, what, hash, size, link, progress, err)) == MFS_OK &&
-		(code = mfs_dir_sync(dir, NULL, err)) == MFS_OK)
+	if ((code = parts_write(dir, o, hash, size, progress, err)) == MFS_OK && (code = mfs_dir_sync(dir, NULL, err)) == MFS_OK)
 		code = blob_show(parent, tmp, MFS_HEX(hash), err);
 	if (code != MFS_OK)
 		(void)mfs_remove_all(parent, tmp);
-	else if (added != NULL)
+	else
 		*added = true;
 	return code;
+}
+
+enum mfs_code
+mfs_blob_add(int dirfd, int src, const char *what, const struct mfs_sha256 *hash, uint64_t size, bool link,
+	struct mfs_progress *progress, bool *added, struct mfs_err *err)
+{
+	const struct origin o = { .fd = src, .parts = -1, .what = what, .link = link };
+	bool ignored;
+
+	added = added != NULL ? added : &ignored;
+	*added = false;
+	if (size == 0 || mfs_blob_look(dirfd, hash, size) == MFS_BLOB_THERE) {
+		mfs_progress_add(progress, size);
+		return MFS_OK;
+	}
+	return blob_make(dirfd, &o, hash, size, progress, added, err);
+}
+
+enum mfs_code
+mfs_blob_copy(int from, int to, const struct mfs_sha256 *hash, uint64_t size, bool link, struct mfs_progress *progress,
+	bool *added, struct mfs_err *err)
+{
+	char path[MFS_BLOB_PATH];
+	mfs_autoclose int parts = -1;
+	bool ignored;
+
+	added = added != NULL ? added : &ignored;
+	*added = false;
+	if (size == 0 || mfs_blob_look(to, hash, size) == MFS_BLOB_THERE) {
+		mfs_progress_add(progress, size);
+		return MFS_OK;
+	}
+	(void)mfs_blob_path(path, hash);
+	if (mfs_blob_look(from, hash, size) != MFS_BLOB_THERE)
+		return mfs_fail(err, MFS_HASH_MISMATCH, "%s: missing, or parts of a wrong size; publish its bundle again", path);
+	if ((parts = openat(from, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		return mfs_fail_sys(err, MFS_IO, "%s", path);
+	return blob_make(to, &(struct origin){ .fd = -1, .parts = parts, .what = path, .link = link }, hash, size, progress,
+		added, err);
 }

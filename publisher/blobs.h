@@ -43,4 +43,11 @@ enum mfs_code mfs_blob_verify(int dirfd, const struct mfs_sha256 *hash, uint64_t
 enum mfs_code mfs_blob_add(int dirfd, int src, const char *what, const struct mfs_sha256 *hash, uint64_t size, bool link,
 	struct mfs_progress *progress, bool *added, struct mfs_err *err);
 
+/*
+ * The same from another folder that holds blobs/: part by part, hashed. link: parts are hard-linked
+ * where the filesystem can. errors HASH_MISMATCH (also absent there), IO, INSUFFICIENT_STORAGE
+ */
+enum mfs_code mfs_blob_copy(int from, int to, const struct mfs_sha256 *hash, uint64_t size, bool link,
+	struct mfs_progress *progress, bool *added, struct mfs_err *err);
+
 #endif

@@ -64,4 +64,28 @@ enum mfs_code mfs_staged_sign(struct mfs_staged *s, struct mfs_keyring *ring, si
  */
 enum mfs_code mfs_staged_apply(const struct mfs_staged *s, struct mfs_repo *r, struct mfs_err *err);
 
+/* ---- an upload folder that comes back ------------------------------------------------------------- */
+
+struct mfs_upload {
+	char *path;
+	int fd;
+	char *command;    /* "publish" */
+	json_t *arguments; /* strings */
+	char *repository, *folder; /* as given to the command, and where it ran */
+	struct mfs_sha256 parent;  /* of the timestamp.json that it was made upon */
+};
+
+/* Is this an upload folder (and not a staged change)? */
+bool mfs_upload_is(const char *path);
+/* out: release with mfs_upload_free(). errors IO, MALFORMED */
+enum mfs_code mfs_upload_load(const char *path, struct mfs_upload **out, struct mfs_err *err);
+void mfs_upload_free(struct mfs_upload *u);
+MFS_DEFINE_CLEANUP(upload, struct mfs_upload, mfs_upload_free)
+
+/* Was it made upon what the repository holds now? CONDITION_UNMET when not. */
+enum mfs_code mfs_upload_fresh(const struct mfs_upload *u, const struct mfs_repo *r, struct mfs_err *err);
+
+/* Bring its four steps into the repository's folder, in their order. CONDITION_UNMET when it is stale. */
+enum mfs_code mfs_upload_apply(const struct mfs_upload *u, struct mfs_repo *r, struct mfs_err *err);
+
 #endif

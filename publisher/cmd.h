@@ -22,6 +22,13 @@ int mfs_cmd_publish(int argc, char **argv);
 int mfs_cmd_refresh(int argc, char **argv);
 int mfs_cmd_revoke(int argc, char **argv);
 int mfs_cmd_check(int argc, char **argv);
+int mfs_cmd_export(int argc, char **argv);
+int mfs_cmd_gc(int argc, char **argv);
+int mfs_cmd_rebase(int argc, char **argv);
+int mfs_cmd_republish(int argc, char **argv);
+
+/* Another command from within one: argv[0] is its name ("publish"). USAGE when there is none of that name. */
+int mfs_command_again(int argc, const char *const *argv);
 int mfs_cmd_metadata(int argc, char **argv);
 int mfs_cmd_rotate(int argc, char **argv);
 int mfs_cmd_trust(int argc, char **argv);

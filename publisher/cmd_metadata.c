@@ -18,7 +18,7 @@ static const char help_text[] =
 	"\n"
 	"Change roles whose keys lie with several holders: stage writes the new metadata into DIR, which travels\n"
 	"(stick, mail, git) to each holder, who signs; commit brings it into the repository, with the keys of\n"
-	"snapshot and timestamp. init, rotate, trust and publish stage their change too, with --stage DIR.\n"
+	"snapshot and timestamp. commit takes an upload folder (--out) too. init, rotate, trust and publish stage their change too, with --stage DIR.\n"
 	"status exits 4 while signatures are missing. A change that was staged upon metadata which is not current\n"
 	"any more is refused by commit (exit 4): stage it again.\n"
 	"\n"
@@ -319,6 +319,20 @@ sign(struct request *r, const char *dir)
 	return mfs_finish("metadata");
 }
 
+/* An upload folder: signed already, only to be copied in its order. */
+static int
+upload_commit(struct request *r, const char *repo, const char *dir)
+{
+	MFS_CLEANUP(mfs_cleanup_upload) struct mfs_upload *u = NULL;
+	struct mfs_err err = MFS_ERR_INIT;
+
+	if (mfs_upload_load(dir, &u, &err) != MFS_OK || mfs_repocmd_open(&r->c, repo, false, &err) != MFS_OK ||
+		mfs_upload_apply(u, r->c.repo, &err) != MFS_OK)
+		return mfs_repocmd_fail(&r->c, &err);
+	(void)printf("committed: %s\n", MFS_ESC(repo));
+	return mfs_finish("metadata");
+}
+
 static int
 commit(struct request *r, const char *repo, const char *dir)
 {
@@ -327,6 +341,8 @@ commit(struct request *r, const char *repo, const char *dir)
 	char where[512];
 	bool new = true;
 
+	if (mfs_upload_is(dir))
+		return upload_commit(r, repo, dir);
 	if (mfs_staged_load(dir, &s, &err) != MFS_OK)
 		return mfs_repocmd_fail(&r->c, &err);
 	for (size_t i = 0; i < s->n_roles; i++)

@@ -214,7 +214,7 @@ change(struct request *r, enum mfs_published *state, struct mfs_err *err)
 	if (*state == MFS_PUBLISHED_SAME && !signatures_new(r))
 		return MFS_OK;
 	if ((code = gate(r, err)) != MFS_OK || (code = mfs_bundledir_open(r->bundle, &r->dirfd, err)) != MFS_OK ||
-		(code = mfs_publish_blobs(repo, r->c.outdir, r->dirfd, r->m, r->link, r->c.quiet, &bytes, err)) != MFS_OK ||
+		(code = mfs_publish_blobs(repo, r->c.outdir, r->c.reuse, r->dirfd, r->m, r->link, r->c.quiet, &bytes, err)) != MFS_OK ||
 		(code = mfs_publish_docs(repo, r->m, &r->docs, err)) != MFS_OK)
 		return code;
 	if (*state == MFS_PUBLISHED_NOT && (code = offer_make(r, err)) != MFS_OK)

@@ -74,6 +74,9 @@ mfs_repocmd_option(struct mfs_repocmd *c, int opt, const char *arg)
 	case MFS_OPT_STAGE:
 		c->stage = arg;
 		return MFS_EXIT_DONE;
+	case MFS_OPT_REUSE:
+		c->reuse = arg;
+		return MFS_EXIT_DONE;
 	case MFS_OPT_QUIET:
 		c->quiet = true;
 		return MFS_EXIT_DONE;

@@ -14,6 +14,7 @@ struct mfs_repocmd {
 	char **argv;      /* as given, for change.json */
 	int argc;
 	const char *keys, *passin, *root, *out, *stage;
+	const char *reuse; /* blobs of an upload folder that is made again: rebase gives it */
 	struct mfs_args key_args;
 	struct mfs_lifetimes life;
 	bool quiet;
@@ -24,7 +25,7 @@ struct mfs_repocmd {
 };
 
 enum { MFS_OPT_KEYS = 280, MFS_OPT_KEY, MFS_OPT_PASSIN, MFS_OPT_EXPIRES, MFS_OPT_ROOT, MFS_OPT_OUT, MFS_OPT_STAGE,
-	MFS_OPT_QUIET };
+	MFS_OPT_QUIET, MFS_OPT_REUSE };
 
 /* For a table of long options. */
 #define MFS_REPO_OPTIONS                                                                     \
@@ -33,6 +34,7 @@ enum { MFS_OPT_KEYS = 280, MFS_OPT_KEY, MFS_OPT_PASSIN, MFS_OPT_EXPIRES, MFS_OPT
 		{ "expires", required_argument, NULL, MFS_OPT_EXPIRES },                                              \
 		{ "root", required_argument, NULL, MFS_OPT_ROOT }, { "out", required_argument, NULL, MFS_OPT_OUT },   \
 		{ "stage", required_argument, NULL, MFS_OPT_STAGE }, { "quiet", no_argument, NULL, MFS_OPT_QUIET },   \
+		{ "reuse", required_argument, NULL, MFS_OPT_REUSE },                                                  \
 		{ "help", no_argument, NULL, MFS_OPT_HELP }, { NULL, 0, NULL, 0 }
 
 /* The same for help texts. */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* modelpub: makes, signs and checks bundles, and publishes them. See modelpub(1). */
+#include <getopt.h>
 #include <openssl/crypto.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 
+#include "cleanup.h"
 #include "cmd.h"
 #include "lanes.h"
 
@@ -25,11 +27,15 @@ static const struct command {
 	{ "rollout", (char[]){ "modelpub rollout" }, mfs_cmd_rollout, "show, offer and change who gets what" },
 	{ "advance", (char[]){ "modelpub advance" }, mfs_cmd_advance, "confirm the next step of a rollout" },
 	{ "revoke", (char[]){ "modelpub revoke" }, mfs_cmd_revoke, "the kill switch for a version" },
+	{ "republish", (char[]){ "modelpub republish" }, mfs_cmd_republish, "an older version's files as a new version" },
 	{ "refresh", (char[]){ "modelpub refresh" }, mfs_cmd_refresh, "sign a new timestamp, for cron" },
 	{ "trust", (char[]){ "modelpub trust" }, mfs_cmd_trust, "the keys that may sign models" },
 	{ "rotate", (char[]){ "modelpub rotate" }, mfs_cmd_rotate, "a new key for a role" },
 	{ "metadata", (char[]){ "modelpub metadata" }, mfs_cmd_metadata, "changes that several holders sign" },
+	{ "rebase", (char[]){ "modelpub rebase" }, mfs_cmd_rebase, "an upload folder upon what is published now" },
 	{ "check", (char[]){ "modelpub check" }, mfs_cmd_check, "a repository as a device sees it" },
+	{ "export", (char[]){ "modelpub export" }, mfs_cmd_export, "a repository to a stick or a site" },
+	{ "gc", (char[]){ "modelpub gc" }, mfs_cmd_gc, "remove what nothing refers to" },
 };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -39,7 +45,7 @@ help(FILE *f)
 {
 	(void)fprintf(f, "usage: modelpub COMMAND [options]\n\nPack, sign and check model bundles for modelfs.\n\n");
 	for (size_t i = 0; i < N_COMMANDS; i++)
-		(void)fprintf(f, "  %-8s  %s\n", commands[i].name, commands[i].what);
+		(void)fprintf(f, "  %-9s  %s\n", commands[i].name, commands[i].what);
 	(void)fprintf(f, "\n'modelpub COMMAND --help' lists its options; modelpub(1) has examples.\n");
 }
 
@@ -85,6 +91,22 @@ run(const struct command *c, int argc, char **argv)
 		(void)raise(signal_number);
 	}
 	return exit_code;
+}
+
+int
+mfs_command_again(int argc, const char *const *argv)
+{
+	mfs_autofree char **copy = calloc((size_t)argc + 1, sizeof(*copy));
+
+	for (size_t i = 0; copy != NULL && i < N_COMMANDS; i++)
+		if (strcmp(commands[i].name, argv[0]) == 0) {
+			for (int k = 1; k < argc; k++)
+				copy[k] = (char *)(uintptr_t)argv[k]; /* getopt reorders, it does not write */
+			copy[0] = commands[i].title;
+			optind = 0; /* getopt starts anew */
+			return commands[i].run(argc, copy);
+		}
+	return mfs_usage("rebase", "'%s': no such command, or no memory", MFS_ESC(argv[0]));
 }
 
 int

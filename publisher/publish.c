@@ -175,6 +175,7 @@ struct work {
 	struct mfs_repo *r;
 	int to;     /* folder that gets blobs/ */
 	bool upload; /* to is not the repository: what it holds already is not sent again */
+	int reuse;  /* folder with blobs/ of an earlier upload, or -1 */
 	int bundle;
 	bool link;
 	struct mfs_progress *progress;
@@ -185,6 +186,7 @@ static void
 work_clear(struct work *w)
 {
 	mfs_progress_end(w->progress);
+	mfs_cleanup_close(&w->reuse);
 	if (w->upload)
 		mfs_cleanup_close(&w->to);
 }
@@ -200,6 +202,8 @@ file_add(struct work *w, const char *part, const char *name, const struct mfs_sh
 
 	if (w->upload && mfs_blob_look(w->r->fd, hash, size) == MFS_BLOB_THERE)
 		return MFS_OK;
+	if (w->reuse >= 0 && mfs_blob_look(w->reuse, hash, size) == MFS_BLOB_THERE)
+		return mfs_blob_copy(w->reuse, w->to, hash, size, true, w->progress, NULL, err);
 	if ((code = mfs_bundledir_file(w->bundle, part, name, size, &fd, err)) != MFS_OK)
 		return code;
 	(void)snprintf(what, sizeof(what), "%s/%.140s", part, name);
@@ -209,10 +213,10 @@ file_add(struct work *w, const char *part, const char *name, const struct mfs_sh
 }
 
 enum mfs_code
-mfs_publish_blobs(struct mfs_repo *r, struct mfs_outdir *out, int bundle, const struct mfs_manifest *m, bool link,
-	bool quiet, uint64_t *bytes, struct mfs_err *err)
+mfs_publish_blobs(struct mfs_repo *r, struct mfs_outdir *out, const char *reuse, int bundle,
+	const struct mfs_manifest *m, bool link, bool quiet, uint64_t *bytes, struct mfs_err *err)
 {
-	MFS_CLEANUP(work_clear) struct work w = { .r = r, .to = r->fd, .bundle = bundle, .link = link };
+	MFS_CLEANUP(work_clear) struct work w = { .r = r, .to = r->fd, .reuse = -1, .bundle = bundle, .link = link };
 	enum mfs_code code;
 
 	*bytes = 0;
@@ -224,6 +228,8 @@ mfs_publish_blobs(struct mfs_repo *r, struct mfs_outdir *out, int bundle, const 
 			return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(out->path));
 		w.upload = true;
 	}
+	if (reuse != NULL)
+		w.reuse = open(reuse, O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* none: nothing to use again */
 	w.progress = mfs_progress_new("copying", m->total_size, quiet);
 	for (size_t i = 0; i < m->n_files; i++) {
 		const struct mfs_file *f = &m->files[i];

@@ -29,11 +29,12 @@ enum mfs_code mfs_publish_check(struct mfs_repo *r, const struct mfs_manifest *m
  * Copy what the repository does not hold: payloads and chunk tables.
  *
  * out     NULL, or where the upload's blobs go
+ * reuse   NULL, or a folder with blobs/ of an earlier upload: hard-linked instead of copied
  * link    see mfs_blob_add()
  * bytes   bytes that were added
  */
-enum mfs_code mfs_publish_blobs(struct mfs_repo *r, struct mfs_outdir *out, int bundle, const struct mfs_manifest *m,
-	bool link, bool quiet, uint64_t *bytes, struct mfs_err *err);
+enum mfs_code mfs_publish_blobs(struct mfs_repo *r, struct mfs_outdir *out, const char *reuse, int bundle,
+	const struct mfs_manifest *m, bool link, bool quiet, uint64_t *bytes, struct mfs_err *err);
 
 /* manifest.json and its signatures as targets of the release role. */
 enum mfs_code mfs_publish_docs(struct mfs_repo *r, const struct mfs_manifest *m, const struct mfs_bundle_docs *docs,
