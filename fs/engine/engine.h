@@ -108,6 +108,9 @@ void mfs_engine_refused(struct mfs_engine *e, size_t i, const char *version, enu
 enum mfs_code mfs_engine_rollback(struct mfs_engine *e, size_t i, char *from, char *to, struct mfs_err *err);
 enum mfs_code mfs_engine_unpin(struct mfs_engine *e, size_t i, bool *was_held, struct mfs_err *err);
 
+/* A text as state documents take it: printable ASCII of a text, malloc'd; NULL for NULL, or without memory. */
+char *mfs_engine_text(const char *text);
+
 /* ---- policy, key trust, freshness (engine_policy.c) ------------------------------------------------ */
 
 /*

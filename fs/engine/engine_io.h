@@ -43,8 +43,6 @@ struct mfs_engine {
 enum mfs_code mfs_version_load_repair(int state_dirfd, struct mfs_store *s, struct mfs_cache *cache,
 	const struct mfs_config *c, const struct mfs_keys *keys, size_t model, const struct mfs_sha256 *id, bool repair,
 	struct mfs_version **out, struct mfs_err *err);
-enum mfs_code mfs_signed_verify(const struct mfs_signed *s, const struct mfs_trust *trust, unsigned threshold,
-	struct mfs_manifest **m, struct mfs_sha256 *key_id, struct mfs_err *err);
 
 /* ---- engine.c: with the engine's lock held ---- */
 
@@ -79,8 +77,6 @@ void mfs_engine_observing(struct mfs_engine *e, size_t i, struct mfs_cycle_obser
 void mfs_engine_update_copy(struct mfs_engine *e, size_t i, struct mfs_engine_update *out);
 void mfs_engine_repos_load(struct mfs_engine *e);
 void mfs_engine_view_status(struct mfs_engine *e, size_t i); /* engine.c: the cycle's record changed */
-/* Printable ASCII of a text, malloc'd; NULL for NULL, or without memory. */
-char *mfs_engine_text(const char *text);
 /* engine_policy.c: REVOKED, POLICY_REJECTED, KNOWN_BAD, METADATA_EXPIRED: why st's active version may not be shown. */
 enum mfs_code mfs_engine_active_check(struct mfs_engine *e, size_t i, const struct mfs_anchor_model *st,
 	struct mfs_err *err);

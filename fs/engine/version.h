@@ -39,6 +39,9 @@ struct mfs_version { /* immutable; refcounted */
 enum mfs_code mfs_version_load(int state_dirfd, struct mfs_store *s, struct mfs_cache *cache, const struct mfs_config *c,
 	const struct mfs_keys *keys, size_t model, const struct mfs_sha256 *id, struct mfs_version **out,
 	struct mfs_err *err);
+/* Signatures of what was signed, by a trust list; errors as mfs_bundle_verify. */
+enum mfs_code mfs_signed_verify(const struct mfs_signed *s, const struct mfs_trust *trust, unsigned threshold,
+	struct mfs_manifest **m, struct mfs_sha256 *key_id, struct mfs_err *err);
 struct mfs_version *mfs_version_ref(struct mfs_version *v);
 void mfs_version_unref(struct mfs_version *v);
 

@@ -34,7 +34,8 @@ struct mfs_refresh_args { /* all outlive the object */
 	/* Without a remote: stands in for mfs_remote_read(); unit tests. NULL without. */
 	enum mfs_code (*get)(void *user, const struct mfs_remote_request *q, uint8_t **out, size_t *len,
 		struct mfs_remote_result *res, struct mfs_err *err);
-	void *get_user;
+	int64_t (*clock)(void *user); /* seconds since the epoch; NULL: the host's */
+	void *get_user; /* of both */
 	struct mfs_events *events;
 	int state_dirfd;
 	/*

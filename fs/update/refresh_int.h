@@ -69,9 +69,14 @@ void mfs_refresh_tuf_local_delegated(struct mfs_refresh *r, size_t repo, struct 
 
 /*
  * Write what changed in the run: removals, root, the others; root, snapshot and targets under their new
- * names. _settle gives them their own names once the anchor names them.
+ * names. _settle gives them their own names once the anchor names them. Roles of delegations only spare
+ * the next run their bytes: lost or torn ones are fetched again.
+ *
+ * root  the root too, though it did not change: it is not stored yet
  */
-enum mfs_code mfs_refresh_tuf_store(struct mfs_refresh *r, size_t repo, const struct mfs_tuf *t, struct mfs_err *err);
+void mfs_refresh_tuf_store_delegated(struct mfs_refresh *r, size_t repo, const struct mfs_tuf *t);
+enum mfs_code mfs_refresh_tuf_store(struct mfs_refresh *r, size_t repo, const struct mfs_tuf *t, bool root,
+	struct mfs_err *err);
 void mfs_refresh_tuf_settle(struct mfs_refresh *r, size_t repo);
 
 /* The policy of model i; _put under the new name. */
@@ -93,6 +98,8 @@ struct mfs_refresh_run {
 	struct mfs_refresh_known known;
 	struct mfs_tuf *t;
 	bool timestamp;    /* a stored one is in t */
+	bool root_lacks;   /* the trusted root is not stored */
+	bool had_failed;   /* the run before */
 	bool delegated;    /* stored roles of delegations are in t */
 	bool *changed;     /* config->n_models: another version is shown now; told once no lock is held */
 	char etag[MFS_CYCLE_ETAG + 1]; /* of the timestamp that is trusted at the end */
@@ -111,9 +118,14 @@ enum mfs_code mfs_refresh_target_get(struct mfs_refresh_run *x, const struct mfs
 /* The whole of mfs_refresh_run() with the repository's run lock held; the run stays open for mfs_refresh_target(). */
 enum mfs_code mfs_refresh_run_locked(struct mfs_refresh_run *x, struct mfs_err *err);
 
+/* Show what the run changed; without any lock. */
+void mfs_refresh_tell(struct mfs_refresh_run *x);
+
 /* ---- refresh_policy.c ------------------------------------------------------------------------------------- */
 
 /* trust.json and every policy, when the snapshot is one whose policies were not all looked at; applied. */
 enum mfs_code mfs_refresh_policies(struct mfs_refresh_run *x, struct mfs_err *err);
+/* A run that failed: what it verified until then into the anchor. */
+enum mfs_code mfs_refresh_roles_write(struct mfs_refresh_run *x, struct mfs_err *err);
 
 #endif

@@ -63,13 +63,13 @@ answer(struct mfs_refresh_run *x, const struct mfs_tuf_want *want, struct mfs_er
 	if (res.not_modified && !conditional)
 		return mfs_fail(err, MFS_NET_PROTOCOL, "repository %s: metadata/%s: not modified, but nobody asked whether it was",
 			x->r->args.config->repos[x->repo].name, MFS_ESC(want->name));
-	return mfs_tuf_feed(x->t, res.not_modified ? MFS_TUF_NOT_MODIFIED : res.not_found ? MFS_TUF_NOT_FOUND : MFS_TUF_BYTES,
+	code = mfs_tuf_feed(x->t, res.not_modified ? MFS_TUF_NOT_MODIFIED : res.not_found ? MFS_TUF_NOT_FOUND : MFS_TUF_BYTES,
 		MFS_SPAN(bytes, len), err);
+	return code == MFS_OK ? code : mfs_err_context(err, "repository %s: ", x->r->args.config->repos[x->repo].name);
 }
 
-/* Feed the client until it is done, or wants a role that is not a root (roots_only). */
 static enum mfs_code
-drive(struct mfs_refresh_run *x, bool roots_only, struct mfs_err *err)
+drive(struct mfs_refresh_run *x, struct mfs_err *err)
 {
 	struct mfs_tuf_want want;
 	enum mfs_code code;
@@ -77,7 +77,7 @@ drive(struct mfs_refresh_run *x, bool roots_only, struct mfs_err *err)
 	for (;;) {
 		if ((code = mfs_tuf_next(x->t, &want, err)) != MFS_OK)
 			return mfs_err_context(err, "repository %s: ", x->r->args.config->repos[x->repo].name);
-		if (want.name == NULL || (roots_only && strcmp(want.role, "root") != 0))
+		if (want.name == NULL)
 			return MFS_OK;
 		if ((code = answer(x, &want, err)) != MFS_OK)
 			return code;
@@ -112,20 +112,25 @@ root_again(struct mfs_refresh_run *x, struct mfs_span first, struct mfs_tuf **ou
 	const char *name = x->r->args.config->repos[x->repo].name;
 	struct mfs_tuf_options o = { .now = x->now };
 	struct mfs_tuf_options full = options(x);
-	struct mfs_sha256 is;
-	struct mfs_span bytes;
+	struct mfs_tuf_want want;
+	struct mfs_tuf_role root;
 	enum mfs_code code;
 
-	if ((code = mfs_sha256(first, &is, err)) != MFS_OK)
+	if ((code = mfs_tuf_new(first, &o, &x->t, err)) != MFS_OK)
 		return code;
-	if (mfs_sha256_equal(&is, &x->known.root.sha256))
-		return mfs_tuf_new(first, &full, out, err);
-	mfs_log(MFS_LOG_WARN, "repository %s: the stored root is lost: following the chain from the configured one again", name);
-	if ((code = mfs_tuf_new(first, &o, &x->t, err)) != MFS_OK || (code = drive(x, true, err)) != MFS_OK)
-		return code;
-	for (size_t i = 0; mfs_tuf_new_root(x->t, i, &bytes); i++)
-		if (mfs_sha256(bytes, &is, err) == MFS_OK && mfs_sha256_equal(&is, &x->known.root.sha256))
-			return mfs_tuf_new(bytes, &full, out, err);
+	for (;;) {
+		if (!mfs_tuf_role_find(x->t, "root", &root))
+			return mfs_fail(err, MFS_INTERNAL, "repository %s: no root", name);
+		if (mfs_sha256_equal(&root.sha256, &x->known.root.sha256))
+			return mfs_tuf_new(root.bytes, &full, out, err);
+		if ((code = mfs_tuf_next(x->t, &want, err)) != MFS_OK)
+			return code;
+		if (want.name == NULL || strcmp(want.role, "root") != 0)
+			break;
+		mfs_log(MFS_LOG_NOTICE, "repository %s: the stored root is lost: following the chain again", name);
+		if ((code = answer(x, &want, err)) != MFS_OK)
+			return code;
+	}
 	return mfs_fail(err, MFS_ROLLBACK_ATTEMPT, "repository %s: root version %lld was trusted before, and the repository does "
 		"not lead there from the configured root any more", name, (long long)x->known.root.version);
 }
@@ -141,8 +146,9 @@ tuf_begin(struct mfs_refresh_run *x, struct mfs_err *err)
 	enum mfs_code code;
 	size_t len;
 
-	if (x->known.root.version > 0 &&
-		mfs_refresh_root_load(x->r, x->repo, &x->known, &stored, &len, NULL) == MFS_OK)
+	x->root_lacks = x->known.root.version == 0 ||
+		mfs_refresh_root_load(x->r, x->repo, &x->known, &stored, &len, NULL) != MFS_OK;
+	if (!x->root_lacks)
 		code = mfs_tuf_new(MFS_SPAN(stored, len), &o, &t, err);
 	else if (first.len == 0)
 		code = mfs_fail(err, MFS_CONFIG_INVALID, "repository %s: root %s cannot be read, and none is in the state: nothing "
@@ -154,7 +160,7 @@ tuf_begin(struct mfs_refresh_run *x, struct mfs_err *err)
 	mfs_tuf_free(x->t);
 	x->t = t;
 	if (code != MFS_OK)
-		return mfs_err_context(err, "%s", "");
+		return code;
 	x->timestamp = mfs_refresh_tuf_local(x->r, x->repo, &x->known, x->t);
 	return MFS_OK;
 }
@@ -169,9 +175,9 @@ mfs_refresh_run_begin(struct mfs_refresh_run *x, struct mfs_err *err)
 		return code;
 	if (!x->timestamp)
 		x->known.etag[0] = '\0';
-	code = drive(x, false, err);
+	code = drive(x, err);
 	/* A new root survives a bad timestamp. */
-	if ((stored = mfs_refresh_tuf_store(x->r, x->repo, x->t, &store)) != MFS_OK && code == MFS_OK && err != NULL)
+	if ((stored = mfs_refresh_tuf_store(x->r, x->repo, x->t, x->root_lacks, &store)) != MFS_OK && code == MFS_OK && err != NULL)
 		*err = store;
 	return code != MFS_OK ? code : stored;
 }
@@ -197,7 +203,7 @@ mfs_refresh_target_find(struct mfs_refresh_run *x, const char *path, bool *found
 	if (!x->delegated)
 		mfs_refresh_tuf_local_delegated(x->r, x->repo, x->t);
 	x->delegated = true;
-	if ((code = mfs_tuf_find(x->t, path, err)) != MFS_OK || (code = drive(x, false, err)) != MFS_OK)
+	if ((code = mfs_tuf_find(x->t, path, err)) != MFS_OK || (code = drive(x, err)) != MFS_OK)
 		return code;
 	*found = mfs_tuf_found(x->t, target);
 	return MFS_OK;

@@ -220,7 +220,7 @@ put_cached(int dirfd, const char *name, struct mfs_span bytes)
 }
 
 enum mfs_code
-mfs_refresh_tuf_store(struct mfs_refresh *r, size_t repo, const struct mfs_tuf *t, struct mfs_err *err)
+mfs_refresh_tuf_store(struct mfs_refresh *r, size_t repo, const struct mfs_tuf *t, bool root, struct mfs_err *err)
 {
 	mfs_autoclose int dir = -1;
 	struct mfs_tuf_role role;
@@ -240,12 +240,8 @@ mfs_refresh_tuf_store(struct mfs_refresh *r, size_t repo, const struct mfs_tuf *
 			return mfs_fail_sys(err, MFS_IO, "state/%s/%s", path, role.file);
 	}
 	for (size_t i = 0; mfs_tuf_role(t, i, &role); i++) {
-		if (!role.changed || role.drop)
+		if ((!role.changed && !(root && strcmp(role.file, "root.json") == 0)) || role.drop || is_delegated(role.file))
 			continue;
-		if (is_delegated(role.file)) {
-			put_cached(dir, role.file, role.bytes);
-			continue;
-		}
 		code = strcmp(role.file, "timestamp.json") == 0 ?
 			mfs_file_replace(dir, role.file, role.bytes.p, role.bytes.len, 0600, err) :
 			put_new(dir, role.file, role.bytes, err);
@@ -253,6 +249,20 @@ mfs_refresh_tuf_store(struct mfs_refresh *r, size_t repo, const struct mfs_tuf *
 			return mfs_err_context(err, "state/%s/", path);
 	}
 	return MFS_OK;
+}
+
+void
+mfs_refresh_tuf_store_delegated(struct mfs_refresh *r, size_t repo, const struct mfs_tuf *t)
+{
+	mfs_autoclose int dir = -1;
+	struct mfs_tuf_role role;
+	char path[96];
+
+	if ((dir = folder_open(r, tuf_path(r, repo, path), true, NULL)) < 0)
+		return;
+	for (size_t i = 0; mfs_tuf_role(t, i, &role); i++)
+		if (role.changed && !role.drop && is_delegated(role.file))
+			put_cached(dir, role.file, role.bytes);
 }
 
 void

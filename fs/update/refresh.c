@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The object of refresh: time, freshness, what status sees, and a run from its beginning to its record. */
+#include "refresh.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "config.h"
+#include "io.h"
+#include "log.h"
+#include "refresh_int.h"
+
+#define TICK_MAX_S 60
+
+static const char *const role_names[MFS_ROLES] = { "root", "timestamp", "snapshot", "targets" };
+
+/* ---- time ----------------------------------------------------------------------------------------------- */
+
+int64_t
+mfs_refresh_boot_s(void)
+{
+	return mfs_clock_boot_ms() / 1000;
+}
+
+int64_t
+mfs_refresh_floor(struct mfs_refresh *r)
+{
+	int64_t boot = mfs_refresh_boot_s(), floor;
+
+	(void)pthread_mutex_lock(&r->lock);
+	/* After another boot at least its own time has passed since the floor was written. */
+	floor = r->floor > 0 ? r->floor + (boot >= r->floor_boot ? boot - r->floor_boot : boot) : 0;
+	(void)pthread_mutex_unlock(&r->lock);
+	return floor > MFS_BUILD_TIME ? floor : MFS_BUILD_TIME;
+}
+
+int64_t
+mfs_refresh_now(struct mfs_refresh *r)
+{
+	int64_t wall = r->args.clock != NULL ? r->args.clock(r->args.get_user) : mfs_clock_wall();
+	int64_t floor = mfs_refresh_floor(r);
+
+	return wall > floor ? wall : floor;
+}
+
+static const char *
+time_text(int64_t t, char out[32])
+{
+	time_t v = (time_t)t;
+	struct tm tm;
+
+	if (gmtime_r(&v, &tm) == NULL || strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+		(void)snprintf(out, 32, "%" PRId64, t);
+	return out;
+}
+
+enum mfs_code
+mfs_refresh_clock(struct mfs_refresh *r, struct mfs_err *err)
+{
+	int64_t wall = r->args.clock != NULL ? r->args.clock(r->args.get_user) : mfs_clock_wall();
+	int64_t floor = mfs_refresh_floor(r);
+	char a[32], b[32];
+
+	if (wall + MFS_CLOCK_SLACK_S >= floor)
+		return MFS_OK;
+	return mfs_fail(err, MFS_CLOCK_UNSET, "the clock says %s, but it is %s at least: nothing new is activated until it is set",
+		time_text(wall, a), time_text(floor, b));
+}
+
+/* ---- freshness -------------------------------------------------------------------------------------------- */
+
+enum mfs_code
+mfs_refresh_expired(struct mfs_refresh *r, size_t repo, struct mfs_err *err)
+{
+	const struct mfs_config *c = r->args.config;
+	int64_t now = mfs_refresh_now(r), grace = c->update.expired_grace_ms / 1000;
+	struct mfs_refresh_status s;
+	char text[32];
+
+	(void)pthread_mutex_lock(&r->lock);
+	s = r->repos[repo].status;
+	(void)pthread_mutex_unlock(&r->lock);
+	for (int k = 0; k < MFS_ROLES; k++) {
+		int64_t until = s.roles[k].expires;
+
+		if (until == 0)
+			return mfs_fail(err, MFS_METADATA_EXPIRED, "repository %s: its metadata was never fetched", c->repos[repo].name);
+		if (k == MFS_ROLE_TIMESTAMP || k == MFS_ROLE_SNAPSHOT)
+			until += grace;
+		if (until <= now)
+			return mfs_fail(err, MFS_METADATA_EXPIRED, "repository %s: %s has expired at %s", c->repos[repo].name,
+				role_names[k], time_text(until, text));
+	}
+	return MFS_OK;
+}
+
+void
+mfs_refresh_changed(struct mfs_refresh *r, size_t i)
+{
+	if (r->args.changed != NULL)
+		r->args.changed(r->args.user, i);
+}
+
+void
+mfs_refresh_stale_apply(struct mfs_refresh *r, size_t repo)
+{
+	const struct mfs_config *c = r->args.config;
+	struct mfs_err why = MFS_ERR_INIT, err = MFS_ERR_INIT;
+
+	if (c->update.stale != MFS_STALE_STOP)
+		return;
+	(void)mfs_refresh_expired(r, repo, &why);
+	for (size_t i = 0; i < c->n_models; i++) {
+		bool changed = false;
+
+		if (c->models[i].repo != (ssize_t)repo)
+			continue;
+		if (mfs_engine_stop(r->args.engine, i, why.code, why.msg, &changed, &err) != MFS_OK)
+			mfs_log_err(c->models[i].id, &err);
+		if (changed)
+			mfs_refresh_changed(r, i);
+	}
+}
+
+enum mfs_code
+mfs_refresh_fresh(struct mfs_refresh *r, size_t i, struct mfs_err *err)
+{
+	const struct mfs_config *c = r->args.config;
+	struct mfs_refresh_model m;
+	enum mfs_code code;
+
+	if (i >= c->n_models || c->models[i].repo < 0)
+		return MFS_OK;
+	if ((code = mfs_refresh_clock(r, err)) != MFS_OK ||
+		(code = mfs_refresh_expired(r, (size_t)c->models[i].repo, err)) != MFS_OK)
+		return code;
+	(void)pthread_mutex_lock(&r->lock);
+	m = r->models[i];
+	(void)pthread_mutex_unlock(&r->lock);
+	return m.code == MFS_OK ? MFS_OK : mfs_fail(err, m.code, "%s", m.detail);
+}
+
+int64_t
+mfs_refresh_tick(struct mfs_refresh *r)
+{
+	for (size_t k = 0; k < r->args.config->n_repos; k++)
+		mfs_refresh_stale_apply(r, k);
+	return TICK_MAX_S;
+}
+
+/* ---- a run and its record ----------------------------------------------------------------------------------- */
+
+struct record {
+	struct mfs_refresh_run *x;
+	struct mfs_refresh_status *status;
+	const struct mfs_err *why;
+	bool told; /* the outcome is the one before */
+};
+
+static bool
+record_cycle(void *user, struct mfs_cycle *c)
+{
+	const struct record *rec = user;
+	struct mfs_refresh_run *x = rec->x;
+	struct mfs_cycle_repo *repo = mfs_cycle_repo(c, x->r->args.config->repos[x->repo].name);
+	bool write = !rec->told || x->res.news;
+
+	if (repo == NULL)
+		return false;
+	repo->last_check = rec->status->last_check;
+	repo->last_success = rec->status->last_success;
+	repo->why = rec->why->code;
+	free(repo->detail);
+	repo->detail = rec->why->code == MFS_OK ? NULL : mfs_engine_text(rec->status->detail);
+	if (x->t == NULL)
+		return write;
+	for (int k = 0; k < MFS_ROLES; k++) {
+		write = write || repo->expires[k] != rec->status->roles[k].expires;
+		repo->expires[k] = rec->status->roles[k].expires;
+	}
+	write = write || repo->timestamp_version != rec->status->roles[MFS_ROLE_TIMESTAMP].version;
+	repo->timestamp_version = rec->status->roles[MFS_ROLE_TIMESTAMP].version;
+	if (!x->via) {
+		write = write || strcmp(repo->etag, x->etag) != 0;
+		memcpy(repo->etag, x->etag, sizeof(repo->etag));
+	}
+	return write;
+}
+
+static void
+roles_take(const struct mfs_tuf *t, struct mfs_refresh_status *s)
+{
+	for (int k = 0; k < MFS_ROLES; k++) {
+		struct mfs_tuf_role role;
+
+		if (!mfs_tuf_role_find(t, role_names[k], &role))
+			continue;
+		s->roles[k].version = role.drop ? 0 : role.version;
+		s->roles[k].expires = role.drop ? 0 : role.expires;
+	}
+}
+
+/* In memory, in the cycle document, and once as an event. */
+static void
+record_run(struct mfs_refresh_run *x, const struct mfs_err *why)
+{
+	struct mfs_refresh *r = x->r;
+	struct mfs_refresh_status *s = &r->repos[x->repo].status, copy;
+	struct record rec = { .x = x, .status = &copy, .why = why };
+	struct mfs_err err = MFS_ERR_INIT;
+	char detail[sizeof(why->msg) + 96];
+
+	(void)pthread_mutex_lock(&r->lock);
+	rec.told = s->last_check != 0 && s->outcome == why->code;
+	s->last_check = mfs_clock_wall();
+	s->outcome = why->code;
+	(void)snprintf(s->detail, sizeof(s->detail), "%.*s", (int)sizeof(s->detail) - 1, why->msg);
+	if (why->code == MFS_OK)
+		s->last_success = s->last_check;
+	if (x->t != NULL)
+		roles_take(x->t, s);
+	copy = *s;
+	(void)pthread_mutex_unlock(&r->lock);
+	if (mfs_engine_cycle_update(r->args.engine, record_cycle, &rec, &err) != MFS_OK)
+		mfs_log_err("state: cycle", &err);
+	if (rec.told || (why->code == MFS_OK && copy.last_success == copy.last_check && !x->had_failed))
+		return;
+	(void)snprintf(detail, sizeof(detail), "repository %s: %s", r->args.config->repos[x->repo].name,
+		why->code == MFS_OK ? "reached again" : why->msg);
+	mfs_event(r->args.events, &(struct mfs_event){ .code = why->code, .source = "refresh", .detail = detail });
+}
+
+enum mfs_code
+mfs_refresh_run_locked(struct mfs_refresh_run *x, struct mfs_err *err)
+{
+	struct mfs_refresh *r = x->r;
+	struct mfs_err own = MFS_ERR_INIT, late = MFS_ERR_INIT;
+	enum mfs_code code;
+
+	x->now = mfs_refresh_now(r);
+	x->had_failed = r->repos[x->repo].status.outcome != MFS_OK;
+	if ((x->changed = calloc(r->args.config->n_models + 1, sizeof(*x->changed))) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "refresh");
+	if ((code = mfs_refresh_run_begin(x, &own)) == MFS_OK)
+		code = mfs_refresh_policies(x, &own);
+	else if (x->t != NULL && mfs_refresh_roles_write(x, &late) != MFS_OK)
+		mfs_log_err(r->args.config->repos[x->repo].name, &late);
+	if (code == MFS_OK) {
+		own = (struct mfs_err)MFS_ERR_INIT;
+		code = mfs_refresh_clock(r, &own);
+	}
+	/* Stopped by a command, or by the end of this process: says nothing about the repository. */
+	if (code != MFS_CONDITION_UNMET)
+		record_run(x, &own);
+	if (code != MFS_OK && err != NULL)
+		*err = own;
+	return code;
+}
+
+void
+mfs_refresh_tell(struct mfs_refresh_run *x)
+{
+	for (size_t i = 0; x->changed != NULL && i < x->r->args.config->n_models; i++)
+		if (x->changed[i])
+			mfs_refresh_changed(x->r, i);
+	mfs_refresh_stale_apply(x->r, x->repo);
+}
+
+enum mfs_code
+mfs_refresh_run(struct mfs_refresh *r, size_t repo, const struct mfs_refresh_via *via, const _Atomic int *cancel,
+	struct mfs_refresh_result *res, struct mfs_err *err)
+{
+	struct mfs_refresh_run x = { .r = r, .repo = repo, .remote = r->args.remote, .cancel = cancel };
+	enum mfs_code code;
+
+	if (res != NULL)
+		*res = (struct mfs_refresh_result){ 0 };
+	if (repo >= r->args.config->n_repos)
+		return mfs_fail(err, MFS_INTERNAL, "refresh: no repository %zu", repo);
+	if (via != NULL && via->remote != NULL) {
+		x.remote = via->remote;
+		x.via = true;
+	}
+	(void)pthread_mutex_lock(&r->repos[repo].run);
+	code = mfs_refresh_run_locked(&x, err);
+	(void)pthread_mutex_unlock(&r->repos[repo].run);
+	mfs_refresh_tell(&x);
+	if (res != NULL)
+		*res = x.res;
+	mfs_refresh_run_end(&x);
+	return code;
+}
+
+/* ---- status --------------------------------------------------------------------------------------------------- */
+
+void
+mfs_refresh_status(struct mfs_refresh *r, size_t repo, struct mfs_refresh_status *out)
+{
+	*out = (struct mfs_refresh_status){ 0 };
+	if (repo >= r->args.config->n_repos)
+		return;
+	(void)pthread_mutex_lock(&r->lock);
+	*out = r->repos[repo].status;
+	(void)pthread_mutex_unlock(&r->lock);
+	out->expired = mfs_refresh_expired(r, repo, NULL) != MFS_OK;
+	out->behind = mfs_refresh_clock(r, NULL) != MFS_OK;
+}
+
+enum mfs_code
+mfs_refresh_policy_state(struct mfs_refresh *r, size_t i, char detail[256])
+{
+	struct mfs_refresh_model m = { 0 };
+
+	if (i < r->args.config->n_models) {
+		(void)pthread_mutex_lock(&r->lock);
+		m = r->models[i];
+		(void)pthread_mutex_unlock(&r->lock);
+	}
+	memcpy(detail, m.detail, sizeof(m.detail));
+	return m.code;
+}
+
+/* ---- opening --------------------------------------------------------------------------------------------------- */
+
+void
+mfs_refresh_free(struct mfs_refresh *r)
+{
+	if (r == NULL)
+		return;
+	for (size_t k = 0; r->repos != NULL && k < r->args.config->n_repos; k++)
+		(void)pthread_mutex_destroy(&r->repos[k].run);
+	(void)pthread_mutex_destroy(&r->lock);
+	free(r->repos);
+	free(r->models);
+	free(r);
+}
+
+static void
+load_anchor(void *user, const struct mfs_anchor *a)
+{
+	struct mfs_refresh *r = user;
+
+	for (size_t k = 0; k < r->args.config->n_repos; k++) {
+		const struct mfs_anchor_repo *repo = mfs_anchor_repo_find(a, r->args.config->repos[k].name);
+		struct mfs_refresh_status *s = &r->repos[k].status;
+
+		if (repo == NULL)
+			continue;
+		s->roles[MFS_ROLE_ROOT].version = repo->root.version;
+		s->roles[MFS_ROLE_SNAPSHOT].version = repo->snapshot.version;
+		s->roles[MFS_ROLE_TARGETS].version = repo->targets.version;
+	}
+}
+
+static bool
+load_cycle(void *user, struct mfs_cycle *c)
+{
+	struct mfs_refresh *r = user;
+
+	r->floor = c->time_floor;
+	r->floor_boot = c->time_floor_boot;
+	for (size_t k = 0; k < r->args.config->n_repos; k++)
+		for (size_t i = 0; i < c->n_repos; i++) {
+			struct mfs_refresh_status *s = &r->repos[k].status;
+			const struct mfs_cycle_repo *repo = &c->repos[i];
+
+			if (strcmp(repo->name, r->args.config->repos[k].name) != 0)
+				continue;
+			s->outcome = repo->why;
+			s->last_check = repo->last_check;
+			s->last_success = repo->last_success;
+			s->roles[MFS_ROLE_TIMESTAMP].version = repo->timestamp_version;
+			for (int role = 0; role < MFS_ROLES; role++)
+				s->roles[role].expires = repo->expires[role];
+			(void)snprintf(s->detail, sizeof(s->detail), "%s", repo->detail != NULL ? repo->detail : "");
+		}
+	return false;
+}
+
+enum mfs_code
+mfs_refresh_new(const struct mfs_refresh_args *args, struct mfs_refresh **out, struct mfs_err *err)
+{
+	MFS_CLEANUP(mfs_cleanup_refresh) struct mfs_refresh *r = calloc(1, sizeof(*r));
+	enum mfs_code code;
+
+	*out = NULL;
+	if (r == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "refresh");
+	r->args = *args;
+	(void)pthread_mutex_init(&r->lock, NULL);
+	r->models = calloc(args->config->n_models + 1, sizeof(*r->models));
+	if (r->models == NULL || (r->repos = calloc(args->config->n_repos + 1, sizeof(*r->repos))) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "refresh: %zu models", args->config->n_models);
+	for (size_t k = 0; k < args->config->n_repos; k++)
+		(void)pthread_mutex_init(&r->repos[k].run, NULL);
+	mfs_engine_anchor_read(args->engine, load_anchor, r);
+	if ((code = mfs_engine_cycle_update(args->engine, load_cycle, r, err)) != MFS_OK)
+		return code;
+	for (size_t k = 0; k < args->config->n_repos; k++)
+		mfs_refresh_stale_apply(r, k);
+	*out = mfs_steal(&r);
+	return MFS_OK;
+}
