@@ -8,6 +8,7 @@
  *         onnx-external  the same with W in OUT.data
  *         gguf           one F32 tensor, version 3
  *         safetensors    one F32 tensor
+ *         tflite         one subgraph with one constant F32 tensor (below 2 GiB)
  *         raw            pseudo-random bytes
  *         sparse         a file with holes, data at every 256 MiB and around 4 GiB
  * SIZE    bytes of weights (raw, sparse: of the file); K, M and G are understood
@@ -374,6 +375,94 @@ gen_safetensors(const char *path, uint64_t size, uint64_t seed)
 	finish(f, path);
 }
 
+/* ---- TFLite: a FlatBuffer; places of offsets are filled in when what they lead to is written ---- */
+
+static void
+fb_pad(struct buf *b)
+{
+	while (b->len % 4 != 0)
+		buf_put(b, "", 1);
+}
+
+/* The offset at `slot` leads to the present end. */
+static void
+fb_here(struct buf *b, size_t slot)
+{
+	uint32_t off = (uint32_t)(b->len - slot);
+
+	memcpy(b->p + slot, &off, sizeof(off)); /* little-endian hosts */
+}
+
+/* A table with 4-byte fields of these ids; slots[i] is the place of ids[i]. Led to from `from`. */
+static void
+fb_table(struct buf *b, size_t from, unsigned n, const unsigned *ids, size_t *slots)
+{
+	unsigned last = n > 0 ? ids[n - 1] + 1 : 0;
+	uint16_t v[16] = { 0 };
+	size_t vtable;
+
+	fb_pad(b);
+	vtable = b->len;
+	v[0] = (uint16_t)(4 + 2 * last);
+	v[1] = (uint16_t)(4 + 4 * n);
+	for (unsigned i = 0; i < n; i++)
+		v[2 + ids[i]] = (uint16_t)(4 + 4 * i);
+	buf_put(b, v, v[0]);
+	fb_pad(b);
+	fb_here(b, from);
+	buf_u32le(b, (uint32_t)(b->len - vtable));
+	for (unsigned i = 0; i < n; i++) {
+		slots[i] = b->len;
+		buf_u32le(b, 0);
+	}
+}
+
+/* A vector of n words, led to from `from`; the place of the first. */
+static size_t
+fb_vector(struct buf *b, size_t from, uint32_t n)
+{
+	fb_pad(b);
+	fb_here(b, from);
+	buf_u32le(b, n);
+	for (uint32_t i = 0; i < n; i++)
+		buf_u32le(b, 0);
+	return b->len - 4 * (size_t)n;
+}
+
+static void
+gen_tflite(const char *path, uint64_t size, uint64_t seed)
+{
+	uint64_t n = size / sizeof(float) > 0 ? size / sizeof(float) : 1;
+	const uint32_t one = 1, count = (uint32_t)n;
+	struct buf b = { 0 };
+	size_t model[3], subgraph[1], tensor[3], data[1], at;
+	FILE *f = create(path);
+
+	buf_u32le(&b, 0);
+	buf_put(&b, "TFL3", 4);
+	fb_table(&b, 0, 3, (const unsigned[]){ 0, 2, 4 }, model);
+	memcpy(b.p + model[0], "\3\0\0", 4);
+	at = fb_vector(&b, model[1], 1);
+	fb_table(&b, at, 1, (const unsigned[]){ 0 }, subgraph);
+	at = fb_vector(&b, subgraph[0], 1);
+	fb_table(&b, at, 3, (const unsigned[]){ 0, 2, 3 }, tensor);
+	at = fb_vector(&b, tensor[0], 1);
+	memcpy(b.p + at, &count, 4);
+	memcpy(b.p + tensor[1], &one, 4);
+	fb_here(&b, tensor[2]);
+	buf_u32le(&b, 6);
+	buf_put(&b, "weight\0", 8);
+	at = fb_vector(&b, model[2], 2); /* buffer 0 is the empty one */
+	fb_table(&b, at, 0, NULL, NULL);
+	fb_table(&b, at + 4, 1, (const unsigned[]){ 0 }, data);
+	fb_here(&b, data[0]);
+	buf_u32le(&b, (uint32_t)(n * sizeof(float)));
+	write_all(f, b.p, b.len);
+	write_floats(f, n, seed);
+	free(b.p);
+	finish(f, path);
+}
+
 static void
 sparse_block(FILE *f, uint64_t size, uint64_t off, uint64_t seed)
 {
@@ -422,7 +511,7 @@ main(int argc, char **argv)
 	uint64_t size, seed;
 
 	if (argc != 5 || !parse_size(argv[2], &size) || !parse_size(argv[3], &seed)) {
-		fprintf(stderr, "usage: genmodel onnx|onnx-external|gguf|safetensors|raw|sparse SIZE SEED OUT\n");
+		fprintf(stderr, "usage: genmodel onnx|onnx-external|gguf|safetensors|tflite|raw|sparse SIZE SEED OUT\n");
 		return 64;
 	}
 	if (strcmp(argv[1], "onnx") == 0 || strcmp(argv[1], "onnx-external") == 0) {
@@ -431,6 +520,8 @@ main(int argc, char **argv)
 		gen_gguf(argv[4], size, seed);
 	} else if (strcmp(argv[1], "safetensors") == 0) {
 		gen_safetensors(argv[4], size, seed);
+	} else if (strcmp(argv[1], "tflite") == 0) {
+		gen_tflite(argv[4], size, seed);
 	} else if (strcmp(argv[1], "sparse") == 0) {
 		gen_sparse(argv[4], size, seed);
 	} else if (strcmp(argv[1], "raw") == 0) {

@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The safetensors parser over any bytes: a verdict, never a read outside of the file, never much work. */
+#define FUZZ_MEDIA MFS_MEDIA_SAFETENSORS
+#include "fuzz_probe.h"
