@@ -18,6 +18,7 @@ int mfs_cmd_sign(int argc, char **argv);
 int mfs_cmd_verify(int argc, char **argv);
 int mfs_cmd_inspect(int argc, char **argv);
 int mfs_cmd_init(int argc, char **argv);
+int mfs_cmd_plan(int argc, char **argv);
 int mfs_cmd_publish(int argc, char **argv);
 int mfs_cmd_refresh(int argc, char **argv);
 int mfs_cmd_revoke(int argc, char **argv);

@@ -28,6 +28,7 @@ static const struct command {
 	{ "advance", (char[]){ "modelpub advance" }, mfs_cmd_advance, "confirm the next step of a rollout" },
 	{ "revoke", (char[]){ "modelpub revoke" }, mfs_cmd_revoke, "the kill switch for a version" },
 	{ "republish", (char[]){ "modelpub republish" }, mfs_cmd_republish, "an older version's files as a new version" },
+	{ "plan", (char[]){ "modelpub plan" }, mfs_cmd_plan, "which devices would get what" },
 	{ "refresh", (char[]){ "modelpub refresh" }, mfs_cmd_refresh, "sign a new timestamp, for cron" },
 	{ "trust", (char[]){ "modelpub trust" }, mfs_cmd_trust, "the keys that may sign models" },
 	{ "rotate", (char[]){ "modelpub rotate" }, mfs_cmd_rotate, "a new key for a role" },

@@ -186,14 +186,6 @@ struct mfs_policy_device { /* strings borrowed; NULL where the device does not s
 	const struct mfs_range *apps; size_t n_apps;     /* name, version in min */
 };
 
-struct mfs_policy_choice { /* borrowed from the policy */
-	const struct mfs_policy_rollout *rollout;
-	const struct mfs_policy_variant *variant;
-	unsigned bucket;  /* 0 to 9999 */
-	unsigned fraction; /* of the step in effect */
-	size_t step;      /* 1 to rollout->n_steps */
-};
-
 enum mfs_policy_why {
 	MFS_WHY_SELECTED,
 	MFS_WHY_LATER,   /* would include the device, but an earlier rollout did */
@@ -203,6 +195,15 @@ enum mfs_policy_why {
 	MFS_WHY_VARIANT, /* no variant's match holds */
 	MFS_WHY_REVOKED, /* the variant is revoked */
 	MFS_WHY_MINIMUM, /* the variant is below min_release */
+};
+
+struct mfs_policy_choice { /* borrowed from the policy */
+	const struct mfs_policy_rollout *rollout; /* NULL: nothing was selected */
+	const struct mfs_policy_variant *variant; /* NULL then */
+	unsigned bucket;   /* 0 to 9999 */
+	unsigned fraction; /* of the step in effect */
+	size_t step;       /* 1 to rollout->n_steps */
+	enum mfs_policy_why why; /* SELECTED; else of the rollout that came nearest, MATCH without any */
 };
 
 /* One rollout's part of an explanation. */
@@ -227,7 +228,7 @@ const char *mfs_policy_why_text(enum mfs_policy_why why); /* "not in the fractio
  * nor below min_release. Whether it may be installed is mfs_decide_install's to say.
  *
  * now      seconds since the epoch, not behind the time floor
- * out      zero unless MFS_OK
+ * out      zero but for `why` unless MFS_OK
  * explain  NULL, or filled in both cases; release with mfs_policy_explanation_clear()
  * errors   NOT_SELECTED (the message says why, by the rollout that came nearest), NO_MEMORY, INTERNAL
  * source   modelfs-policy(5), ROLLOUTS

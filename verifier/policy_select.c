@@ -238,13 +238,16 @@ rollouts_look(const struct mfs_policy *p, const struct mfs_policy_device *d, int
 		if (k.x != NULL)
 			reason_fill(k.x, &k);
 		if (k.why == MFS_WHY_SELECTED)
-			*out = (struct mfs_policy_choice){ k.r, k.variant, k.bucket, k.fraction, k.step };
+			*out = (struct mfs_policy_choice){ k.r, k.variant, k.bucket, k.fraction, k.step, k.why };
 		if (out->rollout != NULL && explain == NULL)
 			return MFS_OK;
 		if (nearest.r == NULL || k.why > nearest.why)
 			nearest = k;
 	}
-	return out->rollout != NULL ? MFS_OK : none_fail(&nearest, err);
+	if (out->rollout != NULL)
+		return MFS_OK;
+	out->why = nearest.r != NULL ? nearest.why : MFS_WHY_MATCH;
+	return none_fail(&nearest, err);
 }
 
 enum mfs_code
@@ -254,6 +257,7 @@ mfs_policy_select(const struct mfs_policy *p, const struct mfs_policy_device *d,
 	struct mfs_policy_choice choice = { 0 };
 	enum mfs_code code;
 
+	choice.why = MFS_WHY_MATCH;
 	*out = choice;
 	if (explain != NULL)
 		*explain = (struct mfs_policy_explanation){ 0 };
@@ -262,7 +266,8 @@ mfs_policy_select(const struct mfs_policy *p, const struct mfs_policy_device *d,
 	if (explain != NULL && p->n_rollouts > 0 &&
 		(explain->reasons = calloc(p->n_rollouts, sizeof(*explain->reasons))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "explanation");
-	if ((code = rollouts_look(p, d, now, &choice, explain, err)) == MFS_OK)
+	code = rollouts_look(p, d, now, &choice, explain, err);
+	if (code == MFS_OK || code == MFS_NOT_SELECTED)
 		*out = choice;
 	return code;
 }

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * inventory.h - an inventory of devices: JSON lines as 'modelfs device --json' prints them, read in
+ * blocks by several threads. Millions of devices take no more memory than the blocks in work.
+ *
+ * Fields of a line: id; class, region, channel, platform (text or absent); labels, apps, runtimes
+ * {name: text}; memory, page_size (bytes); models [model ids], absent: every model. Others are ignored.
+ */
+#ifndef MFS_PUB_INVENTORY_H
+#define MFS_PUB_INVENTORY_H
+
+#include <jansson.h>
+
+#include "mfs_policy.h"
+
+#define MFS_INVENTORY_BLOCK   (1u << 20) /* bytes read at once; no line is longer */
+#define MFS_INVENTORY_ENTRIES 256u       /* labels, apps or runtimes of a device */
+
+struct mfs_inventory;
+
+/* path "-": standard input. errors IO */
+enum mfs_code mfs_inventory_open(const char *path, struct mfs_inventory **out, struct mfs_err *err);
+void mfs_inventory_free(struct mfs_inventory *v);
+MFS_DEFINE_CLEANUP(inventory, struct mfs_inventory, mfs_inventory_free)
+
+struct mfs_inventory_block { /* whole lines; zero to begin with, its memory is used again */
+	char *text; size_t len;
+	uint64_t number; /* of the block, from 0 */
+	uint64_t line;   /* number of its first line, from 1 */
+};
+
+/*
+ * The next block; len 0 at the end. Any number of threads, each with a block of its own.
+ * errors  IO, LIMIT_EXCEEDED (a line longer than a block), NO_MEMORY
+ */
+enum mfs_code mfs_inventory_next(struct mfs_inventory *v, struct mfs_inventory_block *b, struct mfs_err *err);
+
+struct mfs_inventory_device {
+	struct mfs_policy_device facts;
+	struct mfs_device compat; /* what is not said is zero */
+	json_t *models;           /* array, or NULL: every model; borrowed from doc */
+	json_t *doc;              /* owns all of the text */
+	struct mfs_range labels[MFS_INVENTORY_ENTRIES], apps[MFS_INVENTORY_ENTRIES], runtimes[MFS_INVENTORY_ENTRIES];
+};
+
+/*
+ * One line, without its newline. out may be the device of the line before: it is cleared.
+ * errors  MALFORMED, LIMIT_EXCEEDED (more entries than MFS_INVENTORY_ENTRIES); the message names the field
+ */
+enum mfs_code mfs_inventory_device(struct mfs_span line, struct mfs_inventory_device *out, struct mfs_err *err);
+void mfs_inventory_device_clear(struct mfs_inventory_device *d);
+
+#endif
