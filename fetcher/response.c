@@ -199,6 +199,7 @@ partial_judge(struct fetcher *f, struct transfer *t)
 		transfer_end(f, t, MFS_NET_PROTOCOL, "Content-Range and Content-Length differ");
 		return;
 	}
+	t->q.cap = n; /* a body without a length may not go on behind the range: serve would take that for a lie */
 	response_tell(f, t, 206, t->answer.from, n, t->answer.total);
 }
 

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+# Sourced after e2e.sh by tests that need a web server which misbehaves (tests/tools/hostile-http.py).
+# shellcheck shell=bash
+[ -x /usr/bin/python3 ] || skip "no /usr/bin/python3"
+hostile_stats() { curl -sS "$HOSTILE_CTL/_stats"; }
+
+# hostile_start ROOT: serve a folder; its URL is in $HOSTILE. With $hostile_tls "CERT KEY" over TLS.
+hostile_start() {
+	local scheme=http
+	rm -f "$W/port"
+	# shellcheck disable=SC2086 # two words
+	/usr/bin/python3 "$top/tests/tools/hostile-http.py" "$1" --port-file "$W/port" ${hostile_tls:+--tls $hostile_tls} \
+		>>"$W/log" 2>&1 &
+	hostile_pid=$!
+	jobs_started+=("$hostile_pid")
+	until_true 10 test -s "$W/port" || fail "the web server does not start"
+	[ -z "${hostile_tls:-}" ] || scheme=https
+	HOSTILE=$scheme://127.0.0.1:$(cat "$W/port")
+	HOSTILE_CTL=$HOSTILE
+}
+# fault MODE [KEY=VALUE]...: see the tool.
+fault() {
+	local mode=$1 q
+	shift
+	q=$(IFS='&'; echo "$*")
+	curl -sS "$HOSTILE_CTL/_fault?mode=$mode${q:+&$q}" >/dev/null
+}
+faults_clear() { curl -sS "$HOSTILE_CTL/_clear" >/dev/null; curl -sS "$HOSTILE_CTL/_reset" >/dev/null; }
+
+# blobs BUNDLE REPO: the blobs of a bundle as a repository has them, in parts.
+blobs() {
+	local file hash
+	(cd "$1" && find payload chunks -type f 2>/dev/null) | while read -r file; do
+		hash=$(sha256sum <"$1/$file") hash=${hash%% *}
+		mkdir -p "$2/blobs/sha256/${hash:0:2}/$hash"
+		split -b 256M -d -a 5 "$1/$file" "$2/blobs/sha256/${hash:0:2}/$hash/"
+		[ -s "$1/$file" ] || : >"$2/blobs/sha256/${hash:0:2}/$hash/00000"
+	done
+}
