@@ -38,7 +38,8 @@ struct large {
 	uint64_t lacking; /* bytes of MISSING and RETRY ones */
 	uint64_t cursor;  /* no MISSING chunk lies before it */
 	uint64_t reuse;   /* next chunk to look up on the device */
-	uint64_t landed;  /* bytes since the last journal write */
+	uint64_t landed;  /* bytes since the last journal write began */
+	uint64_t syncing; /* bytes of the journal write under way */
 	uint64_t checked; /* bytes that the checker has passed */
 	unsigned retries; /* of RETRY chunks that came wrong again, in a row */
 	bool over;        /* the checker has seen all of it */
@@ -83,6 +84,9 @@ chunk_land(struct piece *p, const uint8_t *bytes, uint32_t len, struct mfs_err *
 	l->left--;
 	l->landed += len;
 	(void)pthread_cond_broadcast(&l->changed);
+	/* A slow disk: what is not journalled would be lost, and its memory is needed elsewhere. */
+	while (l->landed + l->syncing >= 2 * l->batch && !mfs_dl_stopped(l->r))
+		wait_a_little(l);
 	(void)pthread_mutex_unlock(&l->lock);
 	p->next++;
 	mfs_dl_wrote(l->r, len);
@@ -428,12 +432,17 @@ journal_write(struct large *l, struct mfs_err *err)
 	for (uint64_t i = 0; i < l->f->chunks; i++)
 		if (l->state[i] == CHUNK_DONE || l->state[i] == CHUNK_CLAIMED)
 			l->bits[i / 8] = (uint8_t)(l->bits[i / 8] | 1u << (i % 8));
+	l->syncing = l->landed;
 	l->landed = 0;
 	(void)pthread_mutex_unlock(&l->lock);
 	if (fdatasync(l->data) != 0)
 		return mfs_fail_sys(err, MFS_IO, "store/staging: blob %s", MFS_HEX(&l->f->sha256));
 	if (mfs_pwrite_full(l->journal, l->bits, n, MFS_JOURNAL_HEADER) != 0 || fdatasync(l->journal) != 0)
 		return mfs_fail_sys(err, MFS_IO, "store/staging: journal of blob %s", MFS_HEX(&l->f->sha256));
+	(void)pthread_mutex_lock(&l->lock);
+	l->syncing = 0;
+	(void)pthread_cond_broadcast(&l->changed);
+	(void)pthread_mutex_unlock(&l->lock);
 	return MFS_OK;
 }
 
@@ -451,7 +460,8 @@ journaller(struct mfs_dl_run *r, void *arg)
 		bool due;
 
 		(void)pthread_mutex_lock(&l->lock);
-		wait_a_little(l);
+		if (l->landed < l->batch && !l->over)
+			wait_a_little(l);
 		end = l->over || mfs_dl_stopped(r);
 		due = l->landed >= l->batch || (l->landed > 0 && (end || mfs_clock_mono_ms() - last >= MFS_DL_BATCH_S * 1000));
 		checked = l->checked;

@@ -48,7 +48,8 @@ chunk_fetch(struct mfs_dl_run *r, const struct mfs_file *f, const struct mfs_tab
 	if ((code = mfs_opener_new(MFS_CIPHER_NONE, NULL, &opener, err)) != MFS_OK)
 		return code;
 	for (;;) {
-		struct mfs_dl_request q = { .hash = &f->sha256, .off = off + o.fill, .length = o.len - o.fill, .sink = one_sink,
+		struct mfs_dl_request q = { .hash = &f->sha256, .off = off + o.fill, .length = o.len - o.fill,
+			.unit = o.len - o.fill, .sink = one_sink,
 			.user = &o };
 		struct mfs_err why = MFS_ERR_INIT;
 		const bool begins = o.fill == 0;

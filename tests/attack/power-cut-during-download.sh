@@ -55,10 +55,10 @@ calls=$(tail -n 1 "$W/calls")
 [ "$calls" -gt 50 ] || fail "only $calls calls counted"
 step "$calls calls"
 resumed_some=no
-stride=$((calls / 25 + 1))
+stride=$((calls / 16 + 1))
 for ((i = 1; i <= calls; i++)); do
 	# All over it, each of the first (folders, journal) and of the last (renames).
-	[ $((i % stride)) = 0 ] || [ "$i" -le 14 ] || [ "$i" -gt $((calls - 14)) ] || continue
+	[ $((i % stride)) = 0 ] || [ "$i" -le 10 ] || [ "$i" -gt $((calls - 10)) ] || continue
 	fresh
 	rc=0
 	"$B/cutcalls" "$i" dltool "$CFG" "$W/store" "$W/b1" batch=$batch >>"$W/log" 2>&1 || rc=$?
@@ -67,7 +67,7 @@ for ((i = 1; i <= calls; i++)); do
 	n=$(claimed)
 	if [ -e "$staged.data" ]; then
 		there=$(($(stat -c %b "$staged.data") * 512))
-		# The batch under way, the one being written, and what the threads had in hand.
+		# The batch under way, the one being written, and a chunk of each thread.
 		[ $((there - n * chunk)) -le $((2 * batch + 8 * chunk)) ] || fail "cut $i: $there bytes there, $n chunks journalled"
 	fi
 	case $((i % 4)) in

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include "dlfix.h"
@@ -171,6 +172,75 @@ static void
 staged_name(char out[200], size_t file, const char *suffix)
 {
 	(void)snprintf(out, 200, "staging/dl-det/%s.%s", MFS_HEX(&m->files[file].sha256), suffix);
+}
+
+/* ---- what reaches the disk in which order ----------------------------------------------------------------- */
+
+static pthread_mutex_t order_lock = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t order_now, order_synced;         /* calls so far; up to which one data is on disk */
+static uint64_t order_written[LARGE / CHUNK + 2]; /* when each chunk of the large payload was written last */
+static unsigned order_journals, order_wrong;
+
+static bool
+fd_is(int fd, const char *suffix)
+{
+	char link[64], path[600];
+	ssize_t n;
+
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, sizeof(path) - 1);
+	if (n < 0)
+		return false;
+	path[n] = '\0';
+	return strstr(path, MFS_HEX(&m->files[0].sha256)) != NULL && strlen(path) > strlen(suffix) &&
+		strcmp(path + n - strlen(suffix), suffix) == 0;
+}
+
+/* Instead of libc's: a power cut keeps of the data only what a sync that had begun after the write has finished with. */
+ssize_t
+pwrite(int fd, const void *buf, size_t n, off_t off)
+{
+	if (fd_is(fd, ".data")) {
+		(void)pthread_mutex_lock(&order_lock);
+		order_written[(uint64_t)off / CHUNK] = ++order_now;
+		(void)pthread_mutex_unlock(&order_lock);
+	} else if (fd_is(fd, ".journal") && off == MFS_JOURNAL_HEADER) {
+		const uint8_t *bits = buf;
+
+		(void)pthread_mutex_lock(&order_lock);
+		order_journals++;
+		for (uint64_t i = 0; i < 8 * n && i < m->files[0].chunks; i++)
+			if ((bits[i / 8] >> (i % 8) & 1) != 0 && order_written[i] > order_synced)
+				order_wrong++;
+		(void)pthread_mutex_unlock(&order_lock);
+	}
+	return syscall(SYS_pwrite64, fd, buf, n, off);
+}
+
+int
+fdatasync(int fd)
+{
+	uint64_t at;
+	int rc;
+
+	(void)pthread_mutex_lock(&order_lock);
+	at = order_now;
+	(void)pthread_mutex_unlock(&order_lock);
+	rc = (int)syscall(SYS_fdatasync, fd);
+	if (rc == 0 && fd_is(fd, ".data")) {
+		(void)pthread_mutex_lock(&order_lock);
+		order_synced = at;
+		(void)pthread_mutex_unlock(&order_lock);
+	}
+	return rc;
+}
+
+Test(download, the_journal_claims_only_what_is_on_disk)
+{
+	run_ok();
+	whole();
+	cr_assert_geq(order_journals, 3);
+	cr_assert_eq(order_wrong, 0);
 }
 
 /* ---- the good case ------------------------------------------------------------------------------------ */
@@ -840,3 +910,104 @@ Test(download, an_installation_under_way_is_waited_for)
 	(void)pthread_join(t, NULL);
 }
 
+
+/* ---- repair --------------------------------------------------------------------------------------------------------- */
+
+static void
+blob_path(char out[200], const struct mfs_sha256 *hash)
+{
+	(void)snprintf(out, 200, "blobs/sha256/%.2s/%s", MFS_HEX(hash), MFS_HEX(hash));
+}
+
+static uint64_t
+repair_cost(size_t file, uint64_t chunk)
+{
+	const uint64_t before = dl_sent(&repo);
+
+	cr_assert_eq(mfs_download_repair(dl, m, file, chunk, NULL, &err), MFS_OK, "%s", err.msg);
+	whole();
+	return dl_sent(&repo) - before;
+}
+
+Test(download, a_chunk_is_repaired_for_a_chunk)
+{
+	char path[200];
+
+	run_ok();
+	blob_path(path, &m->files[0].sha256);
+	mk_flip(store_fd, path, 40 * (int64_t)CHUNK + 3);
+	cr_assert_eq(repair_cost(0, 40), CHUNK);
+	/* The last one is short. */
+	mk_flip(store_fd, path, -1);
+	cr_assert_eq(repair_cost(0, m->files[0].chunks - 1), 17);
+	/* A file of one chunk. */
+	blob_path(path, &m->files[1].sha256);
+	mk_flip(store_fd, path, 5);
+	cr_assert_eq(repair_cost(1, 0), 300);
+}
+
+Test(download, tables_and_whole_blobs_are_repaired)
+{
+	char path[200];
+	int fd;
+
+	run_ok();
+	blob_path(path, &m->files[0].chunks_sha256);
+	mk_flip(store_fd, path, 99);
+	cr_assert_eq(repair_cost(0, UINT64_MAX), mfs_table_length(m->files[0].chunks));
+	cr_assert_eq(unlinkat(store_fd, path, 0), 0);
+	cr_assert_eq(repair_cost(0, UINT64_MAX), mfs_table_length(m->files[0].chunks));
+	/* Cut short: its chunks are reused as far as they go. */
+	blob_path(path, &m->files[0].sha256);
+	fd = openat(store_fd, path, O_RDWR | O_CLOEXEC);
+	cr_assert(fd >= 0 && ftruncate(fd, (off_t)(LARGE - CHUNK)) == 0);
+	(void)close(fd);
+	cr_assert_leq(repair_cost(0, UINT64_MAX), LARGE);
+	cr_assert_eq(unlinkat(store_fd, path, 0), 0);
+	cr_assert_eq(repair_cost(0, UINT64_MAX), LARGE);
+	cr_assert_eq(unlinkat(store_fd, path, 0), 0);
+	cr_assert_eq(symlinkat("/etc/passwd", store_fd, path), 0);
+	cr_assert_eq(repair_cost(0, 3), LARGE);
+}
+
+Test(download, a_repair_is_never_wrong_and_holds_the_budget)
+{
+	char path[200];
+
+	run_ok();
+	blob_path(path, &m->files[0].sha256);
+	mk_flip(store_fd, path, 3);
+	dl_fault_add(&repo, (struct dl_fault){ .nth = DL_EVERY, .kind = DL_CORRUPT, .after = 70 });
+	for (uint64_t i = 0; i < DL_SOURCES; i++)
+		repo.requests[i] = 0;
+	cr_assert_eq(mfs_download_repair(dl, m, 0, 0, NULL, &err), MFS_HASH_MISMATCH, "%s", err.msg);
+	cr_assert_leq(repo.requests[0], MFS_DL_MISMATCHES);
+	cr_assert(!blob_right(&m->files[0].sha256));
+	atomic_store(&budget, CHUNK - 1);
+	args.budget_take = budget_take;
+	args.budget_give = budget_give;
+	repo.n_faults = 0;
+	download_make();
+	cr_assert_eq(mfs_download_repair(dl, m, 0, 0, NULL, &err), MFS_RATE_LIMITED, "%s", err.msg);
+	atomic_store(&cancel, 1);
+	atomic_store(&budget, CHUNK);
+	cr_assert_eq(mfs_download_repair(dl, m, 0, 0, &cancel, &err), MFS_CONDITION_UNMET, "%s", err.msg);
+	cr_assert_eq(repair_cost(0, 0), CHUNK);
+	cr_assert_eq(budget, 0);
+}
+
+Test(download, a_chunk_of_several_truncated_answers_and_mirrors_is_repaired)
+{
+	char path[200];
+
+	run_ok();
+	blob_path(path, &m->files[0].sha256);
+	mk_flip(store_fd, path, 3);
+	args.n_mirrors = 1;
+	download_make();
+	dl_fault_add(&repo, (struct dl_fault){ .source = 0, .nth = 0, .kind = DL_TRUNCATE, .after = 1000 });
+	dl_fault_add(&repo, (struct dl_fault){ .source = 1, .nth = 0, .kind = DL_CORRUPT, .after = 2000 });
+	for (uint64_t i = 0; i < DL_SOURCES; i++)
+		repo.requests[i] = 0;
+	cr_assert_leq(repair_cost(0, 0), 2 * CHUNK);
+}
