@@ -49,10 +49,10 @@ remember(const struct mfs_policy *p)
 {
 	static const char empty[] = "{\"format\":\"modelfs-anchor/1.0\",\"models\":{}}";
 	struct mfs_anchor_model *m;
-	struct mfs_anchor *a, *b;
+	struct mfs_anchor *a, *b = NULL;
 	enum mfs_policy_news news;
 	struct mfs_enforcement e;
-	char *one, *two;
+	char *one = NULL, *two = NULL;
 	size_t n;
 
 	must(mfs_anchor_parse(MFS_SPAN(empty, sizeof(empty) - 1), &a, NULL) == MFS_OK);
