@@ -113,7 +113,7 @@ bool mfs_tuf_time(const char *s, int64_t *out);
 /* A delegated role may not be called root, timestamp, snapshot or targets, and its file name must be possible. */
 bool mfs_tuf_role_name_ok(const char *name);
 
-/* ---- tuf.c, tuf_find.c: one run ------------------------------------------------------------------- */
+/* ---- tuf.c, tuf_roles.c, tuf_find.c: one run ------------------------------------------------------------------- */
 
 struct mfs_tuf_local { /* what is stored; taken out when its turn comes */
 	char *file;
@@ -170,6 +170,9 @@ struct mfs_tuf {
 	char want[MFS_TUF_FILE_MAX + 1];
 };
 
+/* Has a new root taken a key of timestamp or snapshot away? Then nothing older than it counts. */
+bool mfs_tuf_lost_online_key(const struct mfs_tuf *t);
+void mfs_tuf_local_clear(struct mfs_tuf *t);
 /* Take a stored file out of the list; false when there is none. The caller frees *bytes. */
 bool mfs_tuf_local_take(struct mfs_tuf *t, const char *file, uint8_t **bytes, size_t *len);
 /* The name to fetch a role under, into t->want. */
