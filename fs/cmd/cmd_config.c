@@ -11,20 +11,38 @@ check(struct mfs_cmd_env *env)
 	const struct mfs_config *c = env->config;
 	MFS_CLEANUP(mfs_cleanup_keys) struct mfs_keys *keys = NULL;
 	struct mfs_err err = MFS_ERR_INIT;
+	bool wrong = false;
 
 	for (size_t i = 0; i < c->n_notes; i++)
 		printf("%s\n", c->notes[i]);
-	/* The trust keys are part of what must be right; model keys may arrive later. */
 	if (mfs_key_fds_open(c, -1, &env->keys, &err) != MFS_OK)
 		return mfs_cmd_fail("config", &err);
 	env->has_keys = true;
 	if (mfs_keys_load(c, &env->keys, &keys, &err) != MFS_OK)
 		return mfs_cmd_fail("config", &err);
-	for (size_t i = 0; i < c->n_models; i++)
-		if (env->keys.reason[i] != NULL)
-			printf("%s: models.%s.model_key: %s\n", c->path, c->models[i].id, env->keys.reason[i]);
-	printf("%s: right: %zu model%s, %zu trust key%s\n", c->path, c->n_models, c->n_models == 1 ? "" : "s", c->n_keys,
+	/*
+	 * What a mount would go on without, for the sake of the other models, is wrong all the same. A credential
+	 * is there only within its unit.
+	 */
+	for (size_t i = 0; i < c->n_models; i++) {
+		bool credential = c->models[i].model_key != NULL && strncmp(c->models[i].model_key, "credential:", 11) == 0;
+
+		if (env->keys.reason[i] == NULL)
+			continue;
+		printf("%s: models.%s.model_key: %s\n", c->path, c->models[i].id, env->keys.reason[i]);
+		wrong = wrong || !credential || getenv("CREDENTIALS_DIRECTORY") != NULL;
+	}
+	for (size_t i = 0; i < c->n_repos; i++)
+		wrong = wrong || mfs_keys_root(keys, i).len == 0; /* said when it was opened */
+	if (wrong) {
+		(void)mfs_fail(&err, MFS_CONFIG_INVALID, "%s: files that it names cannot be used, see above", c->path);
+		return mfs_cmd_fail("config", &err);
+	}
+	printf("%s: right: %zu model%s, %zu trust key%s", c->path, c->n_models, c->n_models == 1 ? "" : "s", c->n_keys,
 		c->n_keys == 1 ? "" : "s");
+	if (c->n_repos > 0)
+		printf(", %zu repositor%s", c->n_repos, c->n_repos == 1 ? "y" : "ies");
+	printf("\n");
 	return MFS_EXIT_DONE;
 }
 

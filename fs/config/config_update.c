@@ -4,6 +4,8 @@
 
 #include "config_walk.h"
 
+#define GRACE_MAX_MS (MFS_TUF_GRACE_MAX * 1000)
+
 #define AT(member) offsetof(struct mfs_config, member)
 
 static const unsigned range_percent[2] = { 0, 100 };
@@ -115,6 +117,8 @@ mfs_read_update(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, c
 	(void)f;
 	if ((code = mfs_walk_mapping(w, y, key, update_fields, dst)) != MFS_OK)
 		return code;
+	if (u->expired_grace_ms > GRACE_MAX_MS)
+		return mfs_yaml_fail(y, "update.expired_grace", w->err, "is more than 3650d");
 	if (u->interval_ms < 1000)
 		return mfs_yaml_fail(y, "update.interval", w->err, "is less than 1s");
 	if (u->max_interval_ms < u->interval_ms) {

@@ -166,6 +166,19 @@ same_place(const struct mfs_config *a, const struct mfs_config *b, struct mfs_er
 	return MFS_OK;
 }
 
+/* What belongs to the superblock, or to the kernel's memory of it: a new serve under the same mount cannot change it. */
+static int64_t
+later(const struct mfs_config *a, const struct mfs_config *b)
+{
+	const char *from = a->selinux_context != NULL ? a->selinux_context : "";
+	const char *to = b->selinux_context != NULL ? b->selinux_context : "";
+
+	return (a->memory_budget != b->memory_budget ? MFS_LATER_BUDGET : 0) |
+		(a->read_ahead_kb != b->read_ahead_kb ? MFS_LATER_READ_AHEAD : 0) |
+		(a->xattrs != b->xattrs ? MFS_LATER_XATTRS : 0) | (a->exec != b->exec ? MFS_LATER_EXEC : 0) |
+		(strcmp(from, to) != 0 ? MFS_LATER_SELINUX : 0);
+}
+
 /* shm->models and pins go by index: it must mean the same models. */
 static bool
 same_models(const struct mfs_config *a, const struct mfs_config *b)
@@ -188,6 +201,7 @@ mfs_keeper_reload(struct mfs_keeper *k, struct mfs_err *err)
 		reading_free(&r);
 		return err->code;
 	}
+	k->later = later(k->config, r.config);
 	if (!same_models(k->config, r.config)) {
 		k->models_changed = true;
 		mfs_kjobs_end(k); /* they go by index */

@@ -224,6 +224,7 @@ void
 mfs_keeper_reload_start(struct mfs_keeper *k, struct mfs_err *err)
 {
 	struct mfs_kmsg stop = { .verb = MFS_K_STOP };
+	char text[96];
 
 	if (k->state != MFS_KEEPER_RUNNING) {
 		(void)mfs_fail(err, MFS_CONDITION_UNMET, "not now: modelfs is starting or ending");
@@ -233,7 +234,11 @@ mfs_keeper_reload_start(struct mfs_keeper *k, struct mfs_err *err)
 		mfs_log_err("reload refused, the old configuration stays", err);
 		return;
 	}
-	mfs_log(MFS_LOG_NOTICE, "configuration reloaded");
+	if (k->later == 0)
+		mfs_log(MFS_LOG_NOTICE, "configuration reloaded");
+	else
+		mfs_log(MFS_LOG_NOTICE, "configuration reloaded; the new %s takes effect only after 'modelfs unmount' and "
+			"'modelfs mount'", mfs_reload_later_text(k->later, text));
 	mfs_notify("RELOADING=1\nMONOTONIC_USEC=%lld", (long long)mfs_clock_mono_ms() * 1000);
 	k->reloading = true;
 	if (k->serve.pid != 0 && k->serve.sock >= 0 && !k->serve.stop_sent && mfs_kmsg_send(k->serve.sock, &stop, -1) == 0) {

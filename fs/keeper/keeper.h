@@ -162,6 +162,7 @@ struct mfs_keeper {
 
 	enum mfs_kstate state;
 	bool was_ready, reloading;
+	int64_t later; /* of the last reload: enum mfs_reload_later */
 	bool models_changed; /* what shm says by index is of other models: cleared before the next serve */
 	unsigned quick_deaths, remounts;
 	int64_t spawn_at, ready_by, ping_at, end_by;

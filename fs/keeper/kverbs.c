@@ -131,7 +131,7 @@ mfs_keeper_verb(struct mfs_keeper *k, const struct mfs_kmsg *m)
 		return true;
 	case MFS_K_RELOAD:
 		mfs_keeper_reload_start(k, &err);
-		reply(k, m, &err, 0, -1);
+		reply(k, m, &err, err.code == MFS_OK ? k->later : 0, -1);
 		return true;
 	case MFS_K_UNMOUNT:
 		reply(k, m, &err, 0, -1);

@@ -379,3 +379,16 @@ mfs_klink_gone(struct mfs_klink *k)
 	pthread_mutex_unlock(&k->lock);
 	return gone;
 }
+
+const char *
+mfs_reload_later_text(int64_t bits, char out[96])
+{
+	static const char *const keys[] = { "memory_budget", "read_ahead_kb", "xattrs", "exec", "selinux_context" };
+	size_t n = 0;
+
+	out[0] = '\0';
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if ((bits & (INT64_C(1) << i)) != 0)
+			n += (size_t)snprintf(out + n, 96 - n, "%s%s", n > 0 ? ", " : "", keys[i]);
+	return out;
+}

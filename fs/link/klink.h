@@ -23,7 +23,7 @@ enum mfs_kverb {
 	MFS_K_RESIDENT_CREATE,   /* slot, size; reply carries a descriptor to fill */
 	MFS_K_RESIDENT_COMPLETE, /* slot; reply: backing id in `value`, also stored in shm */
 	MFS_K_RESIDENT_DROP,     /* slot */
-	MFS_K_RELOAD,            /* as SIGHUP; reply: result and text when the configuration is invalid */
+	MFS_K_RELOAD,            /* as SIGHUP; reply: result and text when the configuration is invalid, value: mfs_reload_later */
 	MFS_K_UNMOUNT,           /* as SIGTERM; replied before it starts */
 	MFS_K_FETCH,             /* end the present fetch, start another; reply carries its socket (wire.h) */
 	/*
@@ -83,6 +83,11 @@ struct mfs_klink;
 enum mfs_code mfs_klink_start(int sock, void (*on_stop)(void *user, bool gone), void *user, struct mfs_klink **out,
 	struct mfs_err *err);
 void mfs_klink_stop(struct mfs_klink *k);
+
+/* What a reload read and only the next mount can use, as bits; _text: their keys with ", " between. */
+enum mfs_reload_later { MFS_LATER_BUDGET = 1, MFS_LATER_READ_AHEAD = 2, MFS_LATER_XATTRS = 4, MFS_LATER_EXEC = 8,
+	MFS_LATER_SELINUX = 16 };
+const char *mfs_reload_later_text(int64_t bits, char out[96]);
 
 /* Verbs without a reply; text may be NULL and is cut. Threads any. errors IO. */
 enum mfs_code mfs_klink_notify(struct mfs_klink *k, enum mfs_kverb verb, uint32_t model, const char *text,

@@ -244,9 +244,16 @@ run_verify(struct worker *w, struct mfs_serve *s, struct job *j)
 static enum mfs_code
 run_reload(struct mfs_serve *s, struct job *j)
 {
-	if (mfs_klink_call(s->klink, MFS_K_RELOAD, 0, 0, NULL, NULL, &j->err) != MFS_OK)
+	int64_t later = 0;
+	char text[96];
+
+	if (mfs_klink_call(s->klink, MFS_K_RELOAD, 0, 0, NULL, &later, &j->err) != MFS_OK)
 		return j->err.code;
-	say(j, MFS_EXIT_DONE, "configuration and keys are loaded anew");
+	if (later == 0)
+		say(j, MFS_EXIT_DONE, "configuration and keys are loaded anew");
+	else
+		say(j, MFS_EXIT_DONE, "configuration and keys are loaded anew; the new %s takes effect only after 'modelfs unmount' "
+			"and 'modelfs mount'", mfs_reload_later_text(later, text));
 	return MFS_OK;
 }
 

@@ -107,6 +107,16 @@ printf 'models: [\n' >"$W/bad.yaml" && cp "$CFG" "$W/good.yaml" && cat "$W/bad.y
 expect 1 "$CFG:[0-9]+:[0-9]+" "$modelfs" config check -c "$CFG"
 cp "$W/good.yaml" "$CFG"
 m 0 'det: serving 1.3.0' status
+printf 'xattrs: true\nread_ahead_kb: 512\n' >>"$CFG"
+m 0 'the new read_ahead_kb, xattrs takes effect only after' keys retrust
+cp "$W/good.yaml" "$CFG"
+until_true 20 "$modelfs" status -c "$CFG" >/dev/null || fail "no status after a reload"
+m 0 'only after' keys retrust
+until_true 20 "$modelfs" status -c "$CFG" >/dev/null || fail "no status after a reload"
+mv "$W/mk.bin" "$W/mk.away"
+m 1 'model key .*mk.bin: No such file' config check
+mv "$W/mk.away" "$W/mk.bin"
+m 0 'right: 1 model' config check
 
 step "who follows events does so across a crash of serve"
 kill -KILL "$(serve_pid)"
