@@ -35,8 +35,30 @@ mfs_client_connect(const struct mfs_config *c, int *fd, struct mfs_err *err)
 	return MFS_OK;
 }
 
+/* As send(2), with a descriptor beside the bytes unless it is -1. */
+static ssize_t
+send_with(int fd, const void *buf, size_t len, int pass)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { .room = { 0 } };
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (pass >= 0) {
+		m.msg_control = control.room;
+		m.msg_controllen = sizeof(control.room);
+		CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
+		CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
+		CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &pass, sizeof(pass));
+	}
+	return sendmsg(fd, &m, MSG_NOSIGNAL);
+}
+
 static enum mfs_code
-request_send(int fd, const struct mfs_ctl_request *r, struct mfs_err *err)
+request_send(int fd, const struct mfs_ctl_request *r, int pass, struct mfs_err *err)
 {
 	mfs_autofree char *line = NULL;
 	size_t len, done = 0;
@@ -44,7 +66,7 @@ request_send(int fd, const struct mfs_ctl_request *r, struct mfs_err *err)
 	if (mfs_ctl_request_line(r, &line, &len, err) != MFS_OK)
 		return err->code;
 	while (done < len) {
-		ssize_t n = send(fd, line + done, len - done, MSG_NOSIGNAL);
+		ssize_t n = send_with(fd, line + done, len - done, done == 0 ? pass : -1);
 
 		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
 			break; /* turned away: the reply says why */
@@ -88,8 +110,8 @@ more_read(int fd, int idle_ms, char **buf, size_t *len, size_t *cap, struct mfs_
 	return MFS_OK;
 }
 
-enum mfs_code
-mfs_client_call(int fd, const struct mfs_ctl_request *r, int idle_ms, bool (*line)(void *user, const json_t *body),
+static enum mfs_code
+call(int fd, const struct mfs_ctl_request *r, int pass, int idle_ms, bool (*line)(void *user, const json_t *body),
 	void *user, struct mfs_ctl_reply *out, struct mfs_err *err)
 {
 	struct mfs_err own = MFS_ERR_INIT;
@@ -98,7 +120,7 @@ mfs_client_call(int fd, const struct mfs_ctl_request *r, int idle_ms, bool (*lin
 
 	err = err != NULL ? err : &own;
 	*out = (struct mfs_ctl_reply){ 0 };
-	if (request_send(fd, r, err) != MFS_OK)
+	if (request_send(fd, r, pass, err) != MFS_OK)
 		return err->code;
 	for (;;) {
 		char *nl = len > seen ? memchr(buf + seen, '\n', len - seen) : NULL;
@@ -129,7 +151,21 @@ mfs_client_call(int fd, const struct mfs_ctl_request *r, int idle_ms, bool (*lin
 }
 
 enum mfs_code
+mfs_client_call(int fd, const struct mfs_ctl_request *r, int idle_ms, bool (*line)(void *user, const json_t *body),
+	void *user, struct mfs_ctl_reply *out, struct mfs_err *err)
+{
+	return call(fd, r, -1, idle_ms, line, user, out, err);
+}
+
+enum mfs_code
 mfs_client_ask(const struct mfs_config *c, const struct mfs_ctl_request *r, int idle_ms,
+	bool (*line)(void *user, const json_t *body), void *user, struct mfs_ctl_reply *out, struct mfs_err *err)
+{
+	return mfs_client_ask_with(c, r, -1, idle_ms, line, user, out, err);
+}
+
+enum mfs_code
+mfs_client_ask_with(const struct mfs_config *c, const struct mfs_ctl_request *r, int pass, int idle_ms,
 	bool (*line)(void *user, const json_t *body), void *user, struct mfs_ctl_reply *out, struct mfs_err *err)
 {
 	struct mfs_err own = MFS_ERR_INIT;
@@ -139,7 +175,7 @@ mfs_client_ask(const struct mfs_config *c, const struct mfs_ctl_request *r, int 
 	*out = (struct mfs_ctl_reply){ 0 };
 	if (mfs_client_connect(c, &fd, err) != MFS_OK)
 		return err->code;
-	return mfs_client_call(fd, r, idle_ms, line, user, out, err);
+	return call(fd, r, pass, idle_ms, line, user, out, err);
 }
 
 int

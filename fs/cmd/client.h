@@ -33,6 +33,10 @@ enum mfs_code mfs_client_call(int fd, const struct mfs_ctl_request *r, int idle_
 enum mfs_code mfs_client_ask(const struct mfs_config *c, const struct mfs_ctl_request *r, int idle_ms,
 	bool (*line)(void *user, const json_t *body), void *user, struct mfs_ctl_reply *out, struct mfs_err *err);
 
+/* The same with a descriptor beside the request (`update --from`); -1: none. It stays the caller's. */
+enum mfs_code mfs_client_ask_with(const struct mfs_config *c, const struct mfs_ctl_request *r, int pass, int idle_ms,
+	bool (*line)(void *user, const json_t *body), void *user, struct mfs_ctl_reply *out, struct mfs_err *err);
+
 /* Print a final reply for people: detail on stdout, or an error on stderr; returns the exit code. Frees out->body. */
 int mfs_client_finish(const char *command, struct mfs_ctl_reply *out);
 

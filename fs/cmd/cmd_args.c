@@ -77,6 +77,8 @@ mfs_args_parse(int argc, char **argv, unsigned accept, int min_pos, int max_pos,
 		{ "follow", no_argument, NULL, 'f' },
 		{ "version", required_argument, NULL, 'V' },
 		{ "timeout", required_argument, NULL, 'T' },
+		{ "from", required_argument, NULL, 'F' },
+		{ "output", required_argument, NULL, 'o' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int opt;
@@ -84,12 +86,14 @@ mfs_args_parse(int argc, char **argv, unsigned accept, int min_pos, int max_pos,
 	*out = (struct mfs_args){ .timeout_ms = -1 };
 	optind = 0; /* anew, also after an earlier parse of other arguments */
 	opterr = 0;
-	while ((opt = getopt_long(argc, argv, ":c:hf", all, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, ":c:hfo:", all, NULL)) != -1) {
 		const char *given = optind > 0 && optind <= argc ? argv[optind - 1] : "";
 		unsigned need = opt == 'j' ? MFS_ARG_JSON
 			: opt == 'f'       ? MFS_ARG_FOLLOW
 			: opt == 'V'       ? MFS_ARG_VERSION
 			: opt == 'T'       ? MFS_ARG_TIMEOUT
+			: opt == 'F'       ? MFS_ARG_FROM
+			: opt == 'o'       ? MFS_ARG_OUTPUT
 					   : 0;
 
 		if (opt == ':')
@@ -105,6 +109,8 @@ mfs_args_parse(int argc, char **argv, unsigned accept, int min_pos, int max_pos,
 		case 'j': out->json = true; break;
 		case 'f': out->follow = true; break;
 		case 'V': out->version = optarg; break;
+		case 'F': out->from = optarg; break;
+		case 'o': out->output = optarg; break;
 		default:
 			if (!mfs_duration_parse(optarg, &out->timeout_ms))
 				return usage_error("not a duration (30s, 15m, 2h):", optarg, exit_code);
@@ -145,28 +151,51 @@ mfs_cmd_printable(char *out, size_t cap, const char *text)
 #define PROGRESS_BAR_MS  100
 #define PROGRESS_LINE_MS 10000
 
+/* "3 s", "12 min", "5 h": how long at this rate; nothing when it cannot be told. */
+static const char *
+time_left(char out[32], uint64_t left, uint64_t rate)
+{
+	uint64_t s = rate > 0 ? left / rate : 0;
+
+	out[0] = '\0';
+	if (rate == 0 || left == 0)
+		return out;
+	(void)snprintf(out, 32, ", %" PRIu64 " %s left", s < 100 ? s : s < 6000 ? s / 60 : s / 3600,
+		s < 100 ? "s" : s < 6000 ? "min" : "h");
+	return out;
+}
+
 void
-mfs_progress_show(struct mfs_progress *p, uint64_t done, uint64_t total)
+mfs_progress_rate(struct mfs_progress *p, uint64_t done, uint64_t total, uint64_t rate)
 {
 	static const char bar[] = "##############################";
 	bool terminal = isatty(STDERR_FILENO) == 1;
 	int64_t now = mfs_clock_mono_ms();
+	char left[32];
 	unsigned percent;
-	uint64_t rate;
 
 	if (p->started_ms == 0)
 		p->started_ms = p->last_ms = now;
 	if (total == 0 || (now - p->last_ms < (terminal ? PROGRESS_BAR_MS : PROGRESS_LINE_MS) && done < total))
 		return;
 	p->last_ms = now;
-	percent = done >= total ? 100 : (unsigned)(done * 100 / total);
-	rate = now > p->started_ms ? done * 1000 / (uint64_t)(now - p->started_ms) / (1u << 20) : 0;
+	percent = done >= total ? 100 : (unsigned)((double)done * 100 / (double)total);
+	if (rate == 0 && now > p->started_ms)
+		rate = (uint64_t)((double)done * 1000 / (double)(now - p->started_ms));
+	(void)time_left(left, total > done ? total - done : 0, rate);
 	if (terminal) {
-		fprintf(stderr, "\r%s [%-30.*s] %3u %%  %" PRIu64 " MiB/s ", p->what, (int)(percent * 30 / 100), bar, percent, rate);
+		fprintf(stderr, "\r\033[K%s [%-30.*s] %3u %%  %.1f MiB/s%s ", p->what, (int)(percent * 30 / 100), bar, percent,
+			(double)rate / (1 << 20), left);
 		p->shown = true;
 	} else if (done < total) {
-		fprintf(stderr, "%s: %u %%\n", p->what, percent);
+		fprintf(stderr, "%s: %u %%, %.1f MiB/s%s\n", p->what, percent, (double)rate / (1 << 20), left);
 	}
+}
+
+void
+mfs_progress_show(struct mfs_progress *p, uint64_t done, uint64_t total)
+{
+	mfs_progress_rate(p, done, total, 0);
 }
 
 void

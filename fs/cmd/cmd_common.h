@@ -19,6 +19,8 @@ enum mfs_arg_flags {
 	MFS_ARG_FOLLOW = 2,
 	MFS_ARG_VERSION = 4,
 	MFS_ARG_TIMEOUT = 8,
+	MFS_ARG_FROM = 16,
+	MFS_ARG_OUTPUT = 32,
 };
 
 struct mfs_args {
@@ -26,6 +28,8 @@ struct mfs_args {
 	bool json, follow;
 	const char *version; /* --version V */
 	int64_t timeout_ms;  /* --timeout T; -1 without */
+	const char *from;    /* --from URL|DIR */
+	const char *output;  /* -o FILE */
 	char **pos;          /* positional arguments, in order; what follows "--" too */
 	int n_pos;
 };
@@ -102,6 +106,8 @@ struct mfs_progress {
 	bool shown;
 };
 void mfs_progress_show(struct mfs_progress *p, uint64_t done, uint64_t total);
+/* The same with the rate of late in bytes a second (0: the average is shown). */
+void mfs_progress_rate(struct mfs_progress *p, uint64_t done, uint64_t total, uint64_t rate);
 void mfs_progress_end(struct mfs_progress *p);
 
 /* Index of model `id` in the configuration; -1 with *err naming those that exist. */

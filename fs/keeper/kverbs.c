@@ -92,6 +92,7 @@ mfs_keeper_verb(struct mfs_keeper *k, const struct mfs_kmsg *m)
 {
 	struct mfs_err err = MFS_ERR_INIT;
 	char text[sizeof(m->text)];
+	const char *hold;
 	uint32_t job;
 
 	switch (m->verb) {
@@ -147,6 +148,12 @@ mfs_keeper_verb(struct mfs_keeper *k, const struct mfs_kmsg *m)
 		return true;
 	case MFS_K_JOB_STOP:
 		return mfs_kjobs_stop(k, m);
+	case MFS_K_HOLD:
+		/* A file that cannot be looked at may be there: held. */
+		hold = k->config->update.conditions.hold_file;
+		reply(k, m, &err, hold != NULL && (faccessat(AT_FDCWD, hold, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+			(errno != ENOENT && errno != ENOTDIR)), -1);
+		return true;
 	default:
 		return false; /* a verb of the other direction */
 	}

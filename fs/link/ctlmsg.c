@@ -9,7 +9,8 @@ static const char *const names[MFS_CTL_COMMANDS] = {
 	[MFS_CTL_STATUS] = "status", [MFS_CTL_EVENTS] = "events", [MFS_CTL_WAIT] = "wait",
 	[MFS_CTL_DECIDE] = "decide", [MFS_CTL_ACTIVATE] = "activate", [MFS_CTL_ROLLBACK] = "rollback",
 	[MFS_CTL_UNPIN] = "unpin", [MFS_CTL_VERIFY] = "verify", [MFS_CTL_GC] = "gc", [MFS_CTL_RELOAD] = "reload",
-	[MFS_CTL_NOTE] = "note",
+	[MFS_CTL_NOTE] = "note", [MFS_CTL_CHECK] = "check", [MFS_CTL_UPDATE] = "update", [MFS_CTL_EXPLAIN] = "explain",
+	[MFS_CTL_PIN] = "pin", [MFS_CTL_MARK] = "mark",
 };
 
 const char *
@@ -112,13 +113,20 @@ command_get(const json_t *o, enum mfs_ctl_command *out, struct mfs_err *err)
 	return mfs_fail(err, MFS_MALFORMED, "request: command: '%s' is not known to this modelfs", MFS_ESC(text));
 }
 
+static bool
+version_or_active(const char *s, size_t len)
+{
+	return (len == 6 && memcmp(s, "active", 6) == 0) || mfs_version_ok(s, len);
+}
+
 static enum mfs_code
 fields_get(const json_t *o, struct mfs_ctl_request *r, struct mfs_err *err)
 {
 	enum mfs_ctl_command c = r->command;
 	bool decide = c == MFS_CTL_DECIDE;
-	bool model = decide || c == MFS_CTL_ACTIVATE || c == MFS_CTL_ROLLBACK || c == MFS_CTL_UNPIN || c == MFS_CTL_WAIT;
-	bool note = c == MFS_CTL_NOTE;
+	bool model = decide || c == MFS_CTL_ACTIVATE || c == MFS_CTL_ROLLBACK || c == MFS_CTL_UNPIN || c == MFS_CTL_WAIT ||
+		c == MFS_CTL_EXPLAIN || c == MFS_CTL_PIN || c == MFS_CTL_MARK;
+	bool note = c == MFS_CTL_NOTE, version = decide || c == MFS_CTL_PIN || c == MFS_CTL_MARK;
 	char outcome[MFS_CTL_FIELD_MAX];
 	int64_t after;
 
@@ -129,14 +137,15 @@ fields_get(const json_t *o, struct mfs_ctl_request *r, struct mfs_err *err)
 		return mfs_fail(err, MFS_MALFORMED, "request: outcome: '%s' is no failure", MFS_ESC(outcome));
 	if (text_get(o, "model", model, mfs_model_id_ok, r->model, sizeof(r->model), err) != MFS_OK ||
 		text_get(o, "model_id", decide, mfs_model_id_ok, r->model_id, sizeof(r->model_id), err) != MFS_OK ||
-		text_get(o, "version", decide, mfs_version_ok, r->version, sizeof(r->version), err) != MFS_OK ||
+		text_get(o, "version", version, c == MFS_CTL_MARK ? version_or_active : mfs_version_ok, r->version, sizeof(r->version), err) != MFS_OK ||
 		text_get(o, "variant", decide, mfs_variant_ok, r->variant, sizeof(r->variant), err) != MFS_OK ||
 		hash_get(o, "manifest", decide || c == MFS_CTL_ACTIVATE, &r->manifest, err) != MFS_OK ||
 		int_get(o, "release", decide, 1, 0, &r->release, err) != MFS_OK ||
 		int_get(o, "key_epoch", decide, 1, 0, &r->key_epoch, err) != MFS_OK ||
 		int_get(o, "after", false, 0, 0, &after, err) != MFS_OK ||
 		int_get(o, "timeout_ms", false, 0, -1, &r->timeout_ms, err) != MFS_OK ||
-		bool_get(o, "json", &r->json, err) != MFS_OK || bool_get(o, "follow", &r->follow, err) != MFS_OK)
+		bool_get(o, "json", &r->json, err) != MFS_OK || bool_get(o, "follow", &r->follow, err) != MFS_OK ||
+		bool_get(o, "good", &r->good, err) != MFS_OK || bool_get(o, "from", &r->from, err) != MFS_OK)
 		return err->code;
 	r->after = (uint64_t)after;
 	return MFS_OK;
@@ -214,6 +223,10 @@ mfs_ctl_request_line(const struct mfs_ctl_request *r, char **out, size_t *len, s
 		bad |= json_object_set_new(o, "json", json_true());
 	if (r->follow)
 		bad |= json_object_set_new(o, "follow", json_true());
+	if (r->good)
+		bad |= json_object_set_new(o, "good", json_true());
+	if (r->from)
+		bad |= json_object_set_new(o, "from", json_true());
 	if (bad != 0) {
 		json_decref(o);
 		return mfs_fail(err, MFS_NO_MEMORY, "request: no memory");
@@ -253,6 +266,13 @@ mfs_ctl_progress_line(uint64_t done, uint64_t total, size_t *len)
 {
 	return mfs_ctl_line("progress", json_pack("{s:I, s:I}", "done", (json_int_t)done, "total", (json_int_t)total),
 		len);
+}
+
+char *
+mfs_ctl_update_line(uint64_t done, uint64_t total, uint64_t rate, const char *step, const char *model, size_t *len)
+{
+	return mfs_ctl_line("progress", json_pack("{s:I, s:I, s:I, s:s*, s:s*}", "done", (json_int_t)done, "total",
+		(json_int_t)total, "rate", (json_int_t)rate, "step", step, "model", model), len);
 }
 
 /* The text was escaped where it was made; what still is no printable ASCII does not reach a terminal. */

@@ -27,6 +27,11 @@ enum mfs_ctl_command {
 	MFS_CTL_GC,
 	MFS_CTL_RELOAD,
 	MFS_CTL_NOTE, /* an installation failed before serve was asked to activate it */
+	MFS_CTL_CHECK,
+	MFS_CTL_UPDATE,  /* with `from`: the socket of a fetch came beside the request */
+	MFS_CTL_EXPLAIN,
+	MFS_CTL_PIN,
+	MFS_CTL_MARK,
 	MFS_CTL_COMMANDS,
 };
 
@@ -41,10 +46,11 @@ struct mfs_ctl_request {
 	enum mfs_ctl_command command;
 	char model[MFS_ID_MAX + 1];           /* local id; empty: all */
 	bool json, follow;                    /* status; events */
+	bool good, from;                      /* mark; update */
 	uint64_t after;                       /* events: only those with a greater seq */
 	int64_t timeout_ms;                   /* wait; -1 without */
 	struct mfs_sha256 manifest;           /* decide, activate */
-	char version[MFS_VERSION_MAX + 1];    /* decide, wait */
+	char version[MFS_VERSION_MAX + 1];    /* decide, wait, pin; mark: also "active" */
 	char variant[MFS_VARIANT_MAX + 1];    /* decide */
 	char model_id[MFS_ID_MAX + 1];        /* decide */
 	int64_t release, key_epoch;           /* decide */
@@ -70,6 +76,8 @@ char *mfs_ctl_final_line(enum mfs_code code, int exit_code, const char *detail, 
 /* A line before the last: {"format":..., NAME: value}; takes over the reference. */
 char *mfs_ctl_line(const char *name, json_t *value, size_t *len);
 char *mfs_ctl_progress_line(uint64_t done, uint64_t total, size_t *len);
+/* The same of an update: what is done with which model. step and model may be NULL. */
+char *mfs_ctl_update_line(uint64_t done, uint64_t total, uint64_t rate, const char *step, const char *model, size_t *len);
 
 struct mfs_ctl_reply {
 	bool final;

@@ -13,7 +13,7 @@
 static bool
 verb_known(uint16_t verb)
 {
-	return (verb >= MFS_K_HELLO && verb <= MFS_K_FETCH) || verb == MFS_K_JOB || verb == MFS_K_JOB_STOP ||
+	return (verb >= MFS_K_HELLO && verb <= MFS_K_FETCH) || verb == MFS_K_JOB || verb == MFS_K_JOB_STOP || verb == MFS_K_HOLD ||
 		(verb >= MFS_K_PING && verb <= MFS_K_REPLY) || verb == MFS_K_JOB_DONE;
 }
 

@@ -34,6 +34,7 @@ enum mfs_kverb {
 	 */
 	MFS_K_JOB = 20,
 	MFS_K_JOB_STOP,          /* model, slot: kind; its end is told by MFS_K_JOB_DONE as ever. No reply */
+	MFS_K_HOLD,              /* does the configured hold file exist? reply: `value` 1 or 0 */
 	/* keeper -> serve */
 	MFS_K_PING = 64,
 	MFS_K_STOP,       /* finish what is in flight and exit 0 (reload, unmount) */

@@ -23,9 +23,12 @@ static void
 conn_close(struct conn *k)
 {
 	mfs_cleanup_close(&k->fd);
+	mfs_cleanup_close(&k->passed);
+	if (k->ticket != 0)
+		mfs_update_forget(k->updates, k->ticket);
 	free(k->in);
 	free(k->out);
-	*k = (struct conn){ .fd = -1 };
+	*k = (struct conn){ .fd = -1, .passed = -1 };
 }
 
 /* Queue bytes for the peer; takes over `line`. A peer that does not read is ended. */
@@ -68,28 +71,109 @@ conn_refuse(struct conn *k, const struct mfs_err *err)
 
 /* ---- requests ------------------------------------------------------------------------------------ */
 
+static bool
+is_verify(const struct job *j)
+{
+	return j->req.command == MFS_CTL_VERIFY;
+}
+
+/* A way back must not wait for an installation that waits for loaders, or for its health check. */
+static void
+hurry(struct mfs_control *c, const struct conn *k)
+{
+	bool unpin = false;
+
+	if (k->req.command != MFS_CTL_ROLLBACK && k->req.command != MFS_CTL_PIN &&
+		!(k->req.command == MFS_CTL_MARK && !k->req.good))
+		return;
+	(void)pthread_mutex_lock(&c->lock);
+	for (size_t i = WORKER_CHANGE; i < WORKERS; i++)
+		if (c->workers[i].running.serial != 0 && c->workers[i].running.model == k->model) {
+			atomic_store(&c->workers[i].cancel, 1);
+			unpin = true;
+		}
+	(void)pthread_mutex_unlock(&c->lock);
+	if (unpin && c->s->tree != NULL)
+		mfs_tree_unpin(c->s->tree, k->model);
+}
+
 static void
 job_queue(struct mfs_control *c, struct conn *k)
 {
-	struct worker *w = &c->workers[k->req.command == MFS_CTL_VERIFY ? WORKER_VERIFY : WORKER_CHANGE];
-	bool full, hurry;
+	struct job j = { .req = k->req, .model = k->model, .serial = k->serial };
+	size_t alike = 0;
+	bool full;
 
 	(void)pthread_mutex_lock(&c->lock);
-	full = w->n == CONTROL_JOBS;
-	/* An installation that waits for loaders of the old version must not hold up the way back to it. */
-	hurry = !full && k->req.command == MFS_CTL_ROLLBACK && w->running.serial != 0 && w->running.model == k->model;
+	for (size_t i = 0; i < c->n_queue; i++)
+		alike += is_verify(&c->queue[i]) == is_verify(&j);
+	full = alike >= CONTROL_JOBS;
 	if (!full)
-		w->queue[w->n++] = (struct job){ .req = k->req, .model = k->model, .serial = k->serial };
+		c->queue[c->n_queue++] = j;
 	(void)pthread_cond_broadcast(&c->added);
 	(void)pthread_mutex_unlock(&c->lock);
-	if (hurry && c->s->tree != NULL)
-		mfs_tree_unpin(c->s->tree, k->model);
+	hurry(c, k);
 	if (full) {
 		conn_finish(k, MFS_RATE_LIMITED, MFS_EXIT_RETRY, "too many commands are waiting; try again later", NULL);
 		return;
 	}
 	k->state = CONN_WORKING;
 	k->deadline = 0;
+	k->said = mfs_clock_mono_ms();
+}
+
+/* ---- checks and updates: no worker waits for them, they are looked at -------------------------------- */
+
+static void
+update_begin(struct mfs_control *c, struct conn *k)
+{
+	struct mfs_update *u = mfs_updates_threads(c->s->updates);
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_remote *via = NULL;
+
+	if (u == NULL)
+		(void)mfs_fail(&err, MFS_CONFIG_INVALID, "updates are not to be had here");
+	else if (k->req.from && k->passed < 0)
+		(void)mfs_fail(&err, MFS_MALFORMED, "request: from: no descriptor came with it");
+	else if (k->req.from)
+		(void)mfs_remote_adopt(mfs_steal_fd(&k->passed), &via, &err);
+	if (err.code == MFS_OK)
+		(void)mfs_update_ask(u, k->model, k->req.command == MFS_CTL_UPDATE, via, &k->ticket, &err);
+	if (err.code != MFS_OK) {
+		k->ticket = 0;
+		conn_refuse(k, &err);
+		return;
+	}
+	k->updates = u;
+	k->state = CONN_UPDATING;
+	k->deadline = 0;
+	k->said = mfs_clock_mono_ms();
+	k->progress = 0;
+}
+
+static void
+update_tick(struct mfs_control *c, struct conn *k, int64_t now)
+{
+	struct mfs_update_answer a;
+	uint64_t mark;
+	size_t len = 0;
+	char *line;
+
+	mfs_update_poll(k->updates, k->ticket, &a);
+	if (a.final) {
+		mfs_update_forget(k->updates, k->ticket);
+		k->ticket = 0;
+		conn_finish(k, a.exit_code == MFS_EXIT_NOTHING ? MFS_OK : a.code, a.exit_code, a.detail, NULL);
+		return;
+	}
+	mark = a.done + ((uint64_t)a.step << 56) + a.model;
+	if (mark == k->progress && now - k->said < CONTROL_ALIVE_MS)
+		return;
+	k->progress = mark;
+	k->said = now;
+	line = mfs_ctl_update_line(a.done, a.total, a.rate, a.model < c->s->config->n_models ? mfs_step_name(a.step) : "check",
+		a.model < c->s->config->n_models ? c->s->config->models[a.model].id : NULL, &len);
+	conn_send(k, line, len);
 }
 
 static void
@@ -119,9 +203,14 @@ request_run(struct mfs_control *c, struct conn *k)
 		k->deadline = 0;
 		k->wait_until = k->req.timeout_ms < 0 ? -1 : mfs_clock_mono_ms() + k->req.timeout_ms;
 		break;
+	case MFS_CTL_CHECK:
+	case MFS_CTL_UPDATE:
+		update_begin(c, k);
+		break;
 	default:
 		job_queue(c, k);
 	}
+	mfs_cleanup_close(&k->passed);
 }
 
 static void
@@ -196,13 +285,43 @@ conn_gone(struct mfs_control *c, struct conn *k)
 	conn_close(k);
 }
 
+/* Bytes of requests, and the descriptor that may come beside one: only of who may change things, the last one counts. */
+static ssize_t
+bytes_read(struct conn *k)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(4 * sizeof(int))];
+	} control;
+	struct iovec iov = { .iov_base = k->in + k->in_len, .iov_len = MFS_CTL_REQUEST_MAX - k->in_len };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room,
+		.msg_controllen = sizeof(control.room) };
+	ssize_t n = recvmsg(k->fd, &m, MSG_CMSG_CLOEXEC);
+
+	for (struct cmsghdr *h = n >= 0 ? CMSG_FIRSTHDR(&m) : NULL; h != NULL; h = CMSG_NXTHDR(&m, h)) {
+		size_t count = h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS
+			? (h->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
+
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(h) + i * sizeof(int), sizeof(fd));
+			mfs_cleanup_close(&k->passed);
+			k->passed = fd;
+			if (!k->may_change)
+				mfs_cleanup_close(&k->passed);
+		}
+	}
+	return n;
+}
+
 static void
 conn_read(struct mfs_control *c, struct conn *k, short revents)
 {
 	ssize_t n = 0;
 
 	if (k->in_len < MFS_CTL_REQUEST_MAX) {
-		n = recv(k->fd, k->in + k->in_len, MFS_CTL_REQUEST_MAX - k->in_len, 0);
+		n = bytes_read(k);
 		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			n = 0;
 		else if (n == 0)
@@ -307,9 +426,9 @@ conn_accept(struct mfs_control *c)
 		turn_away(fd);
 		return;
 	}
-	*k = (struct conn){ .state = CONN_READING, .fd = -1, .may_change = may_change, .uid = uid, .serial = ++c->serial };
+	*k = (struct conn){ .state = CONN_READING, .fd = -1, .passed = -1, .may_change = may_change, .uid = uid, .serial = ++c->serial };
 	if ((k->in = malloc(MFS_CTL_REQUEST_MAX)) == NULL) {
-		*k = (struct conn){ .fd = -1 };
+		*k = (struct conn){ .fd = -1, .passed = -1 };
 		return;
 	}
 	k->fd = mfs_steal_fd(&fd);
@@ -378,6 +497,18 @@ progress_tick(struct mfs_control *c, struct conn *k)
 	conn_send(k, line, len);
 }
 
+/* It takes its time (loaders, a health check), and is not forgotten. */
+static void
+alive_tick(struct conn *k, int64_t now)
+{
+	size_t len = 0;
+	char *line;
+
+	k->said = now;
+	line = mfs_ctl_progress_line(0, 0, &len);
+	conn_send(k, line, len);
+}
+
 static void
 conn_tick(struct mfs_control *c, struct conn *k, int64_t now)
 {
@@ -389,8 +520,12 @@ conn_tick(struct mfs_control *c, struct conn *k, int64_t now)
 		conn_send(k, line, len);
 	else if (k->state == CONN_WAITING)
 		wait_tick(c, k, now);
+	else if (k->state == CONN_UPDATING)
+		update_tick(c, k, now);
 	else if (k->state == CONN_WORKING && k->req.command == MFS_CTL_VERIFY)
 		progress_tick(c, k);
+	else if (k->state == CONN_WORKING && now - k->said >= CONTROL_ALIVE_MS)
+		alive_tick(k, now);
 	if (k->state != CONN_FREE && k->deadline != 0 && now >= k->deadline)
 		conn_close(k);
 }
@@ -428,7 +563,8 @@ conns_end(struct mfs_control *c)
 	for (size_t i = 0; i < CONTROL_CONNS; i++) {
 		struct conn *k = &c->conns[i];
 
-		if (k->state == CONN_WORKING || k->state == CONN_WAITING || k->state == CONN_FOLLOWING)
+		if (k->state == CONN_WORKING || k->state == CONN_WAITING || k->state == CONN_FOLLOWING ||
+			k->state == CONN_UPDATING)
 			conn_finish(k, MFS_CONDITION_UNMET, MFS_EXIT_RETRY, "modelfs is stopping or restarting; try again", NULL);
 		while (k->state != CONN_FREE && k->out_len > k->out_at && mfs_clock_mono_ms() < until) {
 			struct pollfd p = { .fd = k->fd, .events = POLLOUT };
@@ -475,6 +611,26 @@ poll_main(void *arg)
 	return NULL;
 }
 
+/* Hold lock. The first job that this worker may take now: never two changes of one model at a time. */
+static bool
+job_take(struct worker *w)
+{
+	struct mfs_control *c = w->c;
+
+	for (size_t i = 0; i < c->n_queue; i++) {
+		bool busy = is_verify(&c->queue[i]) != (w == &c->workers[WORKER_VERIFY]);
+
+		for (size_t k = WORKER_CHANGE; k < WORKERS && !busy && !is_verify(&c->queue[i]); k++)
+			busy = c->workers[k].running.serial != 0 && c->workers[k].running.model == c->queue[i].model;
+		if (busy)
+			continue;
+		w->running = c->queue[i];
+		memmove(&c->queue[i], &c->queue[i + 1], (--c->n_queue - i) * sizeof(c->queue[0]));
+		return true;
+	}
+	return false;
+}
+
 static void *
 worker_main(void *arg)
 {
@@ -482,22 +638,23 @@ worker_main(void *arg)
 	struct mfs_control *c = w->c;
 
 	if (w == &c->workers[WORKER_CHANGE])
-		mfs_control_count(c);
+		mfs_control_recount(c);
 	(void)pthread_mutex_lock(&c->lock);
 	for (;;) {
 		struct job j;
 
-		while (w->n == 0 && !atomic_load(&c->stop))
+		while (!atomic_load(&c->stop) && !job_take(w))
 			(void)pthread_cond_wait(&c->added, &c->lock);
 		if (atomic_load(&c->stop))
 			break;
-		j = w->running = w->queue[0];
-		memmove(w->queue, w->queue + 1, --w->n * sizeof(w->queue[0]));
+		j = w->running;
 		atomic_store(&w->cancel, 0);
 		(void)pthread_mutex_unlock(&c->lock);
 		mfs_control_run(w, &j);
 		(void)pthread_mutex_lock(&c->lock);
 		w->running.serial = 0;
+		/* What waited for this model may be taken by a worker that sleeps. */
+		(void)pthread_cond_broadcast(&c->added);
 		if (c->n_results < sizeof(c->results) / sizeof(c->results[0]))
 			c->results[c->n_results++] = j;
 		else
@@ -506,6 +663,19 @@ worker_main(void *arg)
 	}
 	(void)pthread_mutex_unlock(&c->lock);
 	return NULL;
+}
+
+static bool
+workers_start(struct mfs_control *c)
+{
+	bool ok = true;
+
+	for (size_t i = 0; i < WORKERS; i++) {
+		c->workers[i].c = c;
+		c->workers[i].started = pthread_create(&c->workers[i].thread, NULL, worker_main, &c->workers[i]) == 0;
+		ok = ok && c->workers[i].started;
+	}
+	return ok;
 }
 
 enum mfs_code
@@ -522,19 +692,14 @@ mfs_control_start(struct mfs_serve *s, int listen_fd, struct mfs_control **out, 
 	(void)pthread_mutex_init(&c->lock, NULL);
 	(void)pthread_cond_init(&c->added, NULL);
 	for (size_t i = 0; i < CONTROL_CONNS; i++)
-		c->conns[i].fd = -1;
+		c->conns[i].fd = c->conns[i].passed = -1;
 	if ((c->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 || flags < 0 ||
 		fcntl(listen_fd, F_SETFL, flags | O_NONBLOCK) != 0) {
 		(void)mfs_fail_sys(err, MFS_IO, "control: cannot listen");
 		mfs_control_stop(c);
 		return err->code;
 	}
-	for (size_t i = 0; i < WORKERS; i++) {
-		c->workers[i].c = c;
-		c->workers[i].started = pthread_create(&c->workers[i].thread, NULL, worker_main, &c->workers[i]) == 0;
-	}
-	c->started = pthread_create(&c->thread, NULL, poll_main, c) == 0;
-	if (!c->started || !c->workers[WORKER_CHANGE].started || !c->workers[WORKER_VERIFY].started) {
+	if (!workers_start(c) || !(c->started = pthread_create(&c->thread, NULL, poll_main, c) == 0)) {
 		(void)mfs_fail(err, MFS_NO_MEMORY, "control: cannot start a thread");
 		mfs_control_stop(c);
 		return err->code;
@@ -546,19 +711,21 @@ mfs_control_start(struct mfs_serve *s, int listen_fd, struct mfs_control **out, 
 void
 mfs_control_stop(struct mfs_control *c)
 {
-	size_t waits;
+	size_t waits[WORKERS];
 
 	if (c == NULL)
 		return;
 	(void)pthread_mutex_lock(&c->lock);
-	waits = c->workers[WORKER_CHANGE].running.serial != 0 ? c->workers[WORKER_CHANGE].running.model : SIZE_MAX;
 	atomic_store(&c->stop, true);
-	for (size_t i = 0; i < WORKERS; i++)
+	for (size_t i = 0; i < WORKERS; i++) {
+		waits[i] = c->workers[i].running.serial != 0 ? c->workers[i].running.model : SIZE_MAX;
 		atomic_store(&c->workers[i].cancel, 1);
+	}
 	(void)pthread_cond_broadcast(&c->added);
 	(void)pthread_mutex_unlock(&c->lock);
-	if (waits < c->s->config->n_models)
-		mfs_tree_unpin(c->s->tree, waits); /* a change that waits for loads waits no longer */
+	for (size_t i = 0; i < WORKERS; i++)
+		if (waits[i] < c->s->config->n_models && c->s->tree != NULL)
+			mfs_tree_unpin(c->s->tree, waits[i]); /* a change that waits for loads waits no longer */
 	for (size_t i = 0; i < WORKERS; i++)
 		if (c->workers[i].started)
 			(void)pthread_join(c->workers[i].thread, NULL);

@@ -29,5 +29,7 @@ void mfs_control_stop(struct mfs_control *c);
  * reads folders, so status documents take it from here. False until it was counted. Threads any.
  */
 bool mfs_control_store_bytes(struct mfs_control *c, uint64_t *bytes);
+/* Count them again: an update brought or collected some. Reads folders. */
+void mfs_control_recount(struct mfs_control *c);
 
 #endif

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "ctlmsg.h"
+#include "remote.h"
 #include "serve.h"
 
 #define CONTROL_CONNS      32   /* connections; one more is refused politely */
@@ -18,9 +19,10 @@
 #define CONTROL_JOBS       16   /* waiting for a worker */
 #define CONTROL_REQUEST_MS 10000 /* to send a request, and to take a reply */
 #define CONTROL_TICK_MS    250  /* followers, waiters, progress */
+#define CONTROL_ALIVE_MS   10000 /* a command that takes its time says so */
 #define CONTROL_OUT_MAX    (MFS_CTL_REPLY_MAX + (64u << 10)) /* bytes that wait for a slow reader */
 
-enum conn_state { CONN_FREE, CONN_READING, CONN_WORKING, CONN_FOLLOWING, CONN_WAITING };
+enum conn_state { CONN_FREE, CONN_READING, CONN_WORKING, CONN_FOLLOWING, CONN_WAITING, CONN_UPDATING };
 
 struct conn { /* of the poll thread alone */
 	enum conn_state state;
@@ -40,6 +42,10 @@ struct conn { /* of the poll thread alone */
 	uint64_t after;   /* events sent up to this one */
 	int64_t wait_until; /* ms; -1 for ever */
 	uint64_t progress; /* last sent */
+	int64_t said;      /* ms: the last line to a peer that waits */
+	uint64_t ticket;   /* of mfs_update_ask() */
+	struct mfs_update *updates; /* while there is one */
+	int passed;        /* a descriptor that came beside a request, -1 */
 };
 
 struct job {
@@ -56,13 +62,17 @@ struct worker {
 	struct mfs_control *c;
 	pthread_t thread;
 	bool started;
-	struct job queue[CONTROL_JOBS]; size_t n; /* under lock */
 	struct job running;   /* under lock but for the worker's own use */
 	_Atomic int cancel;
 	_Atomic uint64_t done, total;
 };
 
-enum { WORKER_CHANGE, WORKER_VERIFY, WORKERS };
+/*
+ * Changes of different models run side by side, one at a time per model: one that waits for loaders or for a
+ * health check holds up nobody else.
+ */
+#define CONTROL_CHANGERS 6
+enum { WORKER_VERIFY, WORKER_CHANGE, WORKERS = WORKER_CHANGE + CONTROL_CHANGERS };
 
 struct mfs_control {
 	struct mfs_serve *s;
@@ -76,6 +86,7 @@ struct mfs_control {
 	int64_t accept_after; /* ms: no descriptors were left */
 	pthread_mutex_t lock; /* queues and results */
 	pthread_cond_t added;
+	struct job queue[CONTROL_JOBS * 2]; size_t n_queue; /* under lock; oldest first */
 	struct worker workers[WORKERS];
 	struct job results[CONTROL_JOBS * 2]; size_t n_results;
 	_Atomic uint64_t store_bytes; /* + 1; 0 not counted */
@@ -83,8 +94,6 @@ struct mfs_control {
 
 /* control_run.c. In a worker: run a job and fill its result. */
 void mfs_control_run(struct worker *w, struct job *j);
-/* Count the store's bytes (reads folders). In a worker. */
-void mfs_control_count(struct mfs_control *c);
 /* Answer at once, from memory: the reply lines of status (malloc'd), NULL without memory. */
 char *mfs_control_status(struct mfs_control *c, const struct conn *k, size_t *len);
 /* Event lines after k->after (which moves); NULL when there is none. */

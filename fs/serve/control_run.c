@@ -6,6 +6,7 @@
 
 #include "cmd.h"
 #include "control_io.h"
+#include "explain.h"
 
 /* ---- at once, from memory -------------------------------------------------------------------------- */
 
@@ -83,29 +84,12 @@ mfs_control_reached(struct mfs_control *c, const struct conn *k, char version[MF
 /* ---- in a worker ------------------------------------------------------------------------------------ */
 
 void
-mfs_control_count(struct mfs_control *c)
+mfs_control_recount(struct mfs_control *c)
 {
 	uint64_t bytes;
 
 	if (mfs_store_usage(c->s->store, &bytes, NULL) == MFS_OK)
 		atomic_store(&c->store_bytes, bytes + 1);
-}
-
-/* The engine changed: show it, wait for who is loading the old version, say so. */
-static enum mfs_code
-change_show(struct mfs_serve *s, size_t i, bool at_once, struct mfs_err *err)
-{
-	if (mfs_view_refresh(s, i, err) != MFS_OK)
-		return err->code;
-	if (at_once)
-		mfs_tree_unpin(s->tree, i);
-	else
-		mfs_tree_wait_loads(s->tree, i);
-	if (mfs_view_announce(s, i, err) != MFS_OK)
-		return err->code;
-	if (s->residency != NULL)
-		mfs_residency_kick(s->residency, i);
-	return MFS_OK;
 }
 
 static void
@@ -153,21 +137,31 @@ run_note(struct mfs_serve *s, struct job *j)
 }
 
 static enum mfs_code
-run_activate(struct mfs_serve *s, struct job *j)
+run_activate(struct worker *w, struct mfs_serve *s, struct job *j)
 {
 	char from[MFS_VERSION_MAX + 1] = "", to[MFS_VERSION_MAX + 1] = "";
 	const char *id = s->config->models[j->model].id;
+	struct mfs_engine_update up;
+	char watched[64] = "";
 	bool same = false;
 
-	if (mfs_engine_activate(s->engine, j->model, &j->req.manifest, &same, from, to, &j->err) != MFS_OK ||
-		change_show(s, j->model, false, &j->err) != MFS_OK)
+	if (s->updates == NULL)
+		return mfs_fail(&j->err, MFS_INTERNAL, "control: serve is not whole yet");
+	if (mfs_cycle_install(mfs_updates_run(s->updates), j->model, &j->req.manifest, &w->cancel, &same, from, to,
+		    &j->err) != MFS_OK ||
+		mfs_updates_changed(s, j->model, false, MFS_REASON_SWAP, MFS_OK, &j->err) != MFS_OK)
 		return j->err.code;
+	mfs_update_kick(mfs_updates_threads(s->updates), j->model, false);
+	mfs_engine_update_get(s->engine, j->model, &up);
+	if (!mfs_sha256_is_zero(&up.observation.v.manifest))
+		(void)snprintf(watched, sizeof(watched), ", under observation for %" PRId64 " s",
+			up.observation.total - up.observation.seconds);
 	if (same)
 		say(j, MFS_EXIT_NOTHING, "%s %s is active already: nothing to do", id, to);
 	else if (from[0] != '\0' && strcmp(from, to) != 0)
-		say(j, MFS_EXIT_DONE, "%s %s is active (was %s)", id, to, from);
+		say(j, MFS_EXIT_DONE, "%s %s is active (was %s)%s", id, to, from, watched);
 	else
-		say(j, MFS_EXIT_DONE, "%s %s is active", id, to);
+		say(j, MFS_EXIT_DONE, "%s %s is active%s", id, to, watched);
 	return MFS_OK;
 }
 
@@ -178,7 +172,7 @@ run_rollback(struct mfs_serve *s, struct job *j)
 	const char *id = s->config->models[j->model].id;
 
 	if (mfs_engine_rollback(s->engine, j->model, from, to, &j->err) != MFS_OK ||
-		change_show(s, j->model, true, &j->err) != MFS_OK)
+		mfs_updates_changed(s, j->model, true, MFS_REASON_ROLLBACK, MFS_OK, &j->err) != MFS_OK)
 		return j->err.code;
 	say(j, MFS_EXIT_DONE, "%s %s is active (was %s); held until 'modelfs unpin %s'", id, to, from, id);
 	return MFS_OK;
@@ -192,10 +186,77 @@ run_unpin(struct mfs_serve *s, struct job *j)
 
 	if (mfs_engine_unpin(s->engine, j->model, &was_held, &j->err) != MFS_OK)
 		return j->err.code;
+	mfs_update_kick(mfs_updates_threads(s->updates), j->model, was_held);
 	if (was_held)
 		say(j, MFS_EXIT_DONE, "%s is no longer held", id);
 	else
 		say(j, MFS_EXIT_NOTHING, "%s was not held: nothing to do", id);
+	return MFS_OK;
+}
+
+/* What `mark` and `pin` did to what is shown. */
+static enum mfs_code
+moved_show(struct mfs_serve *s, struct job *j, bool moved, enum mfs_code outcome, const char *to)
+{
+	enum mfs_code code = MFS_OK;
+
+	if (moved)
+		code = mfs_updates_changed(s, j->model, true, to[0] != '\0' ? MFS_REASON_ROLLBACK : MFS_REASON_WITHDRAW, outcome,
+			&j->err);
+	mfs_update_kick(mfs_updates_threads(s->updates), j->model, true);
+	return code;
+}
+
+static enum mfs_code
+run_mark(struct mfs_serve *s, struct job *j)
+{
+	char from[MFS_VERSION_MAX + 1] = "", to[MFS_VERSION_MAX + 1] = "";
+	const char *id = s->config->models[j->model].id, *version = j->req.version;
+	bool moved = false;
+
+	if (mfs_engine_mark(s->engine, j->model, version, j->req.good, &moved, from, to, &j->err) != MFS_OK ||
+		moved_show(s, j, moved, MFS_ROLLBACK_TRIGGERED, to) != MFS_OK)
+		return j->err.code;
+	if (moved && to[0] != '\0')
+		say(j, MFS_EXIT_DONE, "%s %s is marked bad; %s is active", id, from, to);
+	else if (moved)
+		say(j, MFS_EXIT_DONE, "%s %s is marked bad; nothing else is kept here: nothing is served", id, from);
+	else
+		say(j, MFS_EXIT_DONE, "%s %s is marked %s", id, version, j->req.good ? "good" : "bad: it will not become active");
+	return MFS_OK;
+}
+
+static enum mfs_code
+run_pin(struct mfs_serve *s, struct job *j)
+{
+	char from[MFS_VERSION_MAX + 1] = "", to[MFS_VERSION_MAX + 1] = "";
+	const char *id = s->config->models[j->model].id, *version = j->req.version;
+	bool moved = false;
+
+	if (mfs_engine_pin(s->engine, j->model, version, &moved, from, to, &j->err) != MFS_OK ||
+		moved_show(s, j, moved, MFS_OK, to) != MFS_OK)
+		return j->err.code;
+	if (moved)
+		say(j, MFS_EXIT_DONE, "%s %s is active (was %s), pinned until 'modelfs unpin %s'", id, to, from, id);
+	else if (strcmp(from, version) == 0)
+		say(j, MFS_EXIT_DONE, "%s stays at %s until 'modelfs unpin %s'", id, version, id);
+	else
+		say(j, MFS_EXIT_DONE, "%s is pinned to %s, which is not here: it comes when it is offered; until then %s%s stays",
+			id, version, from[0] != '\0' ? "" : "what is active", from);
+	return MFS_OK;
+}
+
+static enum mfs_code
+run_explain(struct mfs_serve *s, struct job *j)
+{
+	mfs_autofree char *text = NULL;
+	size_t len;
+
+	if (mfs_explain(s, j->model, &text, &len, &j->err) != MFS_OK)
+		return j->err.code;
+	if ((j->body = json_pack("{s:o}", "text", json_stringn(text, len))) == NULL)
+		return mfs_fail(&j->err, MFS_INTERNAL, "explain: not UTF-8");
+	say(j, MFS_EXIT_DONE, "%s", "");
 	return MFS_OK;
 }
 
@@ -265,13 +326,16 @@ mfs_control_run(struct worker *w, struct job *j)
 
 	switch (j->req.command) {
 	case MFS_CTL_DECIDE: code = run_decide(s, j); break;
-	case MFS_CTL_ACTIVATE: code = run_activate(s, j); break;
+	case MFS_CTL_ACTIVATE: code = run_activate(w, s, j); break;
 	case MFS_CTL_ROLLBACK: code = run_rollback(s, j); break;
 	case MFS_CTL_UNPIN: code = run_unpin(s, j); break;
 	case MFS_CTL_GC: code = run_gc(s, j); break;
 	case MFS_CTL_VERIFY: code = run_verify(w, s, j); break;
 	case MFS_CTL_RELOAD: code = run_reload(s, j); break;
 	case MFS_CTL_NOTE: code = run_note(s, j); break;
+	case MFS_CTL_MARK: code = run_mark(s, j); break;
+	case MFS_CTL_PIN: code = run_pin(s, j); break;
+	case MFS_CTL_EXPLAIN: code = run_explain(s, j); break;
 	default: code = mfs_fail(&j->err, MFS_INTERNAL, "control: not a command for a worker");
 	}
 	if (code != MFS_OK) {
@@ -280,5 +344,5 @@ mfs_control_run(struct worker *w, struct job *j)
 		(void)snprintf(j->detail, sizeof(j->detail), "%s", j->err.msg);
 	}
 	if (j->req.command == MFS_CTL_ACTIVATE || j->req.command == MFS_CTL_GC)
-		mfs_control_count(w->c);
+		mfs_control_recount(w->c);
 }

@@ -16,6 +16,7 @@
 #include "session.h"
 #include "status.h"
 #include "tree.h"
+#include "updates.h"
 
 struct mfs_serve {
 	struct mfs_config *config;
@@ -31,6 +32,7 @@ struct mfs_serve {
 	struct mfs_jobs *jobs;
 	struct mfs_session *session;
 	struct mfs_residency *residency;
+	struct mfs_updates *updates;
 	struct mfs_control *control;
 	struct mfs_sandbox_report sandbox;
 	int state_dirfd;

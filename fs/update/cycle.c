@@ -300,6 +300,19 @@ health(struct mfs_at *at, const _Atomic int *cancel)
 	return ended(at, &err, 0, cancel);
 }
 
+static bool
+is_active(const struct mfs_at *at)
+{
+	struct mfs_engine_model m;
+	bool active;
+
+	if (mfs_engine_model_get(at->r->engine, at->i, &m, NULL) != MFS_OK)
+		return false;
+	active = m.n > 0 && m.versions[0].active && mfs_sha256_equal(&m.versions[0].v->m->id, &at->a.v.manifest);
+	mfs_engine_model_free(&m);
+	return active;
+}
+
 static int64_t
 activate(struct mfs_at *at, const _Atomic int *cancel)
 {
@@ -312,8 +325,10 @@ activate(struct mfs_at *at, const _Atomic int *cancel)
 
 	if ((code = p->fresh(p->user, at->i, &err)) != MFS_OK)
 		return mfs_at_wait(at, &err); /* whatever it says: newer metadata cures it */
-	if (at->a.rollback)
-		code = p->rollback_to(p->user, at->i, &at->a.v.manifest, &same, from, to, &err);
+	if (at->a.rollback && (same = is_active(at)))
+		code = MFS_OK; /* serve died after the anchor was written */
+	else if (at->a.rollback)
+		code = mfs_engine_rollback_to(at->r->engine, at->i, &at->a.v.manifest, from, to, &err);
 	else
 		code = mfs_engine_activate_observed(at->r->engine, at->i, &at->a.v.manifest, false, observe_s, &same, from,
 			to, &err);
@@ -321,11 +336,12 @@ activate(struct mfs_at *at, const _Atomic int *cancel)
 		return repair(at, &err);
 	if (code != MFS_OK)
 		return ended(at, &err, 0, cancel);
-	(void)done(at);
 	if (!same)
 		p->changed(p->user, at->i, at->a.rollback ? MFS_REASON_ROLLBACK : MFS_REASON_SWAP, MFS_OK);
 	if (observe_s == 0)
-		p->collect(p->user);
+		p->collect(p->user, at->i);
+	/* Last: a command that waits for it is told when whoever reacts opens the new version. */
+	(void)done(at);
 	return MFS_CYCLE_IDLE;
 }
 
@@ -425,7 +441,7 @@ commit(const struct mfs_cycle_run *r, size_t i, const struct mfs_cycle_version *
 			mfs_log_err(r->config->models[i].id, &err);
 		return err.code == MFS_NOT_SELECTED ? MFS_CYCLE_IDLE : MFS_WAIT_S;
 	}
-	r->parts->collect(r->parts->user);
+	r->parts->collect(r->parts->user, i);
 	return MFS_CYCLE_IDLE;
 }
 

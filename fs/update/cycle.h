@@ -19,6 +19,7 @@
 #include "schedule.h"
 
 struct mfs_remote;
+struct mfs_refresh;
 
 /* What a model should run now. Release with mfs_cycle_offer_clear(). */
 struct mfs_cycle_offer {
@@ -30,6 +31,10 @@ struct mfs_cycle_offer {
 	char rollout[MFS_VARIANT_MAX + 1];
 };
 void mfs_cycle_offer_clear(struct mfs_cycle_offer *o);
+
+/* mfs_refresh_target() as the part `target` wants it. out: zero before. */
+enum mfs_code mfs_cycle_target(struct mfs_refresh *refresh, size_t i, struct mfs_remote *via, const _Atomic int *cancel,
+	struct mfs_cycle_offer *out, struct mfs_err *err);
 
 struct mfs_cycle_parts {
 	void *user;
@@ -47,15 +52,12 @@ struct mfs_cycle_parts {
 	/* Errors as mfs_health_check(). */
 	enum mfs_code (*health)(void *user, size_t i, struct mfs_version *v, bool probation, const _Atomic int *cancel,
 		struct mfs_err *err);
-	/* Go to a version below the floor because its publisher says so. As mfs_engine_activate_observed(). */
-	enum mfs_code (*rollback_to)(void *user, size_t i, const struct mfs_sha256 *id, bool *same, char *from, char *to,
-		struct mfs_err *err);
 	void (*facts)(void *user, struct mfs_cycle_facts *out);
 	uint64_t (*free_bytes)(void *user); /* of the store */
 	/* The engine changed what model i shows: the view, who is loading, `generation`, on_change. May wait for loaders. */
 	void (*changed)(void *user, size_t i, enum mfs_job_reason reason, enum mfs_code outcome);
 	void (*rejected)(void *user, size_t i, const struct mfs_cycle_version *v, enum mfs_code why); /* on_reject */
-	void (*collect)(void *user); /* what fell out of `retain` */
+	void (*collect)(void *user, size_t i); /* what fell out of `retain` of model i */
 };
 
 struct mfs_cycle_run { /* borrowed, all of it */

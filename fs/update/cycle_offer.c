@@ -5,6 +5,7 @@
 
 #include "cycle_io.h"
 #include "log.h"
+#include "refresh.h"
 
 void
 mfs_cycle_offer_clear(struct mfs_cycle_offer *o)
@@ -12,6 +13,32 @@ mfs_cycle_offer_clear(struct mfs_cycle_offer *o)
 	mfs_manifest_free(o->m);
 	mfs_signed_free(&o->bytes);
 	*o = (struct mfs_cycle_offer){ 0 };
+}
+
+enum mfs_code
+mfs_cycle_target(struct mfs_refresh *refresh, size_t i, struct mfs_remote *via, const _Atomic int *cancel,
+	struct mfs_cycle_offer *out, struct mfs_err *err)
+{
+	struct mfs_refresh_via way = { .remote = via };
+	struct mfs_refresh_target t = { 0 };
+	enum mfs_code code = mfs_refresh_target(refresh, i, &way, cancel, &t, err);
+
+	out->none = code == MFS_OK && t.want == MFS_REFRESH_NOTHING;
+	out->rollback = t.want == MFS_REFRESH_ROLLBACK;
+	out->v.manifest = t.version.manifest;
+	memcpy(out->v.version, t.version.version, sizeof(out->v.version));
+	memcpy(out->v.variant, t.version.variant, sizeof(out->v.variant));
+	out->v.release = t.version.release;
+	out->v.key_epoch = t.m != NULL ? t.m->key_epoch : t.version.key_epoch;
+	memcpy(out->rollout, t.rollout, sizeof(out->rollout));
+	if (code == MFS_OK && !out->none) {
+		out->bytes = t.bytes;
+		out->m = t.m;
+		t.bytes = (struct mfs_signed){ 0 };
+		t.m = NULL;
+	}
+	mfs_refresh_target_clear(&t);
+	return code;
 }
 
 /* Nothing is offered any more: what was on its way stops. */

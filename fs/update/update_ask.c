@@ -229,8 +229,8 @@ model_final(struct mfs_update *u, const struct mfs_ask *a, size_t i, struct tall
 		return;
 	}
 	if (up.step != MFS_STEP_IDLE) {
-		(void)snprintf(text, sizeof(text), "%s: %s waits: %s: %.256s", up.v.version, mfs_step_name(up.step),
-			mfs_code_name(up.why), up.detail);
+		(void)snprintf(text, sizeof(text), "%s: %s waits: %s%s%.256s", up.v.version, mfs_step_name(up.step),
+			a->model == u->n_models ? mfs_code_name(up.why) : "", a->model == u->n_models ? ": " : "", up.detail);
 		tally_code(t, up.why);
 		tally_say(t, id, text);
 		return;
@@ -238,15 +238,18 @@ model_final(struct mfs_update *u, const struct mfs_ask *a, size_t i, struct tall
 	if (m->offered && m->offer != MFS_OK) {
 		if (m->offer != MFS_NOT_SELECTED)
 			tally_code(t, m->offer);
-		(void)snprintf(text, sizeof(text), "%s%s%.256s", m->offer != MFS_NOT_SELECTED ? mfs_code_name(m->offer) : "",
-			m->offer != MFS_NOT_SELECTED ? ": " : "", m->offer_detail);
+		/* Of one model the outcome is said by who prints the answer. */
+		(void)snprintf(text, sizeof(text), "%s%s%.256s", m->offer != MFS_NOT_SELECTED && a->model == u->n_models
+			? mfs_code_name(m->offer) : "", m->offer != MFS_NOT_SELECTED && a->model == u->n_models ? ": " : "",
+			m->offer_detail);
 		/* Of many models only those with something to say. */
 		if (m->offer != MFS_NOT_SELECTED || a->model < u->n_models)
 			tally_say(t, id, text);
 		return;
 	}
 	if (up.why != MFS_OK) { /* it was begun and ended without becoming active */
-		(void)snprintf(text, sizeof(text), "%s: %s: %.256s", up.v.version, mfs_code_name(up.why), up.detail);
+		(void)snprintf(text, sizeof(text), "%s%s%s: %.256s", up.v.version, a->model == u->n_models ? ": " : "",
+			a->model == u->n_models ? mfs_code_name(up.why) : "", up.detail);
 		tally_code(t, up.why);
 		tally_say(t, id, text);
 	}

@@ -114,13 +114,6 @@ fake_health(void *user, size_t i, struct mfs_version *v, bool probation, const _
 	return code == MFS_OK ? MFS_OK : mfs_fail(err, code, "the fake check says %s", mfs_code_name(code));
 }
 
-static enum mfs_code
-fake_rollback_to(void *user, size_t i, const struct mfs_sha256 *id, bool *same, char *from, char *to, struct mfs_err *err)
-{
-	(void)user, (void)i, (void)id, (void)same, (void)from, (void)to;
-	return mfs_fail(err, MFS_INTERNAL, "not asked for here");
-}
-
 static void fake_facts(void *user, struct mfs_cycle_facts *out) { (void)user; *out = f.facts; }
 static uint64_t fake_free(void *user) { (void)user; return f.free_bytes; }
 
@@ -140,11 +133,11 @@ fake_rejected(void *user, size_t i, const struct mfs_cycle_version *v, enum mfs_
 	f.rejected = why;
 }
 
-static void fake_collect(void *user) { (void)user; f.collections++; }
+static void fake_collect(void *user, size_t i) { (void)user, (void)i; f.collections++; }
 
 static const struct mfs_cycle_parts parts = { .now = fake_now, .random = fake_random, .target = fake_target,
 	.fresh = fake_fresh, .download = fake_download, .drop = fake_drop, .health = fake_health,
-	.rollback_to = fake_rollback_to, .facts = fake_facts, .free_bytes = fake_free, .changed = fake_changed,
+	.facts = fake_facts, .free_bytes = fake_free, .changed = fake_changed,
 	.rejected = fake_rejected, .collect = fake_collect };
 static struct mfs_cycle_run r;
 

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cmd_update.c - `modelfs check [ID]` and `modelfs update [ID] [--from URL|DIR]`.
+ *
+ * Mounted: serve does it, and this process shows how far it is. --from starts a fetch that knows that origin
+ * alone and passes its socket to serve. Not mounted: a confined child does it (update_offline.c).
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kfetch.h"
+#include "update_offline.h"
+
+#define UPDATE_IDLE_MS 60000 /* serve says something every 10 s */
+
+struct show {
+	struct mfs_progress progress;
+	char what[MFS_ID_MAX + 24], said[MFS_ID_MAX + 24];
+};
+
+/* One line of serve: {"progress": {done, total, rate, step, model}}. */
+static bool
+line(void *user, const json_t *body)
+{
+	const json_t *p = json_object_get(body, "progress");
+	const char *step = json_string_value(json_object_get(p, "step")), *model;
+	struct show *s = user;
+
+	if (p == NULL || step == NULL)
+		return true;
+	model = json_string_value(json_object_get(p, "model"));
+	(void)snprintf(s->what, sizeof(s->what), "%.*s%s%.20s", MFS_ID_MAX, model != NULL ? model : "", model != NULL ? ": " : "",
+		step);
+	mfs_cmd_printable(s->what, sizeof(s->what), s->what);
+	if (strcmp(s->what, s->said) != 0) {
+		mfs_progress_end(&s->progress);
+		s->progress = (struct mfs_progress){ .what = s->what };
+		if (isatty(STDERR_FILENO) != 1)
+			fprintf(stderr, "%s\n", s->what);
+		memcpy(s->said, s->what, sizeof(s->said));
+	}
+	mfs_progress_rate(&s->progress, (uint64_t)json_integer_value(json_object_get(p, "done")),
+		(uint64_t)json_integer_value(json_object_get(p, "total")),
+		(uint64_t)json_integer_value(json_object_get(p, "rate")));
+	return true;
+}
+
+/* A fetch for the command; -1 in *sock when none is wanted. */
+static enum mfs_code
+fetch_start(const struct mfs_config *c, const char *from, int *sock, pid_t *pid, struct mfs_err *err)
+{
+	struct mfs_fetch_args args = { .config = c, .from = from, .parent = getpid() };
+
+	return mfs_fetch_spawn(&args, sock, pid, err);
+}
+
+static void
+fetch_end(int *sock, pid_t pid)
+{
+	mfs_cleanup_close(sock);
+	if (pid > 0) {
+		(void)kill(pid, SIGKILL);
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+}
+
+static enum mfs_code
+ask(const struct mfs_config *c, const struct mfs_ctl_request *r, int sock, struct mfs_ctl_reply *reply, struct mfs_err *err)
+{
+	struct show s = { .progress = { 0 } };
+	enum mfs_code code = mfs_client_ask_with(c, r, sock, UPDATE_IDLE_MS, line, &s, reply, err);
+
+	mfs_progress_end(&s.progress);
+	return code;
+}
+
+static int
+offline(struct mfs_cmd_env *env, const char *command, size_t model, const struct mfs_args *args)
+{
+	struct mfs_update_offline o = { .model = model, .update = strcmp(command, "update") == 0, .via = args->from != NULL,
+		.sock = -1 };
+	const char *hold = env->config->update.conditions.hold_file;
+	struct mfs_err err = MFS_ERR_INIT;
+	pid_t fetch = 0, pid;
+	int status;
+
+	o.hold = hold != NULL && (faccessat(AT_FDCWD, hold, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT);
+	if (fetch_start(env->config, args->from, &o.sock, &fetch, &err) != MFS_OK ||
+		mfs_cmd_confined(command, env, -1, mfs_update_offline, &o, NULL, &pid, &err) != MFS_OK) {
+		fetch_end(&o.sock, fetch);
+		return mfs_cmd_fail(command, &err);
+	}
+	mfs_cleanup_close(&o.sock);
+	status = mfs_cmd_reap(pid, command, &err);
+	fetch_end(&o.sock, fetch);
+	return status < 0 ? mfs_cmd_fail(command, &err) : status;
+}
+
+static int
+mounted(const struct mfs_config *c, const struct mfs_ctl_request *r, const char *from, bool *nobody)
+{
+	const char *command = mfs_ctl_command_name(r->command);
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_ctl_reply reply;
+	mfs_autoclose int probe = -1;
+	int sock = -1, status;
+	pid_t fetch = 0;
+
+	/* No fetch before it is known who listens: none is needed for an error. */
+	*nobody = mfs_client_connect(c, &probe, &err) == MFS_CONDITION_UNMET && err.sys_errno != 0;
+	if (*nobody)
+		return MFS_EXIT_FAILED;
+	if (err.code != MFS_OK || (from != NULL && fetch_start(c, from, &sock, &fetch, &err) != MFS_OK))
+		return mfs_cmd_fail(command, &err);
+	status = ask(c, r, sock, &reply, &err) == MFS_OK ? mfs_client_finish(command, &reply) : mfs_cmd_fail(command, &err);
+	fetch_end(&sock, fetch);
+	return status;
+}
+
+static int
+run(int argc, char **argv, enum mfs_ctl_command command)
+{
+	MFS_CLEANUP(mfs_cmd_env_close) struct mfs_cmd_env env = MFS_CMD_ENV_INIT;
+	struct mfs_ctl_request r = { .command = command, .timeout_ms = -1 };
+	const char *name = mfs_ctl_command_name(command);
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_args args;
+	bool nobody, up = false;
+	ssize_t i = -1;
+	int code;
+
+	if (!mfs_args_parse(argc, argv, command == MFS_CTL_UPDATE ? MFS_ARG_FROM : 0, 0, 1, &args, &code))
+		return code;
+	if (mfs_cmd_env_config(&env, args.config, &err) != MFS_OK ||
+		(args.n_pos == 1 && (i = mfs_cmd_model(env.config, args.pos[0], &err)) < 0))
+		return mfs_cmd_fail(name, &err);
+	if (i >= 0)
+		(void)snprintf(r.model, sizeof(r.model), "%s", env.config->models[i].id);
+	r.from = args.from != NULL;
+	code = mounted(env.config, &r, args.from, &nobody);
+	if (!nobody)
+		return code;
+	if (mfs_cmd_env_open(&env, true, &err) != MFS_OK || mfs_cmd_side(&env, &up, &err) != MFS_OK)
+		return mfs_cmd_fail(name, &err);
+	if (up) /* it was mounted meanwhile */
+		return mounted(env.config, &r, args.from, &nobody);
+	return offline(&env, name, i >= 0 ? (size_t)i : env.config->n_models, &args);
+}
+
+int
+mfs_cmd_check(int argc, char **argv)
+{
+	return run(argc, argv, MFS_CTL_CHECK);
+}
+
+int
+mfs_cmd_update(int argc, char **argv)
+{
+	return run(argc, argv, MFS_CTL_UPDATE);
+}

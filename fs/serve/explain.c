@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* explain.c - why a model runs what it runs, and why nothing else. */
+#include "explain.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "io.h"
+#include "mfs_policy.h"
+#include "serve.h"
+#include "status_facts.h"
+
+static void
+repository_lines(FILE *f, struct mfs_serve *s, size_t i)
+{
+	ssize_t repo = s->config->models[i].repo;
+	struct mfs_engine_repo r;
+	char when[40], next[40];
+
+	if (repo < 0) {
+		fprintf(f, "repository: none; 'modelfs install' brings bundles\n");
+		return;
+	}
+	mfs_engine_repo_get(s->engine, (size_t)repo, &r);
+	fprintf(f, "repository: %s, %s\n", s->config->repos[repo].name, MFS_ESC(s->config->repos[repo].origin.url));
+	if (r.last_check == 0)
+		fprintf(f, "  checked:  never yet");
+	else
+		fprintf(f, "  checked:  %s at %s%s%s", mfs_code_name(r.why), mfs_time_text(when, r.last_check, true),
+			r.detail[0] != '\0' ? ": " : "", r.detail);
+	if (r.last_success != r.last_check)
+		fprintf(f, "\n  success:  %s", r.last_success == 0 ? "never yet" : mfs_time_text(when, r.last_success, true));
+	fprintf(f, "\n  next:     %s\n", r.next_check == 0 ? "soon" : mfs_time_text(next, r.next_check, true));
+}
+
+static void
+rollout_lines(FILE *f, const struct mfs_policy_reason *x)
+{
+	fprintf(f, "  rollout %s: %s\n", x->rollout->id, mfs_policy_why_text(x->why));
+	for (char **line = x->lines; line != NULL && *line != NULL; line++)
+		fprintf(f, "    %s\n", *line);
+}
+
+static void
+policy_lines(FILE *f, struct mfs_serve *s, size_t i)
+{
+	struct mfs_refresh *refresh = mfs_updates_refresh(s->updates);
+	struct mfs_policy_explanation x = { 0 };
+	struct mfs_policy_choice choice = { 0 };
+	struct mfs_policy_device device = { 0 };
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_policy *p = NULL;
+	char when[40], detail[256];
+	enum mfs_code state;
+
+	if (refresh == NULL || mfs_refresh_policy(refresh, i, &p, &err) != MFS_OK) {
+		fprintf(f, "policy:     none in force%s%s\n", err.msg[0] != '\0' ? ": " : "", err.msg);
+		return;
+	}
+	fprintf(f, "policy:     sequence %" PRId64 ", issued %s; %zu rollout%s, %zu revocation%s, min_release %" PRId64 "\n",
+		p->sequence, mfs_time_text(when, p->issued, true), p->n_rollouts, p->n_rollouts == 1 ? "" : "s", p->n_revoked,
+		p->n_revoked == 1 ? "" : "s", p->min_release);
+	if ((state = mfs_refresh_policy_state(refresh, i, detail)) != MFS_OK)
+		fprintf(f, "  not renewed: %s: %s; nothing new is activated\n", mfs_code_name(state), detail);
+	mfs_refresh_device(s->config, i, &device);
+	fprintf(f, "device:     %s, class %s, region %s, channel %s\n", MFS_ESC(device.id != NULL ? device.id : "(none)"),
+		MFS_ESC(device.class != NULL ? device.class : "(none)"), MFS_ESC(device.region != NULL ? device.region : "(none)"),
+		MFS_ESC(device.channel != NULL ? device.channel : "(none)"));
+	if (mfs_policy_select(p, &device, mfs_refresh_now(refresh), &choice, &x, &err) == MFS_OK)
+		fprintf(f, "offered:    %s (release %" PRId64 ", %s) by rollout %s, bucket %u of fraction %u, step %zu of %zu\n",
+			choice.variant->entry.version, choice.variant->entry.release, choice.variant->entry.variant,
+			choice.rollout->id, choice.bucket, choice.fraction, choice.step, choice.rollout->n_steps);
+	else
+		fprintf(f, "offered:    nothing: %s\n", err.msg);
+	for (size_t k = 0; k < x.n_reasons; k++)
+		rollout_lines(f, &x.reasons[k]);
+	mfs_policy_explanation_clear(&x);
+	mfs_policy_free(p);
+}
+
+static void
+condition_lines(FILE *f, struct mfs_serve *s)
+{
+	static const struct { enum mfs_step step; const char *name; } gates[] = {
+		{ MFS_STEP_DOWNLOAD, "download" }, { MFS_STEP_STAGE, "staging" }, { MFS_STEP_ACTIVATE, "activation" },
+	};
+	const struct mfs_cycle_run *run = mfs_updates_run(s->updates);
+	struct mfs_cycle_facts facts = { .budget_left = UINT64_MAX };
+
+	run->parts->facts(run->parts->user, &facts);
+	for (size_t k = 0; k < sizeof(gates) / sizeof(gates[0]); k++) {
+		struct mfs_err err = MFS_ERR_INIT;
+
+		if (mfs_conditions_check(s->config, &facts, gates[k].step, &err) == MFS_OK)
+			fprintf(f, "%s may go on: every condition is met\n", gates[k].name);
+		else
+			fprintf(f, "%s waits: %s: %s\n", gates[k].name, mfs_code_name(err.code), err.msg);
+	}
+	if (facts.budget_left != UINT64_MAX)
+		fprintf(f, "bytes left today: %" PRIu64 "\n", facts.budget_left);
+}
+
+static void
+model_lines(FILE *f, struct mfs_serve *s, size_t i)
+{
+	struct mfs_update_facts facts;
+	struct mfs_engine_model m;
+	const struct mfs_engine_update *u = &m.update;
+	char when[40];
+
+	if (mfs_engine_model_get(s->engine, i, &m, NULL) != MFS_OK)
+		return;
+	mfs_update_facts(mfs_updates_threads(s->updates), i, &facts);
+	if (m.n > 0 && m.versions[0].active)
+		fprintf(f, "active:     %s (release %" PRId64 ")\n", m.versions[0].v->m->version, m.versions[0].v->m->release);
+	else
+		fprintf(f, "active:     nothing%s%s\n", m.absent != MFS_OK ? ": " : "", m.absent_detail);
+	fprintf(f, "floor:      release %" PRId64 ", key epoch %" PRId64 "\n", m.floor_release, m.floor_epoch);
+	if (!mfs_sha256_is_zero(&u->observation.v.manifest))
+		fprintf(f, "observed:   %s, %" PRId64 " of %" PRId64 " s, %u good checks\n", u->observation.v.version,
+			u->observation.seconds, u->observation.total, u->observation.checks);
+	if (m.held)
+		fprintf(f, "held:       by a rollback, until 'modelfs unpin %s'\n", s->config->models[i].id);
+	if (u->pin[0] != '\0')
+		fprintf(f, "pinned:     to %s, until 'modelfs unpin %s'\n", u->pin, s->config->models[i].id);
+	if (u->step != MFS_STEP_IDLE)
+		fprintf(f, "update:     %s: %s since %s%s%s%s%s\n", u->v.version, mfs_step_name(u->step),
+			mfs_time_text(when, u->since, true), u->why != MFS_OK ? ", waits: " : "",
+			u->why != MFS_OK ? mfs_code_name(u->why) : "", u->why != MFS_OK ? ": " : "", u->detail);
+	else if (facts.offered)
+		fprintf(f, "update:     %s%s%s\n", mfs_code_name(facts.offer), facts.offer_detail[0] != '\0' ? ": " : "",
+			facts.offer_detail);
+	if (!mfs_sha256_is_zero(&u->refusal.v.manifest))
+		fprintf(f, "refused:    %s at %s: %s: %s\n", u->refusal.v.version, mfs_time_text(when, u->refusal.time, true),
+			mfs_code_name(u->refusal.why), u->refusal_detail);
+	mfs_engine_model_free(&m);
+}
+
+enum mfs_code
+mfs_explain(struct mfs_serve *s, size_t i, char **out, size_t *len, struct mfs_err *err)
+{
+	FILE *f;
+
+	*out = NULL;
+	if (s->updates == NULL)
+		return mfs_fail(err, MFS_INTERNAL, "explain: no updates here");
+	if ((f = open_memstream(out, len)) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "explain: no memory");
+	fprintf(f, "model:      %s (%s)\n", s->config->models[i].id, s->config->models[i].model_id);
+	model_lines(f, s, i);
+	repository_lines(f, s, i);
+	policy_lines(f, s, i);
+	condition_lines(f, s);
+	if (fclose(f) != 0) {
+		free(*out);
+		*out = NULL;
+		return mfs_fail(err, MFS_NO_MEMORY, "explain: no memory");
+	}
+	return MFS_OK;
+}
