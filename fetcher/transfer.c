@@ -264,12 +264,7 @@ options_set(struct fetcher *f, struct transfer *t, const char *url)
 	SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
 	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	SET(CURLOPT_USERAGENT, "modelfs/" PACKAGE_VERSION);
-	/*
-	 * A stream of HTTP/2 may hold 32 MiB that serve has not taken yet (curl's window): of blobs, several at a time,
-	 * that is more than modelfs may use. Over a connection each, what is not taken waits in the kernel.
-	 */
-	SET(CURLOPT_HTTP_VERSION, !t->post && t->q.kind == MFS_WIRE_BLOB ? (long)CURL_HTTP_VERSION_1_1 :
-		(long)CURL_HTTP_VERSION_2TLS);
+	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
 	SET(CURLOPT_BUFFERSIZE, BUFFER_BYTES);
 	SET(CURLOPT_LOW_SPEED_LIMIT, (long)doc->low_speed);
 	SET(CURLOPT_LOW_SPEED_TIME, (long)doc->low_speed_s);
