@@ -227,12 +227,26 @@ env_number(const char *name, long long v)
 	(void)setenv(name, text, 1);
 }
 
-/* Run the command; whether it ended with 0. */
+/* Run the operator's own command line; MFS_OK when it ended with 0. What it is about is in the environment. */
 static enum mfs_code
-condition_run(const struct request *r, const struct mfs_policy_rollout *rollout, struct mfs_err *err)
+condition_run(const char *command, struct mfs_err *err)
+{
+	int status;
+
+	(void)fflush(stdout);
+	status = system(command);
+	if (status == -1)
+		return mfs_fail_sys(err, MFS_IO, "--if: cannot be run");
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return MFS_OK;
+	return mfs_fail(err, MFS_CONDITION_UNMET, "--if %s: ended with %s %d: the rollout stays at its step", MFS_ESC(command),
+		WIFEXITED(status) ? "exit code" : "signal", WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+}
+
+static void
+environment_set(const struct request *r, const struct mfs_policy_rollout *rollout)
 {
 	const size_t step = waiting(rollout);
-	int status;
 
 	(void)setenv("MODELFS_MODEL", r->model_id, 1);
 	(void)setenv("MODELFS_VERSION", rollout->variants[0].entry.version, 1);
@@ -240,15 +254,6 @@ condition_run(const struct request *r, const struct mfs_policy_rollout *rollout,
 	env_number("MODELFS_RELEASE", rollout->variants[0].entry.release);
 	env_number("MODELFS_STEP", (long long)step);
 	env_number("MODELFS_FRACTION", rollout->steps[step - 1].fraction);
-	(void)fflush(stdout);
-	status = system(r->condition); /* the operator's own command line */
-	if (status == -1)
-		return mfs_fail_sys(err, MFS_IO, "--if: cannot be run");
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-		return MFS_OK;
-	return mfs_fail(err, MFS_CONDITION_UNMET, "--if %s: ended with %s %d: rollout %s stays at its step", MFS_ESC(r->condition),
-		WIFEXITED(status) ? "exit code" : "signal", WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status),
-		rollout->id);
 }
 
 static void
@@ -264,12 +269,30 @@ closed(struct request *r)
 	r->c.outdir = NULL;
 }
 
+/* Ask the command with the repository closed: it may take hours, and may use modelpub itself. */
+static enum mfs_code
+condition_ask(struct request *r, const char *repo, struct mfs_policy_rollout **rollout, struct mfs_err *err)
+{
+	const int64_t sequence = r->p->sequence;
+	char id[MFS_VARIANT_MAX + 1];
+	enum mfs_code code;
+
+	(void)snprintf(id, sizeof(id), "%s", (*rollout)->id);
+	environment_set(r, *rollout);
+	closed(r);
+	if ((code = condition_run(r->condition, err)) != MFS_OK || (code = policy_open(r, repo, true, err)) != MFS_OK)
+		return code;
+	*rollout = mfs_policy_rollout_find(r->p, id);
+	if (r->p->sequence != sequence || *rollout == NULL || waiting(*rollout) == 0)
+		return mfs_fail(err, MFS_CONDITION_UNMET, "%s: the policy changed while --if ran; look at it and run advance again",
+			MFS_ESC(r->model_id));
+	return MFS_OK;
+}
+
 static enum mfs_code
 advance(struct request *r, const char *repo, bool *changed, struct mfs_err *err)
 {
 	struct mfs_policy_rollout *rollout;
-	char id[MFS_VARIANT_MAX + 1];
-	int64_t sequence;
 	enum mfs_code code;
 
 	*changed = false;
@@ -279,18 +302,8 @@ advance(struct request *r, const char *repo, bool *changed, struct mfs_err *err)
 		return code;
 	if ((rollout = waiting_find(r)) == NULL)
 		return MFS_OK;
-	if (r->condition != NULL) {
-		(void)snprintf(id, sizeof(id), "%s", rollout->id);
-		sequence = r->p->sequence;
-		code = condition_run(r, rollout, err);
-		closed(r); /* the command may take hours: nobody else was to wait for it */
-		if (code != MFS_OK || (code = policy_open(r, repo, true, err)) != MFS_OK)
-			return code;
-		rollout = mfs_policy_rollout_find(r->p, id);
-		if (r->p->sequence != sequence || rollout == NULL || waiting(rollout) == 0)
-			return mfs_fail(err, MFS_CONDITION_UNMET, "%s: the policy changed while --if ran; look at it and run advance "
-				"again", MFS_ESC(r->model_id));
-	}
+	if (r->condition != NULL && (code = condition_ask(r, repo, &rollout, err)) != MFS_OK)
+		return code;
 	rollout->confirmed = (int64_t)waiting(rollout);
 	*changed = true;
 	if ((code = mfs_offer_store(r->c.repo, r->p, err)) != MFS_OK || (code = mfs_repocmd_commit(&r->c, err)) != MFS_OK)

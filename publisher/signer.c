@@ -371,22 +371,50 @@ mfs_ecdsa_raw_to_der(const uint8_t raw[64], uint8_t *der, size_t *len, struct mf
 	return MFS_OK;
 }
 
+static mode_t
+mask_now(void)
+{
+	const mode_t mask = umask(0);
+
+	(void)umask(mask);
+	return mask;
+}
+
+/* tmp as path, if there is none of that name. 0, or -1 with errno. */
+static int
+name_give(const char *tmp, const char *path)
+{
+	if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return -1;
+	/* A filesystem without that flag; one without hard links either is refused. */
+	return link(tmp, path) == 0 ? unlink(tmp) : -1;
+}
+
 enum mfs_code
 mfs_file_create(const char *path, const void *buf, size_t len, mode_t mode, struct mfs_err *err)
 {
-	mfs_autoclose int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+	mfs_autofree char *tmp = NULL;
+	mfs_autoclose int fd = -1;
+	enum mfs_code code = MFS_OK;
+	struct stat st;
 
-	if (fd < 0 && errno == EEXIST) {
+	if (lstat(path, &st) == 0) {
+		errno = EEXIST;
 		(void)mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
 		return mfs_err_hint(err, "; it is never overwritten, choose another name");
 	}
-	if (fd < 0)
+	/* Whole or not at all: half a key would stand in the way of the next one. */
+	if (asprintf(&tmp, "%s.XXXXXX", path) < 0)
+		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(path));
+	if ((fd = mkostemp(tmp, O_CLOEXEC)) < 0)
 		return mfs_fail_sys(err, MFS_IO, "%s: create", MFS_ESC(path));
-	if (mfs_write_full(fd, buf, len) != 0 || fsync(fd) != 0) {
-		enum mfs_code code = mfs_fail_sys(err, MFS_IO, "%s: write", MFS_ESC(path));
-
-		(void)unlink(path);
-		return code;
-	}
-	return MFS_OK;
+	if (mfs_write_full(fd, buf, len) != 0 || fchmod(fd, mode & ~mask_now()) != 0 || fsync(fd) != 0)
+		code = mfs_fail_sys(err, MFS_IO, "%s: write", MFS_ESC(path));
+	else if (name_give(tmp, path) != 0)
+		code = mfs_fail_sys(err, MFS_IO, "%s: create", MFS_ESC(path));
+	if (code != MFS_OK)
+		(void)unlink(tmp);
+	return code;
 }

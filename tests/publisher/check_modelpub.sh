@@ -6,70 +6,7 @@
 #
 # Without MODELPUB: modelpub of $MFS_BUILD or $BUILD, else of build/ in the source tree.
 # Exits 1 if a property does not hold.
-set -u
-export LC_ALL=C.UTF-8
-top=$(cd "$(dirname "$0")/../.." && pwd)
-MODELPUB=${MODELPUB:-${MFS_BUILD:-${BUILD:-$top/build}}/modelpub}
-case $MODELPUB in /*) ;; *) MODELPUB=$PWD/$MODELPUB ;; esac
-[ -x "$MODELPUB" ] || { echo "SKIP: $MODELPUB is not built"; exit 77; }
-command -v openssl >/dev/null || { echo "SKIP: openssl is not installed"; exit 77; }
-unset SOURCE_DATE_EPOCH
-W=$(mktemp -d "${TMPDIR:-/tmp}/check-modelpub.XXXXXX") || exit 1
-W=$(cd "$W" && pwd -P)
-trap 'rm -rf "$W"' EXIT
-trap 'exit 130' INT TERM HUP
-cd "$W" || exit 1
-failed=0
-
-modelpub() { timeout 120 "$MODELPUB" "$@"; }
-
-# property NAME: run function NAME in a folder and shell of its own.
-selected=" $* "
-property() {
-	local rc
-	[ "$selected" = "  " ] || case $selected in *" $1 "*) ;; *) return ;; esac
-	mkdir "$W/p.$1"
-	(
-		set -eE -o pipefail
-		trap 'echo "line $LINENO: $BASH_COMMAND" >&2' ERR
-		cd "$W/p.$1"
-		"$1"
-	) >"$W/log" 2>&1
-	rc=$?
-	if [ $rc -eq 0 ]; then
-		echo "ok $1"
-	else
-		echo "not ok $1"
-		tail -n 20 "$W/log" | sed 's/^/  | /'
-		failed=1
-	fi
-	rm -rf "$W/p.$1"
-}
-
-say_fail() { echo "$*" >&2; return 1; }
-
-# expect CODE REGEX COMMAND...
-expect() {
-	local want=$1 regex=$2 rc=0
-	shift 2
-	"$@" >"$W/out" 2>&1 </dev/null || rc=$?
-	if [ $rc -ne "$want" ]; then say_fail "exit $rc, wanted $want: $*: $(tail -n 3 "$W/out")"; return 1; fi
-	if ! grep -qE -- "$regex" "$W/out"; then say_fail "no /$regex/ in what $* said: $(cat "$W/out")"; return 1; fi
-}
-
-count() { find "$1" -mindepth 1 -maxdepth 1 -name "$2" | wc -l; } # FOLDER PATTERN
-
-# A leading "!" does not end a shell that runs with -e; these do.
-differ() { if cmp -s "$1" "$2"; then say_fail "$1 and $2 are equal"; return 1; fi; }
-absent() { if grep -q -- "$1" "$2"; then say_fail "$2 has '$1'"; return 1; fi; }
-
-flip() { # FILE OFFSET: change one bit
-	local b
-	b=$(od -An -tu1 -j "$2" -N 1 "$1")
-	[ -n "$b" ] || say_fail "$1 has no byte $2"
-	# shellcheck disable=SC2059
-	printf "\\x$(printf %02x $((b ^ 1)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
-}
+. "$(dirname "$0")/lib.sh"
 
 resign() { # BUNDLE: sign whatever manifest.json holds, without modelpub
 	openssl pkeyutl -sign -rawin -inkey "$W/release.pem" -in "$1/manifest.json" -out "$1/signature.sig"
@@ -77,7 +14,8 @@ resign() { # BUNDLE: sign whatever manifest.json holds, without modelpub
 
 refused() { expect 3 "$2" modelpub verify --pub "$W/release.pub.pem" "$1"; }
 pack() { modelpub pack --id det --key "$W/release.pem" --quiet "$@"; }
-copy() { rm -rf "$2" && cp -a "$1" "$2"; }
+
+helpers_end
 
 # Fixture: keys, and one encrypted bundle B of three files with their sources in src.
 mkdir src
@@ -637,7 +575,5 @@ every_option_is_in_the_manual_and_in_the_completion() {
 	done
 }
 
-for p in $(declare -F | sed 's/^declare -f //'); do
-	case $p in modelpub | property | say_fail | expect | flip | resign | refused | pack | copy | peak | try | rotated | differ | absent | count) ;; *) property "$p" ;; esac
-done
+properties
 exit $failed
