@@ -35,6 +35,7 @@ struct large {
 	pthread_cond_t changed; /* a chunk changed its state, or `over` */
 	uint8_t *state; /* enum chunk_state, one per chunk */
 	uint64_t left;    /* chunks that are not DONE */
+	uint64_t busy;    /* chunks that are BUSY */
 	uint64_t lacking; /* bytes of MISSING and RETRY ones */
 	uint64_t cursor;  /* no MISSING chunk lies before it */
 	uint64_t reuse;   /* next chunk to look up on the device */
@@ -82,6 +83,7 @@ chunk_land(struct piece *p, const uint8_t *bytes, uint32_t len, struct mfs_err *
 	(void)pthread_mutex_lock(&l->lock);
 	l->state[p->next] = CHUNK_DONE;
 	l->left--;
+	l->busy--;
 	l->landed += len;
 	(void)pthread_cond_broadcast(&l->changed);
 	/* A slow disk: what is not journalled would be lost, and its memory is needed elsewhere. */
@@ -146,6 +148,7 @@ piece_take(struct piece *p, uint64_t i, uint64_t bytes)
 		l->state[i++] = CHUNK_BUSY;
 	}
 	l->lacking -= taken;
+	l->busy += i - p->first;
 	p->end = i;
 	p->fill = 0;
 	p->written = p->first * l->f->chunk_size;
@@ -164,6 +167,7 @@ piece_give(struct piece *p, bool wrong)
 		l->state[i] = (wrong && i == p->next) || p->retry ? CHUNK_RETRY : CHUNK_MISSING;
 		l->lacking += mfs_chunk_length(l->f, i);
 	}
+	l->busy -= p->end - p->next;
 	if (p->next < p->end && p->next < l->cursor)
 		l->cursor = p->next;
 	(void)pthread_cond_broadcast(&l->changed);
@@ -181,7 +185,8 @@ lacking_find(struct large *l, uint64_t *i)
 	*i = l->cursor;
 	if (*i < l->f->chunks)
 		return true;
-	for (*i = 0; *i < l->f->chunks; (*i)++)
+	/* It may end the call: not before all others have brought what they have in hand. */
+	for (*i = l->busy == 0 ? 0 : l->f->chunks; *i < l->f->chunks; (*i)++)
 		if (l->state[*i] == CHUNK_RETRY)
 			return true;
 	return false;

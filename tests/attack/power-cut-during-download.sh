@@ -55,10 +55,10 @@ calls=$(tail -n 1 "$W/calls")
 [ "$calls" -gt 50 ] || fail "only $calls calls counted"
 step "$calls calls"
 resumed_some=no
-stride=$((calls / 16 + 1))
+stride=$((calls / 12 + 1))
 for ((i = 1; i <= calls; i++)); do
 	# All over it, each of the first (folders, journal) and of the last (renames).
-	[ $((i % stride)) = 0 ] || [ "$i" -le 10 ] || [ "$i" -gt $((calls - 10)) ] || continue
+	[ $((i % stride)) = 0 ] || [ "$i" -le 7 ] || [ "$i" -gt $((calls - 7)) ] || continue
 	fresh
 	rc=0
 	"$B/cutcalls" "$i" dltool "$CFG" "$W/store" "$W/b1" batch=$batch >>"$W/log" 2>&1 || rc=$?
