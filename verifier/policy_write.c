@@ -156,7 +156,7 @@ enum mfs_code
 mfs_match_add(struct mfs_match *m, const char *key, const char *value, struct mfs_err *err)
 {
 	char text[MFS_POLICY_TEXT_MAX + 1];
-	struct mfs_label *l;
+	struct mfs_label *l = NULL;
 	enum mfs_code code;
 	char **p, *copy;
 	size_t n = 0;
