@@ -254,9 +254,14 @@ timestamp_feed(struct mfs_tuf *t, enum mfs_tuf_answer answer, struct mfs_span by
 static enum mfs_code
 snapshot_fits(const struct mfs_tuf *t, const struct mfs_tuf_doc *d, struct mfs_err *err)
 {
-	struct mfs_tuf_fileinfo want = { 0 };
+	struct mfs_tuf_fileinfo want = { 0 }, targets = { 0 };
 	enum mfs_code code;
 
+	if (d->version < floor_of(t, MFS_TUF_SNAPSHOT))
+		return below("snapshot.json", d->version, floor_of(t, MFS_TUF_SNAPSHOT), err);
+	(void)mfs_tuf_meta(d, "targets.json", &targets);
+	if (targets.version < floor_of(t, MFS_TUF_TARGETS))
+		return below("snapshot.json: targets.json", targets.version, floor_of(t, MFS_TUF_TARGETS), err);
 	(void)mfs_tuf_meta(t->role[MFS_TUF_TIMESTAMP], "snapshot.json", &want);
 	if ((code = mfs_tuf_fileinfo_check(&want, "snapshot.json", MFS_SPAN(d->bytes, d->len), err)) != MFS_OK)
 		return code;
@@ -303,9 +308,6 @@ snapshot_compare(const struct mfs_tuf *t, const struct mfs_tuf_doc *d, struct mf
 				"snapshot.json: %s: version %lld is older than %lld, which was trusted before", MFS_ESC(file),
 				(long long)now.version, (long long)before.version);
 	}
-	(void)mfs_tuf_meta(d, "targets.json", &now);
-	if (now.version < floor_of(t, MFS_TUF_TARGETS))
-		return below("snapshot.json: targets.json", now.version, floor_of(t, MFS_TUF_TARGETS), err);
 	return MFS_OK;
 }
 

@@ -254,6 +254,35 @@ Test(tuf, floors_hold_when_the_stored_files_are_lost)
 	expect(MFS_OK, refresh(r, err));
 }
 
+Test(tuf, a_stored_timestamp_below_the_floor_is_as_absent)
+{
+	struct mfs_tuf_want want;
+	struct mfs_tuf *t;
+
+	expect(MFS_OK, refresh(r, err));
+	r->opt.floor_timestamp = 2; /* somebody put an old copy of the file back */
+	t = client(r);
+	expect(MFS_OK, mfs_tuf_next(t, &want, err));
+	expect(MFS_OK, mfs_tuf_feed(t, MFS_TUF_NOT_FOUND, MFS_SPAN(NULL, 0), err));
+	expect(MFS_OK, mfs_tuf_next(t, &want, err));
+	cr_assert_not(want.not_modified_ok);
+	expect(MFS_INTERNAL, mfs_tuf_feed(t, MFS_TUF_NOT_MODIFIED, MFS_SPAN(NULL, 0), err));
+	mfs_tuf_free(t);
+}
+
+Test(tuf, a_stored_snapshot_below_the_floor_is_as_absent)
+{
+	expect(MFS_OK, refresh(r, err));
+	r->opt.floor_targets = 2;
+	expect_says(MFS_ROLLBACK_ATTEMPT, "targets.json", refresh(r, err));
+	cr_assert_str_eq(r->log, "2.root.json timestamp.json 1.snapshot.json");
+	r->opt.floor_targets = 0;
+	r->opt.floor_snapshot = 2;
+	/* even where the timestamp is the stored one, and names it */
+	expect_says(MFS_ROLLBACK_ATTEMPT, "snapshot.json: version 1", refresh(r, err));
+	cr_assert_str_eq(r->log, "2.root.json timestamp.json 1.snapshot.json");
+}
+
 Test(tuf, stored_files_that_were_tampered_with_are_as_absent)
 {
 	expect(MFS_OK, refresh(r, err));
