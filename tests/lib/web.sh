@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sourced after e2e.sh by tests that need a web server on loopback: nginx with certificates of its own.
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2034
 
 python=/usr/bin/python3
 [ -x "$python" ] || python=$(command -v python3 || true)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # file://: folders and sticks. Beneath the folder, through no link, regular files only; also without
 # the rights that fetch gave away.
-# shellcheck source=../lib/e2e.sh disable=SC1091
+# shellcheck source=../lib/e2e.sh disable=SC1091,SC2154
 . "$(dirname "$0")/../lib/e2e.sh"
 . "$(dirname "$0")/../lib/web.sh"
 need_program remoteget

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A real web server: http, https with CA file, client certificate and pinned key, HTTP/2, ranges,
 # conditions, mirrors by template, the token and where it never goes, the bandwidth limit.
-# shellcheck source=../lib/e2e.sh disable=SC1091
+# shellcheck source=../lib/e2e.sh disable=SC1091,SC2154
 . "$(dirname "$0")/../lib/e2e.sh"
 . "$(dirname "$0")/../lib/web.sh"
 need_nginx

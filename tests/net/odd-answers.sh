@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # What a server may answer, and the outcome that each gets. After every one of them fetch lives on.
-# shellcheck source=../lib/e2e.sh disable=SC1091
+# shellcheck source=../lib/e2e.sh disable=SC1091,SC2154
 . "$(dirname "$0")/../lib/e2e.sh"
 . "$(dirname "$0")/../lib/web.sh"
 need_python
@@ -91,7 +91,7 @@ grep -q '^ok http=200 bytes=5000' "$W/got" || fail "it does not fetch any more"
 step "an endless body does not grow fetch, nor do many at once"
 "$B/remoteget" "$from" cap=300000000 threads=8 meta:endless pid sleep:3000 >"$W/got" 2>>"$W/log" &
 getter=$!
-jobs_started+=($getter)
+jobs_started+=("$getter")
 until_true 60 grep -qE '^[0-9]+$' "$W/got" || fail "no pid"
 hwm=$(awk '/VmHWM/ {print $2}' "/proc/$(grep -m1 -E '^[0-9]+$' "$W/got")/status")
 [ "$hwm" -lt 49152 ] || [ -n "${ASAN_OPTIONS##log_path*}" ] || grep -q MFS_SANITIZERS "$B/common/config.h" ||

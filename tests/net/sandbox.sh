@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A fetch that was taken over: it cannot read the store, the state or a key, write, execute, or trace;
 # it has no descriptor but its own; and what it is asked for beyond its origins it refuses.
-# shellcheck source=../lib/e2e.sh disable=SC1091
+# shellcheck source=../lib/e2e.sh disable=SC1091,SC2154
 . "$(dirname "$0")/../lib/e2e.sh"
 . "$(dirname "$0")/../lib/web.sh"
 need_program remoteget
@@ -14,7 +14,7 @@ mkdir -p "$W/repo/metadata"
 echo hello >"$W/repo/metadata/a"
 "$B/remoteget" --from="$W/repo" meta:a pid sleep:5000 >"$W/got" 2>>"$W/log" 8<"$W/repo/metadata/a" &
 getter=$!
-jobs_started+=($getter)
+jobs_started+=("$getter")
 until_true 20 grep -qE '^[0-9]+$' "$W/got" || fail "no pid: $(cat "$W/got")"
 pid=$(tail -n 1 "$W/got")
 has() { grep -qE "^$1:[[:space:]]*$2\$" "/proc/$pid/status" || fail "$1: $(grep "^$1:" "/proc/$pid/status")"; }
