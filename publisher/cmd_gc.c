@@ -26,7 +26,7 @@ static const char help_text[] =
 	"  --keep N             keep the N newest releases of each model\n"
 	"  --model ID           with --keep: of this model alone (repeatable)\n"
 	"  --grace TIME         keep files younger than this: clients may be reading (default 1d; 2h, 30m, 0m)\n"
-	"  --dry-run            say what would be removed\n" MFS_REPO_HELP;
+	"  --dry-run            say what would be removed\n" MFS_REPO_HELP_KEYS MFS_REPO_HELP_REST;
 
 enum { OPT_KEEP = MFS_OPT_OTHER, OPT_MODEL, OPT_GRACE, OPT_DRY };
 

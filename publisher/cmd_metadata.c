@@ -18,7 +18,8 @@ static const char help_text[] =
 	"\n"
 	"Change roles whose keys lie with several holders: stage writes the new metadata into DIR, which travels\n"
 	"(stick, mail, git) to each holder, who signs; commit brings it into the repository, with the keys of\n"
-	"snapshot and timestamp. commit takes an upload folder (--out) too. init, rotate, trust and publish stage their change too, with --stage DIR.\n"
+	"snapshot and timestamp. It takes an upload folder (--out) too. init, rotate, trust, publish and others stage\n"
+	"their change with --stage DIR.\n"
 	"status exits 4 while signatures are missing. A change that was staged upon metadata which is not current\n"
 	"any more is refused by commit (exit 4): stage it again.\n"
 	"\n"
@@ -29,7 +30,7 @@ static const char help_text[] =
 	"  --threshold ROLE=N        so many of the role's keys must sign\n"
 	"  --add-model ID            delegate release.ID and policy.ID, with keys of KEYDIR\n"
 	"  --trust FILE              a public key that may sign models (repeatable)\n"
-	"Options:\n" MFS_REPO_HELP;
+	"Options:\n" MFS_REPO_HELP_KEYS MFS_REPO_HELP_REST;
 
 enum { OPT_RENEW = MFS_OPT_OTHER, OPT_ADD_KEY, OPT_REMOVE_KEY, OPT_THRESHOLD, OPT_ADD_MODEL, OPT_TRUST };
 

@@ -37,18 +37,21 @@ enum { MFS_OPT_KEYS = 280, MFS_OPT_KEY, MFS_OPT_PASSIN, MFS_OPT_EXPIRES, MFS_OPT
 		{ "reuse", required_argument, NULL, MFS_OPT_REUSE },                                                  \
 		{ "help", no_argument, NULL, MFS_OPT_HELP }, { NULL, 0, NULL, 0 }
 
-/* The same for help texts. */
-#define MFS_REPO_HELP                                                                                                \
+/* The same for help texts: keys, where the change goes, the rest; and all of them. */
+#define MFS_REPO_HELP_KEYS                                                                                           \
 	"  --keys KEYDIR        role keys: root.pem targets.pem release.pem policy.pem snapshot.pem timestamp.pem,\n" \
 	"                       or a .uri file with an OpenSSL store URI; only those that are needed are read\n"      \
 	"  --key ROLE=URI       a role key elsewhere (repeatable)\n"                                                  \
 	"  --passin SOURCE      pass phrase of the keys: file:PATH or env:NAME (else asked for on the terminal)\n"    \
 	"  --root FILE          root.json to trust (default: KEYDIR/root.json if there is one)\n"                     \
-	"  --expires ROLE=TIME  lifetime of what is signed now, for example timestamp=36h (repeatable)\n"             \
+	"  --expires ROLE=TIME  lifetime of what is signed now, for example timestamp=36h (repeatable)\n"
+#define MFS_REPO_HELP_WHERE                                                                                          \
 	"  --out DIR            leave the repository as it is, write upload steps 1-blobs to 4-timestamp into DIR\n"  \
-	"  --stage DIR          leave the repository as it is, write DIR for 'modelpub metadata sign|commit'\n"       \
+	"  --stage DIR          leave the repository as it is, write DIR for 'modelpub metadata sign|commit'\n"
+#define MFS_REPO_HELP_REST                                                                                           \
 	"  --quiet              no progress bar, no notes\n"                                                          \
 	"  --help               this text\n"
+#define MFS_REPO_HELP MFS_REPO_HELP_KEYS MFS_REPO_HELP_WHERE MFS_REPO_HELP_REST
 
 void mfs_repocmd_init(struct mfs_repocmd *c, const char *name, int argc, char **argv);
 void mfs_repocmd_clear(struct mfs_repocmd *c);
