@@ -18,6 +18,7 @@
 #include "cmd_common.h"
 #include "io.h"
 #include "log.h"
+#include "refresh.h"
 
 #define ACTIVATE_IDLE_MS 150000 /* serve waits up to 60 s for processes that load the old version */
 #define COLLECT_IDLE_MS  60000
@@ -66,9 +67,23 @@ struct child {
 	const char *name;
 	ssize_t wanted; /* the model asked for, -1: the one that the manifest is for */
 	bool offline;
+	const struct mfs_config *config;
+	int state; /* its folder */
 	struct mfs_offline o; /* offline: all of it; mounted: keys and store alone */
 	size_t model;
 };
+
+/* `offline_install: fresh`, by the metadata that is stored. */
+static enum mfs_code
+fresh_check(struct child *c, size_t model, const struct mfs_manifest *m, struct mfs_err *err)
+{
+	struct mfs_refresh_args args = { .config = c->config, .engine = c->o.engine, .keys = c->o.keys, .events = c->o.events,
+		.state_dirfd = c->state };
+	MFS_CLEANUP(mfs_cleanup_refresh) struct mfs_refresh *r = NULL;
+	enum mfs_code code = mfs_refresh_new(&args, &r, err);
+
+	return code != MFS_OK ? code : mfs_refresh_install_check(r, model, &m->id, err);
+}
 
 static enum mfs_code
 child_decide(void *user, size_t model, const struct mfs_manifest *m, struct mfs_err *err)
@@ -83,7 +98,8 @@ child_decide(void *user, size_t model, const struct mfs_manifest *m, struct mfs_
 	(void)snprintf(f.model_id, sizeof(f.model_id), "%s", m->model_id);
 	(void)snprintf(f.version, sizeof(f.version), "%s", m->version);
 	(void)snprintf(f.variant, sizeof(f.variant), "%s", m->variant);
-	if (c->offline && mfs_engine_decide(c->o.engine, model, m, &how, now, err) != MFS_OK)
+	if (c->offline && (mfs_engine_decide(c->o.engine, model, m, &how, now, err) != MFS_OK ||
+		(how == MFS_INSTALL_NEW && fresh_check(c, model, m, err) != MFS_OK)))
 		return err->code;
 	if (!frame_send(c->link, &f) || frame_recv(c->link, &f) != 1)
 		return mfs_fail(err, MFS_INTERNAL, "the command that started this installation is gone");
@@ -138,11 +154,17 @@ child_name_ignored(const struct child *c)
 static enum mfs_code
 child_open(struct mfs_cmd_env *env, struct child *c, struct mfs_err *err)
 {
+	struct mfs_engine_args args = { .config = env->config, .state_dirfd = env->folders.state };
+	struct mfs_err peek = MFS_ERR_INIT;
+
 	if (c->offline)
 		return mfs_offline_open(env, 0, &c->o, err);
 	mfs_log_open("install", (enum mfs_level)0);
 	if (mfs_keys_load(env->config, &env->keys, &c->o.keys, err) != MFS_OK)
 		return err->code;
+	args.keys = c->o.keys;
+	if (mfs_engine_trust_peek(&args, &peek) != MFS_OK)
+		mfs_log_err("install: keys of trust.json", &peek);
 	return mfs_store_open(env->folders.store, env->seeds, env->n_seeds, &c->o.store, err);
 }
 
@@ -174,6 +196,8 @@ child_main(struct mfs_cmd_env *env, int link, void *arg)
 	enum mfs_code code;
 
 	c->link = link;
+	c->config = env->config;
+	c->state = env->folders.state;
 	c->model = env->config->n_models;
 	if ((code = child_open(env, c, &err)) == MFS_OK) {
 		args.keys = c->o.keys;

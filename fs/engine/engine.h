@@ -151,6 +151,13 @@ enum mfs_code mfs_engine_rollback_to(struct mfs_engine *e, size_t i, const struc
 /* The trust list of model i changed (mfs_keys_trust_set): verify what is shown by it. As _enforce otherwise. */
 enum mfs_code mfs_engine_recheck(struct mfs_engine *e, size_t i, bool *changed, struct mfs_err *err);
 
+/*
+ * The trust lists of the anchor into args->keys, beside a serve that holds the state and may be writing it:
+ * for a child that verifies a bundle before serve is asked. config, keys and state_dirfd are used.
+ * errors  as mfs_trusted_open; the configuration's own keys count all the same
+ */
+enum mfs_code mfs_engine_trust_peek(const struct mfs_engine_args *args, struct mfs_err *err);
+
 /* Show nothing of model i for this reason until it is called with MFS_OK (`stale: stop`). Not durable. */
 enum mfs_code mfs_engine_stop(struct mfs_engine *e, size_t i, enum mfs_code code, const char *detail, bool *changed,
 	struct mfs_err *err);

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "engine_io.h"
 #include "io.h"
@@ -281,20 +282,53 @@ mfs_engine_stop(struct mfs_engine *e, size_t i, enum mfs_code code, const char *
 
 /* ---- key trust ----------------------------------------------------------------------------------------------------- */
 
-void
-mfs_engine_trust_load(struct mfs_engine *e)
+static void
+trust_take(const struct mfs_config *c, const struct mfs_keys *keys, const struct mfs_anchor *anchor)
 {
-	const struct mfs_config *c = e->args.config;
-
 	for (size_t r = 0; r < c->n_repos; r++) {
-		const struct mfs_anchor_repo *a = mfs_anchor_repo_find(mfs_trusted_anchor(e->trusted), c->repos[r].name);
+		const struct mfs_anchor_repo *a = mfs_anchor_repo_find(anchor, c->repos[r].name);
 		struct mfs_err err = MFS_ERR_INIT;
 
 		if (a == NULL || a->trust_json == NULL)
 			continue;
-		if (mfs_keys_trust_set(e->args.keys, r, MFS_SPAN(a->trust_json, strlen(a->trust_json)), &err) != MFS_OK)
+		if (mfs_keys_trust_set(keys, r, MFS_SPAN(a->trust_json, strlen(a->trust_json)), &err) != MFS_OK)
 			mfs_log_err(c->repos[r].name, &err);
 	}
+}
+
+void
+mfs_engine_trust_load(struct mfs_engine *e)
+{
+	trust_take(e->args.config, e->args.keys, mfs_trusted_anchor(e->trusted));
+}
+
+#define PEEKS 10 /* tries: serve may be writing */
+
+enum mfs_code
+mfs_engine_trust_peek(const struct mfs_engine_args *args, struct mfs_err *err)
+{
+	MFS_CLEANUP(mfs_cleanup_counter) struct mfs_counter *counter = NULL;
+	const struct timespec pause = { .tv_nsec = 20 * 1000 * 1000 };
+	enum mfs_code code;
+
+	if (args->config->n_repos == 0)
+		return MFS_OK;
+	if ((code = mfs_counter_open(args->config->counter, args->state_dirfd, &counter, err)) != MFS_OK)
+		return code;
+	for (int i = 0; i < PEEKS; i++) {
+		MFS_CLEANUP(mfs_cleanup_trusted) struct mfs_trusted *t = NULL;
+		struct mfs_err own = MFS_ERR_INIT;
+
+		if ((code = mfs_trusted_open(args->state_dirfd, -1, mfs_keys_state(args->keys), counter, MFS_TRUSTED_READ, &t,
+			     &own)) == MFS_OK) {
+			trust_take(args->config, args->keys, mfs_trusted_anchor(t));
+			return MFS_OK;
+		}
+		if (err != NULL)
+			*err = own;
+		(void)nanosleep(&pause, NULL);
+	}
+	return code;
 }
 
 enum mfs_code

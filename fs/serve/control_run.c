@@ -114,7 +114,11 @@ run_decide(struct mfs_serve *s, struct job *j)
 		.version = j->req.version, .release = j->req.release, .key_epoch = j->req.key_epoch };
 	enum mfs_install how;
 
-	if (mfs_engine_decide(s->engine, j->model, &m, &how, now, &j->err) != MFS_OK)
+	if (s->updates == NULL)
+		return mfs_fail(&j->err, MFS_INTERNAL, "control: serve is not whole yet");
+	if (mfs_engine_decide(s->engine, j->model, &m, &how, now, &j->err) != MFS_OK ||
+		(how == MFS_INSTALL_NEW &&
+			mfs_refresh_install_check(mfs_updates_refresh(s->updates), j->model, &m.id, &j->err) != MFS_OK))
 		return j->err.code;
 	j->body = json_pack("{s:b, s:s}", "same", how == MFS_INSTALL_SAME, "active", now);
 	say(j, MFS_EXIT_DONE, "%s", "");
@@ -136,6 +140,20 @@ run_note(struct mfs_serve *s, struct job *j)
 	return MFS_OK;
 }
 
+/* Asked for again, for whoever asks only this: what is active may be installed again, to repair it. */
+static enum mfs_code
+fresh_check(struct mfs_serve *s, size_t i, const struct mfs_sha256 *id, struct mfs_err *err)
+{
+	struct mfs_engine_model m;
+	bool active;
+
+	if (mfs_engine_model_get(s->engine, i, &m, err) != MFS_OK)
+		return err->code;
+	active = m.n > 0 && m.versions[0].active && mfs_sha256_equal(&m.versions[0].v->m->id, id);
+	mfs_engine_model_free(&m);
+	return active ? MFS_OK : mfs_refresh_install_check(mfs_updates_refresh(s->updates), i, id, err);
+}
+
 static enum mfs_code
 run_activate(struct worker *w, struct mfs_serve *s, struct job *j)
 {
@@ -147,7 +165,8 @@ run_activate(struct worker *w, struct mfs_serve *s, struct job *j)
 
 	if (s->updates == NULL)
 		return mfs_fail(&j->err, MFS_INTERNAL, "control: serve is not whole yet");
-	if (mfs_cycle_install(mfs_updates_run(s->updates), j->model, &j->req.manifest, &w->cancel, &same, from, to,
+	if (fresh_check(s, j->model, &j->req.manifest, &j->err) != MFS_OK ||
+		mfs_cycle_install(mfs_updates_run(s->updates), j->model, &j->req.manifest, &w->cancel, &same, from, to,
 		    &j->err) != MFS_OK ||
 		mfs_updates_changed(s, j->model, false, MFS_REASON_SWAP, MFS_OK, &j->err) != MFS_OK)
 		return j->err.code;

@@ -125,6 +125,17 @@ enum mfs_code mfs_refresh_target(struct mfs_refresh *r, size_t i, const struct m
  */
 enum mfs_code mfs_refresh_fresh(struct mfs_refresh *r, size_t i, struct mfs_err *err);
 
+/*
+ * May a bundle that was brought by hand be installed, as far as freshness goes? MFS_OK with
+ * `offline_install: signed` and for a model without a repository: what is known of minima and revocations is
+ * mfs_engine_decide()'s. With `fresh` the stored metadata must be fresh, and the policy must offer this very
+ * manifest to this device.
+ *
+ * errors  as mfs_refresh_fresh(); NOT_SELECTED is POLICY_REJECTED here
+ */
+enum mfs_code mfs_refresh_install_check(struct mfs_refresh *r, size_t i, const struct mfs_sha256 *manifest,
+	struct mfs_err *err);
+
 /* The policy in force of model i, from state. errors NOT_SELECTED (there is none), IO, MALFORMED */
 enum mfs_code mfs_refresh_policy(struct mfs_refresh *r, size_t i, struct mfs_policy **out, struct mfs_err *err);
 

@@ -301,3 +301,26 @@ mfs_refresh_target(struct mfs_refresh *r, size_t i, const struct mfs_refresh_via
 	*out = local;
 	return code;
 }
+
+/* ---- by hand ---------------------------------------------------------------------------------------------------- */
+
+enum mfs_code
+mfs_refresh_install_check(struct mfs_refresh *r, size_t i, const struct mfs_sha256 *manifest, struct mfs_err *err)
+{
+	const struct mfs_config *c = r->args.config;
+	struct mfs_refresh_target t = { 0 };
+	struct mfs_policy_entry entry;
+	struct mfs_err why = MFS_ERR_INIT;
+	enum mfs_code code;
+
+	if (i >= c->n_models || c->models[i].repo < 0 || c->update.offline_install != MFS_OFFLINE_FRESH)
+		return MFS_OK;
+	if ((code = mfs_refresh_fresh(r, i, &why)) == MFS_OK && (code = choose(r, i, &entry, &t, &why)) == MFS_OK &&
+		mfs_sha256_equal(&entry.manifest, manifest))
+		return MFS_OK;
+	if (code == MFS_OK)
+		return mfs_fail(err, MFS_POLICY_REJECTED, "model %s: offline_install is fresh, and the policy offers %s here: 'modelfs update "
+			"--from' installs from a stick with its own metadata", c->models[i].id, entry.version);
+	return mfs_fail(err, code == MFS_NOT_SELECTED ? MFS_POLICY_REJECTED : code, "model %s: offline_install is fresh: %s",
+		c->models[i].id, why.msg);
+}
