@@ -375,6 +375,7 @@ Test(jobs, hooks_run_one_at_a_time_and_the_newest_wins)
 		q.version = version;
 		mfs_job_hook(jobs, &q);
 	}
+	q.version = "1.5.0";
 	q.kind = MFS_JOB_ON_REJECT; /* not configured: nothing happens */
 	mfs_job_hook(jobs, &q);
 	for (int i = 0; i < 500 && atomic_load(&hooks_ended) < 2; i++)
