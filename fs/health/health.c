@@ -149,10 +149,13 @@ static void
 event(struct check *c, const struct mfs_job_result *r, enum mfs_code code)
 {
 	char detail[SAID_MAX + 300], said[SAID_MAX];
+	size_t len = r->output_len;
 
 	if (c->reason == MFS_REASON_PROBATION && code == MFS_OK)
 		return; /* every minute the same */
-	(void)mfs_escape(said, sizeof(said), r->output != NULL ? r->output : "", r->output_len);
+	while (len > 0 && r->output[len - 1] == '\n')
+		len--;
+	(void)mfs_escape(said, sizeof(said), r->output != NULL ? r->output : "", len);
 	(void)snprintf(detail, sizeof(detail), "health command: %s%s%s", r->detail, said[0] != '\0' ? ": " : "", said);
 	mfs_event(c->s->events, &(struct mfs_event){ .model = c->s->config->models[c->i].id, .version = c->v->m->version,
 		.code = code, .source = "health", .detail = detail });
