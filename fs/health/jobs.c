@@ -119,14 +119,21 @@ on_done(void *user, const struct mfs_kmsg *m, int fd)
 
 /* ---- asking ---------------------------------------------------------------------------------------- */
 
+/* keeper ends a serve that sends it anything else. */
+static const char *
+version_or_none(const char *v)
+{
+	return v != NULL && mfs_version_ok(v, strlen(v)) ? v : "";
+}
+
 static struct mfs_kmsg
 message_make(const struct mfs_job_request *q)
 {
 	struct mfs_kmsg m = { .verb = MFS_K_JOB, .model = (uint32_t)q->model, .slot = (uint32_t)q->kind,
 		.size = (uint64_t)q->reason, .value = q->release, .result = (uint32_t)q->outcome };
 
-	(void)snprintf(m.text, sizeof(m.text), "%s\n%s\n%s\n", q->version != NULL ? q->version : "",
-		q->previous != NULL ? q->previous : "", q->vectors != NULL ? q->vectors : "");
+	(void)snprintf(m.text, sizeof(m.text), "%s\n%s\n%s\n", version_or_none(q->version),
+		version_or_none(q->previous), q->vectors != NULL ? q->vectors : "");
 	return m;
 }
 

@@ -130,10 +130,12 @@ run_note(struct mfs_serve *s, struct job *j)
 {
 	bool one = j->model < s->config->n_models;
 
-	if (one)
+	if (one) {
 		mfs_engine_refused(s->engine, j->model, j->req.version[0] != '\0' ? j->req.version : NULL, j->req.outcome,
 			j->req.detail);
-	else
+		if (mfs_code_class(j->req.outcome) == MFS_CLASS_TRUST || mfs_code_class(j->req.outcome) == MFS_CLASS_POLICY)
+			mfs_updates_rejected(s, j->model, j->req.version, j->req.release, j->req.outcome);
+	} else
 		mfs_event(s->events, &(struct mfs_event){ .code = j->req.outcome, .source = "install",
 			.detail = j->req.detail });
 	say(j, MFS_EXIT_DONE, "%s", "");
@@ -168,7 +170,7 @@ run_activate(struct worker *w, struct mfs_serve *s, struct job *j)
 	if (fresh_check(s, j->model, &j->req.manifest, &j->err) != MFS_OK ||
 		mfs_cycle_install(mfs_updates_run(s->updates), j->model, &j->req.manifest, &w->cancel, &same, from, to,
 		    &j->err) != MFS_OK ||
-		mfs_updates_changed(s, j->model, false, MFS_REASON_SWAP, MFS_OK, &j->err) != MFS_OK)
+		mfs_updates_changed(s, j->model, false, MFS_OK, &j->err) != MFS_OK)
 		return j->err.code;
 	mfs_update_kick(mfs_updates_threads(s->updates), j->model, false);
 	mfs_engine_update_get(s->engine, j->model, &up);
@@ -191,7 +193,7 @@ run_rollback(struct mfs_serve *s, struct job *j)
 	const char *id = s->config->models[j->model].id;
 
 	if (mfs_engine_rollback(s->engine, j->model, from, to, &j->err) != MFS_OK ||
-		mfs_updates_changed(s, j->model, true, MFS_REASON_ROLLBACK, MFS_OK, &j->err) != MFS_OK)
+		mfs_updates_changed(s, j->model, true, MFS_OK, &j->err) != MFS_OK)
 		return j->err.code;
 	say(j, MFS_EXIT_DONE, "%s %s is active (was %s); held until 'modelfs unpin %s'", id, to, from, id);
 	return MFS_OK;
@@ -215,13 +217,12 @@ run_unpin(struct mfs_serve *s, struct job *j)
 
 /* What `mark` and `pin` did to what is shown. */
 static enum mfs_code
-moved_show(struct mfs_serve *s, struct job *j, bool moved, enum mfs_code outcome, const char *to)
+moved_show(struct mfs_serve *s, struct job *j, bool moved, enum mfs_code outcome)
 {
 	enum mfs_code code = MFS_OK;
 
 	if (moved)
-		code = mfs_updates_changed(s, j->model, true, to[0] != '\0' ? MFS_REASON_ROLLBACK : MFS_REASON_WITHDRAW, outcome,
-			&j->err);
+		code = mfs_updates_changed(s, j->model, true, outcome, &j->err);
 	mfs_update_kick(mfs_updates_threads(s->updates), j->model, true);
 	return code;
 }
@@ -234,7 +235,7 @@ run_mark(struct mfs_serve *s, struct job *j)
 	bool moved = false;
 
 	if (mfs_engine_mark(s->engine, j->model, version, j->req.good, &moved, from, to, &j->err) != MFS_OK ||
-		moved_show(s, j, moved, MFS_ROLLBACK_TRIGGERED, to) != MFS_OK)
+		moved_show(s, j, moved, MFS_ROLLBACK_TRIGGERED) != MFS_OK)
 		return j->err.code;
 	if (moved && to[0] != '\0')
 		say(j, MFS_EXIT_DONE, "%s %s is marked bad; %s is active", id, from, to);
@@ -253,7 +254,7 @@ run_pin(struct mfs_serve *s, struct job *j)
 	bool moved = false;
 
 	if (mfs_engine_pin(s->engine, j->model, version, &moved, from, to, &j->err) != MFS_OK ||
-		moved_show(s, j, moved, MFS_OK, to) != MFS_OK)
+		moved_show(s, j, moved, MFS_OK) != MFS_OK)
 		return j->err.code;
 	if (moved)
 		say(j, MFS_EXIT_DONE, "%s %s is active (was %s), pinned until 'modelfs unpin %s'", id, to, from, id);

@@ -31,39 +31,24 @@ struct mfs_updates {
 
 /* ---- what is shown ---------------------------------------------------------------------------------------- */
 
-/* The words of a hook: which version is shown now, and which was before. */
-static void
-hook(struct mfs_serve *s, size_t i, enum mfs_job_kind kind, enum mfs_job_reason reason, enum mfs_code outcome,
-	const struct mfs_cycle_version *about)
+void
+mfs_updates_rejected(struct mfs_serve *s, size_t i, const char *version, int64_t release, enum mfs_code why)
 {
-	struct mfs_job_request q = { .model = i, .kind = kind, .reason = reason, .outcome = outcome };
+	struct mfs_job_request q = { .model = i, .kind = MFS_JOB_ON_REJECT, .reason = MFS_REASON_REFUSED, .outcome = why,
+		.version = version, .release = release };
 	struct mfs_engine_model m;
 
 	if (s->jobs == NULL || mfs_engine_model_get(s->engine, i, &m, NULL) != MFS_OK)
 		return;
-	for (size_t k = 0; k < m.n; k++) {
-		const struct mfs_manifest *v = m.versions[k].v->m;
-
-		if (m.versions[k].active && about == NULL) {
-			q.version = v->version;
-			q.release = v->release;
-		} else if (m.versions[k].previous && about == NULL) {
-			q.previous = v->version;
-		} else if (m.versions[k].active) { /* what stays, when another one was refused */
-			q.previous = v->version;
-		}
-	}
-	if (about != NULL) {
-		q.version = about->version[0] != '\0' ? about->version : NULL;
-		q.release = about->release;
-	}
+	for (size_t k = 0; k < m.n; k++) /* what stays */
+		if (m.versions[k].active)
+			q.previous = m.versions[k].v->m->version;
 	mfs_job_hook(s->jobs, &q);
 	mfs_engine_model_free(&m);
 }
 
 enum mfs_code
-mfs_updates_changed(struct mfs_serve *s, size_t i, bool at_once, enum mfs_job_reason reason, enum mfs_code outcome,
-	struct mfs_err *err)
+mfs_updates_changed(struct mfs_serve *s, size_t i, bool at_once, enum mfs_code outcome, struct mfs_err *err)
 {
 	if (mfs_view_refresh(s, i, err) != MFS_OK)
 		return err->code;
@@ -71,9 +56,8 @@ mfs_updates_changed(struct mfs_serve *s, size_t i, bool at_once, enum mfs_job_re
 		mfs_tree_unpin(s->tree, i);
 	else
 		mfs_tree_wait_loads(s->tree, i);
-	if (mfs_view_announce(s, i, err) != MFS_OK)
+	if (mfs_view_announce(s, i, outcome, err) != MFS_OK)
 		return err->code;
-	hook(s, i, MFS_JOB_ON_CHANGE, reason, outcome, NULL);
 	if (s->residency != NULL)
 		mfs_residency_kick(s->residency, i);
 	if (s->updates != NULL)
@@ -87,7 +71,7 @@ part_changed(void *user, size_t i, enum mfs_job_reason reason, enum mfs_code out
 	struct mfs_updates *u = user;
 	struct mfs_err err = MFS_ERR_INIT;
 
-	if (mfs_updates_changed(u->s, i, reason != MFS_REASON_SWAP, reason, outcome, &err) != MFS_OK)
+	if (mfs_updates_changed(u->s, i, reason != MFS_REASON_SWAP, outcome, &err) != MFS_OK)
 		mfs_log_err(u->s->config->models[i].id, &err);
 }
 
@@ -111,7 +95,7 @@ part_rejected(void *user, size_t i, const struct mfs_cycle_version *v, enum mfs_
 {
 	struct mfs_updates *u = user;
 
-	hook(u->s, i, MFS_JOB_ON_REJECT, MFS_REASON_REFUSED, why, v);
+	mfs_updates_rejected(u->s, i, v->version, v->release, why);
 }
 
 static void

@@ -29,7 +29,9 @@ const struct mfs_cycle_run *mfs_updates_run(struct mfs_updates *u);
  * waits until no process is still loading the old version; `generation` changes and on_change is asked for.
  * Never from a FUSE request.
  */
-enum mfs_code mfs_updates_changed(struct mfs_serve *s, size_t i, bool at_once, enum mfs_job_reason reason,
-	enum mfs_code outcome, struct mfs_err *err);
+enum mfs_code mfs_updates_changed(struct mfs_serve *s, size_t i, bool at_once, enum mfs_code outcome, struct mfs_err *err);
+
+/* A version was refused: on_reject is asked for. version may be NULL or "", release 0. */
+void mfs_updates_rejected(struct mfs_serve *s, size_t i, const char *version, int64_t release, enum mfs_code why);
 
 #endif

@@ -68,8 +68,12 @@ extern const struct fuse_lowlevel_ops mfs_tree_ops; /* userdata: struct mfs_serv
  */
 enum mfs_code mfs_view_refresh(struct mfs_serve *s, size_t i, struct mfs_err *err);
 
-/* `generation` changes now: keeper's child touches it, inotify fires. */
-enum mfs_code mfs_view_announce(struct mfs_serve *s, size_t i, struct mfs_err *err);
+/*
+ * `generation` changes now: keeper's child touches it, inotify fires. When another version is active than
+ * was announced last, on_change is asked for, with `outcome` as why it changed (OK: nothing was wrong). A
+ * crash before the end repeats both.
+ */
+enum mfs_code mfs_view_announce(struct mfs_serve *s, size_t i, enum mfs_code outcome, struct mfs_err *err);
 
 /* A resident copy of version `id` stands ready under shm->exposures[index]: expose it under its new node ids. */
 enum mfs_code mfs_view_resident_ready(struct mfs_serve *s, size_t i, uint32_t exposure_index, struct mfs_err *err);

@@ -130,7 +130,7 @@ announce_pending(struct mfs_tree *t)
 			continue;
 		if (mfs_pins_any(t->pins, i))
 			left = true;
-		else if (mfs_view_announce(t->s, i, &err) != MFS_OK)
+		else if (mfs_view_announce(t->s, i, MFS_OK, &err) != MFS_OK)
 			mfs_log_err(t->config->models[i].id, &err);
 	}
 	if (left)

@@ -333,9 +333,9 @@ said_parse(const char *line, struct said *out)
 
 /* `on_change`, when another version is active than was announced last. */
 static void
-change_tell(struct mfs_serve *s, size_t i)
+change_tell(struct mfs_serve *s, size_t i, enum mfs_code outcome)
 {
-	struct mfs_job_request q = { .model = i, .kind = MFS_JOB_ON_CHANGE, .outcome = MFS_OK };
+	struct mfs_job_request q = { .model = i, .kind = MFS_JOB_ON_CHANGE, .outcome = outcome };
 	char said[256], now[256];
 	struct said a, b;
 
@@ -357,9 +357,9 @@ change_tell(struct mfs_serve *s, size_t i)
 }
 
 enum mfs_code
-mfs_view_announce(struct mfs_serve *s, size_t i, struct mfs_err *err)
+mfs_view_announce(struct mfs_serve *s, size_t i, enum mfs_code outcome, struct mfs_err *err)
 {
-	change_tell(s, i); /* first: a crash between repeats the hook rather than losing it */
+	change_tell(s, i, outcome); /* first: a crash between repeats the hook rather than losing it */
 	mfs_tree_announce(s->tree, i);
 	if (s->klink == NULL)
 		return MFS_OK;

@@ -33,3 +33,5 @@ next_bundle() {
 	(cd "$P/src" && pack "$version" "$release" "$W/b" weights.safetensors "$@")
 }
 active_is() { [ "$(readlink "$MNT/$id/active")" = "versions/$1" ]; }
+# A check that is made to fail for the next version would condemn the active one too while that is observed.
+config_extra=$'update: {probation: 0}\n'

@@ -13,7 +13,7 @@ log=$P/out/log
 check 'echo "$1 $(id -u) $MODELFS_MODEL $MODELFS_REASON $MODELFS_OUTCOME $MODELFS_VERSION $MODELFS_RELEASE dir=${MODELFS_DIR##*/} \
 was=${MODELFS_PREVIOUS_DIR##*/} $(ls "$MODELFS_DIR" 2>/dev/null | head -n 1) $(readlink "$MODELFS_DIR/../../active" | head -n 1)" >>$P/out/log'
 said() { # LINE
-	until_true 10 grep -qx "$1" "$log" || fail "no '$1' in: $(cat "$log")"
+	until_true 10 grep -sqx "$1" "$log" || fail "no '$1' in: $(cat "$log")"
 }
 mount_
 [ ! -e "$log" ] || fail "a mount is no change"
@@ -44,4 +44,5 @@ install_ "$W/b" || fail "install while a hook hangs: exit $?"
 active_is "$version" || fail "$version is not active"
 unmount_
 [ $((SECONDS - start)) -lt 40 ] || fail "the hook held the changes up"
-! ps -o args= -u "$CHECK_UID" | grep -q . || until_true 5 test -z "$(ps -o pid= -u "$CHECK_UID")" || fail "it outlives the mount"
+gone() { ! ps -o args= -u "$CHECK_UID" | grep -q .; }
+until_true 5 gone || fail "it outlives the mount: $(ps -u "$CHECK_UID")"

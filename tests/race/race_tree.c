@@ -138,7 +138,7 @@ main(void)
 		next = version(k);
 		fix_show(&f, 0, mfs_version_ref(next), last);
 		last = next;
-		if (mfs_view_announce(&f.serve, 0, NULL) != MFS_OK)
+		if (mfs_view_announce(&f.serve, 0, MFS_OK, NULL) != MFS_OK)
 			fail("announce");
 		(void)usleep(500);
 	}

@@ -118,7 +118,7 @@ Test(tree, a_swap_is_the_link_and_keeps_its_inode)
 	cr_assert_gt(f.engine[0].generation, generation_before);
 	got = mfs_tree_generation(f.serve.tree, 0, line, sizeof(line));
 	cr_assert_eq(strncmp(line, "1 2.0.0 20 0202", 15), 0, "announced too early: %s", line);
-	cr_assert_eq(mfs_view_announce(&f.serve, 0, NULL), MFS_OK);
+	cr_assert_eq(mfs_view_announce(&f.serve, 0, MFS_OK, NULL), MFS_OK);
 	got = mfs_tree_generation(f.serve.tree, 0, line, sizeof(line));
 	cr_assert_eq(strncmp(line, "2 3.0.0 30 0303", 15), 0, "%s", line);
 	cr_assert_eq(line[got - 1], '\n');
@@ -596,7 +596,7 @@ Test(tree, a_candidate_that_cannot_be_shown_is_refused)
 static void
 announce_calls(unsigned hooks, enum mfs_job_reason reason, const char *version, int64_t release, const char *previous)
 {
-	cr_assert_eq(mfs_view_announce(&f.serve, 0, NULL), MFS_OK);
+	cr_assert_eq(mfs_view_announce(&f.serve, 0, MFS_OK, NULL), MFS_OK);
 	cr_assert_eq(f.hooks, hooks, "%u hooks", f.hooks);
 	cr_assert_eq(f.hook.kind, MFS_JOB_ON_CHANGE);
 	cr_assert_eq(f.hook.reason, reason, "reason %u", f.hook.reason);
@@ -608,7 +608,7 @@ announce_calls(unsigned hooks, enum mfs_job_reason reason, const char *version, 
 Test(tree, on_change_is_called_for_what_became_active)
 {
 	fix_show(&f, 0, fix_version(1, "1.0.0", 10, "model.onnx=50000"), NULL);
-	cr_assert_eq(mfs_view_announce(&f.serve, 0, NULL), MFS_OK);
+	cr_assert_eq(mfs_view_announce(&f.serve, 0, MFS_OK, NULL), MFS_OK);
 	cr_assert_eq(f.hooks, 0, "the first view of a mount is no change");
 	fix_show(&f, 0, fix_version(2, "2.0.0", 20, "model.onnx=100000"), fix_version(1, "1.0.0", 10, "model.onnx=50000"));
 	announce_calls(1, MFS_REASON_SWAP, "2.0.0", 20, "1.0.0");
