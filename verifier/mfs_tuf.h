@@ -22,7 +22,7 @@
  * capped, parsed within bounds, and verified before it changes anything. A failure never takes
  * back what was verified before it, so that a new root survives a bad timestamp.
  *
- * An object is for one thread at a time. Sources: TUF specification 1.0; modelfs-state(5).
+ * An object is for one thread at a time. Sources: TUF specification 1.0; modelfs-repository(5), READING.
  */
 #ifndef MFS_TUF_H
 #define MFS_TUF_H
