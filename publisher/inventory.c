@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ID_MAX 255 /* bytes of a device's id */
+#include "jsonline.h"
 
 struct mfs_inventory {
 	pthread_mutex_t lock; /* over all of it */
@@ -117,112 +117,171 @@ mfs_inventory_next(struct mfs_inventory *v, struct mfs_inventory_block *b, struc
 
 /* ---- one device ------------------------------------------------------------------------------------ */
 
+/* Where a message lies: at the field, or at the byte where the line is no JSON. */
 static enum mfs_code
-text_get(const json_t *doc, const char *key, const char **out, struct mfs_err *err)
+line_bad(const struct mfs_jsonline *j, const char *key, const char *why, struct mfs_err *err)
 {
-	const json_t *v = json_object_get(doc, key);
+	if (j->bad != NULL)
+		return mfs_fail(err, MFS_MALFORMED, "byte %zu: not JSON: %s", j->bad_at, j->bad);
+	return mfs_fail(err, MFS_MALFORMED, "%s: %s", key, why);
+}
+
+/* null is as good as absent. */
+static bool
+is_null(struct mfs_jsonline *j)
+{
+	return mfs_jsonline_kind(j) == 'n' && mfs_jsonline_skip(j);
+}
+
+static enum mfs_code
+text_get(struct mfs_jsonline *j, const char *key, const char **out, struct mfs_err *err)
+{
+	char *s;
 
 	*out = NULL;
-	if (v == NULL || json_is_null(v))
+	if (is_null(j))
 		return MFS_OK;
-	if (!json_is_string(v))
-		return mfs_fail(err, MFS_MALFORMED, "%s: not a string", key);
-	*out = json_string_value(v);
+	if (mfs_jsonline_kind(j) != '"' || !mfs_jsonline_string(j, &s))
+		return line_bad(j, key, "not a string", err);
+	*out = s;
 	return MFS_OK;
 }
 
 static enum mfs_code
-size_get(const json_t *doc, const char *key, uint64_t *out, struct mfs_err *err)
+size_get(struct mfs_jsonline *j, const char *key, uint64_t *out, struct mfs_err *err)
 {
-	const json_t *v = json_object_get(doc, key);
+	int64_t n = 0;
 
-	*out = 0;
-	if (v == NULL || json_is_null(v))
+	if (is_null(j))
 		return MFS_OK;
-	if (!json_is_integer(v) || json_integer_value(v) < 0)
-		return mfs_fail(err, MFS_MALFORMED, "%s: not a number of bytes", key);
-	*out = (uint64_t)json_integer_value(v);
+	if (mfs_jsonline_kind(j) != '0' || !mfs_jsonline_integer(j, &n) || n < 0)
+		return line_bad(j, key, "not a number of bytes", err);
+	*out = (uint64_t)n;
 	return MFS_OK;
 }
 
-/* {name: text}; the text stays the document's. */
+/* {name: text} */
 static enum mfs_code
-pairs_get(const json_t *doc, const char *key, struct mfs_range *list, size_t *n, struct mfs_err *err)
+pairs_get(struct mfs_jsonline *j, const char *key, struct mfs_range *list, size_t *n, struct mfs_err *err)
 {
-	json_t *o = json_object_get(doc, key);
+	char *name, *value;
 
-	*n = 0;
-	if (o == NULL || json_is_null(o))
+	if (is_null(j))
 		return MFS_OK;
-	if (!json_is_object(o))
-		return mfs_fail(err, MFS_MALFORMED, "%s: not an object", key);
-	if (json_object_size(o) > MFS_INVENTORY_ENTRIES)
-		return mfs_fail(err, MFS_LIMIT_EXCEEDED, "%s: %zu entries, limit %u", key, json_object_size(o),
-			MFS_INVENTORY_ENTRIES);
-	for (void *it = json_object_iter(o); it != NULL; it = json_object_iter_next(o, it)) {
-		const char *value = json_string_value(json_object_iter_value(it));
-
-		if (value == NULL)
-			return mfs_fail(err, MFS_MALFORMED, "%s.%s: not a string", key, MFS_ESC(json_object_iter_key(it)));
-		list[(*n)++] = (struct mfs_range){ .name = (char *)(uintptr_t)json_object_iter_key(it),
-			.min = (char *)(uintptr_t)value };
+	if (mfs_jsonline_kind(j) != '{')
+		return line_bad(j, key, "not an object", err);
+	for (bool first = true; mfs_jsonline_member(j, &first, &name);) {
+		if (*n == MFS_INVENTORY_ENTRIES)
+			return mfs_fail(err, MFS_LIMIT_EXCEEDED, "%s: more than %u entries", key, MFS_INVENTORY_ENTRIES);
+		for (size_t i = 0; i < *n; i++)
+			if (strcmp(list[i].name, name) == 0)
+				return mfs_fail(err, MFS_MALFORMED, "%s.%s: twice", key, MFS_ESC(name));
+		if (mfs_jsonline_kind(j) != '"' || !mfs_jsonline_string(j, &value))
+			return j->bad != NULL ? line_bad(j, key, "", err)
+					      : mfs_fail(err, MFS_MALFORMED, "%s.%s: not a string", key, MFS_ESC(name));
+		list[(*n)++] = (struct mfs_range){ .name = name, .min = value };
 	}
-	return MFS_OK;
+	return j->bad == NULL ? MFS_OK : line_bad(j, key, "", err);
 }
 
 static enum mfs_code
-fields_get(struct mfs_inventory_device *d, struct mfs_err *err)
+models_get(struct mfs_jsonline *j, struct mfs_inventory_device *d, struct mfs_err *err)
 {
-	struct mfs_policy_device *f = &d->facts;
-	struct mfs_device *c = &d->compat;
-	enum mfs_code code;
+	char *s;
 
-	if ((code = text_get(d->doc, "id", &f->id, err)) != MFS_OK)
-		return code;
-	if (f->id == NULL || f->id[0] == '\0' || strlen(f->id) > ID_MAX)
-		return mfs_fail(err, MFS_MALFORMED, "id: wanted, 1 to %d bytes", ID_MAX);
-	if ((code = text_get(d->doc, "class", &f->class, err)) != MFS_OK ||
-		(code = text_get(d->doc, "region", &f->region, err)) != MFS_OK ||
-		(code = text_get(d->doc, "channel", &f->channel, err)) != MFS_OK ||
-		(code = text_get(d->doc, "platform", &c->platform, err)) != MFS_OK ||
-		(code = size_get(d->doc, "memory", &c->memory, err)) != MFS_OK ||
-		(code = size_get(d->doc, "page_size", &c->page_size, err)) != MFS_OK ||
-		(code = pairs_get(d->doc, "labels", d->labels, &f->n_labels, err)) != MFS_OK ||
-		(code = pairs_get(d->doc, "apps", d->apps, &f->n_apps, err)) != MFS_OK ||
-		(code = pairs_get(d->doc, "runtimes", d->runtimes, &c->n_runtimes, err)) != MFS_OK)
-		return code;
-	f->labels = c->labels = d->labels;
-	f->apps = c->apps = d->apps;
-	c->runtimes = d->runtimes;
-	c->n_labels = f->n_labels;
-	c->n_apps = f->n_apps;
-	d->models = json_object_get(d->doc, "models");
-	if (d->models != NULL && !json_is_array(d->models))
-		return mfs_fail(err, MFS_MALFORMED, "models: not a list of model ids");
-	return MFS_OK;
+	if (is_null(j))
+		return MFS_OK;
+	if (mfs_jsonline_kind(j) != '[')
+		return line_bad(j, "models", "not a list of model ids", err);
+	d->some_models = true;
+	for (bool first = true; mfs_jsonline_item(j, &first);) {
+		if (mfs_jsonline_kind(j) != '"' || !mfs_jsonline_string(j, &s))
+			return line_bad(j, "models", "not a list of model ids", err);
+		if (d->n_models == MFS_INVENTORY_ENTRIES)
+			return mfs_fail(err, MFS_LIMIT_EXCEEDED, "models: more than %u", MFS_INVENTORY_ENTRIES);
+		d->models[d->n_models++] = s;
+	}
+	return j->bad == NULL ? MFS_OK : line_bad(j, "models", "", err);
+}
+
+enum field { ID, CLASS, REGION, CHANNEL, PLATFORM, LABELS, APPS, RUNTIMES, MEMORY, PAGE_SIZE, MODELS, OTHER };
+
+static enum field
+field_of(const char *key)
+{
+	static const char *const names[] = { "id", "class", "region", "channel", "platform", "labels", "apps", "runtimes",
+		"memory", "page_size", "models" };
+	unsigned i = 0;
+
+	while (i < OTHER && strcmp(names[i], key) != 0)
+		i++;
+	return (enum field)i;
+}
+
+static enum mfs_code
+field_get(struct mfs_jsonline *j, const char *key, enum field field, struct mfs_inventory_device *d, struct mfs_err *err)
+{
+	switch (field) {
+	case ID:
+		return text_get(j, key, &d->facts.id, err);
+	case CLASS:
+		return text_get(j, key, &d->facts.class, err);
+	case REGION:
+		return text_get(j, key, &d->facts.region, err);
+	case CHANNEL:
+		return text_get(j, key, &d->facts.channel, err);
+	case PLATFORM:
+		return text_get(j, key, &d->compat.platform, err);
+	case LABELS:
+		return pairs_get(j, key, d->labels, &d->facts.n_labels, err);
+	case APPS:
+		return pairs_get(j, key, d->apps, &d->facts.n_apps, err);
+	case RUNTIMES:
+		return pairs_get(j, key, d->runtimes, &d->compat.n_runtimes, err);
+	case MEMORY:
+		return size_get(j, key, &d->compat.memory, err);
+	case PAGE_SIZE:
+		return size_get(j, key, &d->compat.page_size, err);
+	case MODELS:
+		return models_get(j, d, err);
+	case OTHER:
+		break;
+	}
+	return mfs_jsonline_skip(j) ? MFS_OK : line_bad(j, key, "", err);
 }
 
 enum mfs_code
-mfs_inventory_device(struct mfs_span line, struct mfs_inventory_device *out, struct mfs_err *err)
+mfs_inventory_device(char *line, size_t len, struct mfs_inventory_device *out, struct mfs_err *err)
 {
-	json_error_t je;
+	unsigned seen = 0;
+	struct mfs_jsonline j;
+	enum mfs_code code;
+	char *key;
 
-	mfs_inventory_device_clear(out);
+	mfs_jsonline_init(&j, line, len);
 	out->facts = (struct mfs_policy_device){ 0 };
 	out->compat = (struct mfs_device){ 0 };
-	if ((out->doc = json_loadb((const char *)line.p, line.len, JSON_REJECT_DUPLICATES, &je)) == NULL) {
-		if (json_error_code(&je) == json_error_out_of_memory)
-			return mfs_fail(err, MFS_NO_MEMORY, "a device");
-		return mfs_fail(err, MFS_MALFORMED, "byte %d: not JSON: %s", je.position, MFS_ESC(je.text));
-	}
-	if (!json_is_object(out->doc))
+	out->n_models = 0;
+	out->some_models = false;
+	if (mfs_jsonline_kind(&j) != '{')
 		return mfs_fail(err, MFS_MALFORMED, "not a JSON object: one device per line is wanted (jq -c '.[]' makes that of a list)");
-	return fields_get(out, err);
-}
+	for (bool first = true; mfs_jsonline_member(&j, &first, &key);) {
+		const enum field field = field_of(key);
 
-void
-mfs_inventory_device_clear(struct mfs_inventory_device *d)
-{
-	json_decref(d->doc);
-	d->doc = d->models = NULL;
+		if (field != OTHER && (seen & 1u << field) != 0)
+			return mfs_fail(err, MFS_MALFORMED, "%s: twice", key);
+		seen |= 1u << field;
+		if ((code = field_get(&j, key, field, out, err)) != MFS_OK)
+			return code;
+	}
+	if (!mfs_jsonline_end(&j))
+		return line_bad(&j, "", "", err);
+	if (out->facts.id == NULL || out->facts.id[0] == '\0' || strlen(out->facts.id) > MFS_INVENTORY_ID_MAX)
+		return mfs_fail(err, MFS_MALFORMED, "id: wanted, 1 to %u bytes", MFS_INVENTORY_ID_MAX);
+	out->facts.labels = out->compat.labels = out->labels;
+	out->facts.apps = out->compat.apps = out->apps;
+	out->compat.runtimes = out->runtimes;
+	out->compat.n_labels = out->facts.n_labels;
+	out->compat.n_apps = out->facts.n_apps;
+	return MFS_OK;
 }

@@ -9,12 +9,11 @@
 #ifndef MFS_PUB_INVENTORY_H
 #define MFS_PUB_INVENTORY_H
 
-#include <jansson.h>
-
 #include "mfs_policy.h"
 
 #define MFS_INVENTORY_BLOCK   (1u << 20) /* bytes read at once; no line is longer */
-#define MFS_INVENTORY_ENTRIES 256u       /* labels, apps or runtimes of a device */
+#define MFS_INVENTORY_ENTRIES 256u       /* labels, apps, runtimes or models of a device */
+#define MFS_INVENTORY_ID_MAX  255u       /* bytes of a device's id */
 
 struct mfs_inventory;
 
@@ -35,19 +34,19 @@ struct mfs_inventory_block { /* whole lines; zero to begin with, its memory is u
  */
 enum mfs_code mfs_inventory_next(struct mfs_inventory *v, struct mfs_inventory_block *b, struct mfs_err *err);
 
-struct mfs_inventory_device {
+struct mfs_inventory_device { /* all text is borrowed from the line */
 	struct mfs_policy_device facts;
 	struct mfs_device compat; /* what is not said is zero */
-	json_t *models;           /* array, or NULL: every model; borrowed from doc */
-	json_t *doc;              /* owns all of the text */
+	bool some_models;         /* only models[0 ... n_models - 1], else every model */
+	const char *models[MFS_INVENTORY_ENTRIES]; size_t n_models;
 	struct mfs_range labels[MFS_INVENTORY_ENTRIES], apps[MFS_INVENTORY_ENTRIES], runtimes[MFS_INVENTORY_ENTRIES];
 };
 
 /*
- * One line, without its newline. out may be the device of the line before: it is cleared.
- * errors  MALFORMED, LIMIT_EXCEEDED (more entries than MFS_INVENTORY_ENTRIES); the message names the field
+ * One line, without its newline; it is read in place and changed by that. Unknown fields are skipped,
+ * but the line is JSON all the same. Absent and null are the same.
+ * errors  MALFORMED (names the field or the byte), LIMIT_EXCEEDED (more entries than MFS_INVENTORY_ENTRIES)
  */
-enum mfs_code mfs_inventory_device(struct mfs_span line, struct mfs_inventory_device *out, struct mfs_err *err);
-void mfs_inventory_device_clear(struct mfs_inventory_device *d);
+enum mfs_code mfs_inventory_device(char *line, size_t len, struct mfs_inventory_device *out, struct mfs_err *err);
 
 #endif

@@ -35,13 +35,10 @@ struct worker {
 static bool
 follows(const struct mfs_inventory_device *d, const char *model_id)
 {
-	for (size_t i = 0; i < json_array_size(d->models); i++) {
-		const char *s = json_string_value(json_array_get(d->models, i));
-
-		if (s != NULL && strcmp(s, model_id) == 0)
+	for (size_t i = 0; i < d->n_models; i++)
+		if (strcmp(d->models[i], model_id) == 0)
 			return true;
-	}
-	return d->models == NULL;
+	return !d->some_models;
 }
 
 /* What an inventory does not say counts as fitting: it knows labels and apps, and more if somebody added it. */
@@ -76,7 +73,7 @@ static enum mfs_code
 device_ask(struct worker *w, struct mfs_plan_model *m, struct mfs_err *err)
 {
 	const struct mfs_policy *p = m->policy;
-	char id[4 * 255 + 1];
+	char id[4 * MFS_INVENTORY_ID_MAX + 1];
 	struct mfs_policy_choice c;
 	enum mfs_code code;
 	bool taken = false;
@@ -133,12 +130,12 @@ id_note(struct worker *w, const char *id, struct mfs_err *err)
 }
 
 static enum mfs_code
-line_work(struct worker *w, struct mfs_span line, struct mfs_err *err)
+line_work(struct worker *w, char *line, size_t len, struct mfs_err *err)
 {
 	struct mfs_plan *plan = w->run->plan;
 	enum mfs_code code;
 
-	if ((code = mfs_inventory_device(line, &w->device, err)) != MFS_OK ||
+	if ((code = mfs_inventory_device(line, len, &w->device, err)) != MFS_OK ||
 		(code = id_note(w, w->device.facts.id, err)) != MFS_OK)
 		return code;
 	w->devices++;
@@ -150,10 +147,10 @@ line_work(struct worker *w, struct mfs_span line, struct mfs_err *err)
 }
 
 static bool
-blank(struct mfs_span line)
+blank(const char *line, size_t len)
 {
-	for (size_t i = 0; i < line.len; i++)
-		if (line.p[i] != ' ' && line.p[i] != '\t' && line.p[i] != '\r')
+	for (size_t i = 0; i < len; i++)
+		if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r')
 			return false;
 	return true;
 }
@@ -161,15 +158,15 @@ blank(struct mfs_span line)
 static enum mfs_code
 block_work(struct worker *w, const struct mfs_inventory_block *b, struct mfs_err *err)
 {
-	const char *p = b->text, *end = b->text + b->len;
+	char *p = b->text, *end = b->text + b->len;
 
 	for (uint64_t n = b->line; p < end; n++) {
 		const char *stop = memchr(p, '\n', (size_t)(end - p));
-		const struct mfs_span line = MFS_SPAN(p, (size_t)((stop != NULL ? stop : end) - p));
+		const size_t len = (size_t)((stop != NULL ? stop : end) - p);
 
-		if (!blank(line) && line_work(w, line, err) != MFS_OK)
+		if (!blank(p, len) && line_work(w, p, len, err) != MFS_OK)
 			return mfs_err_context(err, "--devices: line %llu: ", (unsigned long long)n);
-		p += line.len + 1;
+		p += len + 1;
 	}
 	return MFS_OK;
 }
@@ -228,7 +225,6 @@ work(void *arg)
 			break;
 		}
 	}
-	mfs_inventory_device_clear(&w->device);
 	free(b.text);
 	return NULL;
 }
@@ -360,7 +356,6 @@ mfs_plan_run(struct mfs_plan *p, struct mfs_inventory *v, int64_t now, unsigned 
 	atomic_init(&r.stop, false);
 	(void)pthread_mutex_init(&r.lock, NULL);
 	(void)pthread_cond_init(&r.turn, NULL);
-	json_object_seed(0); /* before there are threads */
 	code = threads_run(&r, w, threads, err);
 	for (unsigned i = 0; i < threads; i++)
 		worker_clear(&w[i]);

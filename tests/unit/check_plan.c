@@ -145,7 +145,13 @@ Test(plan, a_bad_line_is_named)
 	refused("{\"id\":\"\"}\n", "line 1: id: wanted");
 	refused("{\"id\":7}\n", "line 1: id: not a string");
 	refused("[{\"id\":\"a\"}]\n", "line 1: not a JSON object");
-	refused("{\"id\":\"a\",\"id\":\"b\"}\n", "line 1: byte");
+	refused("{\"id\":\"a\",\"id\":\"b\"}\n", "line 1: id: twice");
+	refused("{\"id\":\"a\",\"labels\":{\"x\":\"1\",\"x\":\"2\"}}\n", "line 1: labels.x: twice");
+	refused("{\"id\":\"a\",\"memory\":1.5}\n", "line 1: byte 20: not JSON: an integer");
+	refused("{\"id\":\"a\\u0000\"}\n", "line 1: byte 9: not JSON: not an escape");
+	refused("{\"id\":\"\xc0\xaf\"}\n", "line 1: byte 8: not JSON: not UTF-8");
+	refused("{\"id\":\"a\",\"x\":[1,]}\n", "not JSON: not a value");
+	refused("{\"id\":\"a\",}\n", "not JSON: a string is wanted");
 	refused("{\"id\":\"a\",\"class\":[]}\n", "line 1: class: not a string");
 	refused("{\"id\":\"a\",\"labels\":[]}\n", "line 1: labels: not an object");
 	refused("{\"id\":\"a\",\"labels\":{\"x\":1}}\n", "line 1: labels.x: not a string");
