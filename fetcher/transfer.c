@@ -509,6 +509,9 @@ transfer_tick(struct fetcher *f, int64_t now)
 		} else if (t->deadline != 0 && t->deadline - now < wait) {
 			wait = t->deadline - now;
 		}
+		/* A file that ended in this very turn: nothing will wake us for its rest. */
+		if (t->ended && t->code == MFS_OK && !t->full)
+			(void)transfer_flush(t);
 		if (t->ended && (t->rest_len == 0 || t->code != MFS_OK))
 			done_send(f, t);
 	}
