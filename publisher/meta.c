@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "io.h"
+#include "mfs_vectors.h"
 
 /* How one key's value becomes JSON. */
 typedef enum mfs_code (*convert_fn)(const struct mfs_yaml_file *f, const struct mfs_yaml *n, json_t **out,
@@ -211,9 +212,25 @@ to_compat(const struct mfs_yaml_file *f, const struct mfs_yaml *n, json_t **out,
 static enum mfs_code
 to_health(const struct mfs_yaml_file *f, const struct mfs_yaml *n, json_t **out, struct mfs_err *err)
 {
+	mfs_autofree char *text = NULL;
+	struct mfs_vectors *v = NULL;
+	struct mfs_err own = MFS_ERR_INIT;
+	enum mfs_code code;
+	size_t len = 0;
+
 	if (n->kind != MFS_YAML_MAP)
 		return mfs_yaml_bad(f, n, err, "want keys and values");
-	return mfs_yaml_json(f, n, out, err);
+	if ((code = mfs_yaml_json(f, n, out, err)) != MFS_OK)
+		return code;
+	/* What a device would refuse is not published. */
+	if ((code = mfs_json_canonical(*out, &text, &len, &own)) == MFS_OK)
+		code = mfs_vectors_parse("health", MFS_SPAN(text, len), &v, &own);
+	mfs_vectors_free(v);
+	if (code == MFS_OK)
+		return MFS_OK;
+	json_decref(*out);
+	*out = NULL;
+	return mfs_yaml_bad(f, n, err, "%s", own.msg);
 }
 
 /* One entry below "files". */

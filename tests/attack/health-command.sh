@@ -33,7 +33,7 @@ attack() {
 	[ "$(keeper_pid)" = "$keeper" ] && kill -0 "$keeper" || fail "$1: keeper died"
 	until_true 5 gone || fail "$1: left behind: $(ps -u "$CHECK_UID")"
 }
-gone() { ! ps -o args= -u "$CHECK_UID" | grep -q .; }
+gone() { [ -z "$(ps -o pid= -u "$CHECK_UID")" ]; }
 
 attack "fails" health_check_failed 'echo the model is bad; exit 1'
 grep -q "the model is bad" "$W/said" || fail "what it said is lost"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sourced by the tests of health commands and hooks, after e2e.sh: commands run as another user, so the
 # mount and the folder $P that they write to lie outside of the private $W.
-# shellcheck shell=bash disable=SC2034 # MNT is e2e.sh's
+# shellcheck shell=bash disable=SC2034,SC2154 # MNT and id are e2e.sh's
 need_fuse
 need_tool setpriv
 P=$(mktemp -d /tmp/modelfs-test-XXXXXX)

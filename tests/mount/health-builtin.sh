@@ -30,7 +30,9 @@ for f in gguf onnx onnx-external safetensors tflite; do
 	name=model.${f%-external}
 	rm -rf "$W/src"/*
 	gen "$f" 3M "$n" "$W/src/$name"
-	bundle "$name" $(cd "$W/src" && ls "$name.data" 2>/dev/null || true)
+	files=("$name")
+	[ "$f" != onnx-external ] || files+=("$name.data")
+	bundle "${files[@]}"
 	install_ "$W/b" || fail "a valid $f is refused: exit $?"
 	now=1.$n.0
 	active_is "$now" || fail "$now is not active"
@@ -38,7 +40,7 @@ for f in gguf onnx onnx-external safetensors tflite; do
 	[ "$f" != onnx-external ] || weights=$W/src/$name.data
 	size=$(stat -c %s "$weights")
 	nan "$weights" $((size - 4))
-	bundle "$name" $(cd "$W/src" && ls "$name.data" 2>/dev/null || true)
+	bundle "${files[@]}"
 	failed "${weights##*/}: offset $((size - 4)): .*NaN"
 	[ "$f" != onnx-external ] || continue
 	truncate -s $((size / 2)) "$weights"

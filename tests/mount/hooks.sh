@@ -44,5 +44,5 @@ install_ "$W/b" || fail "install while a hook hangs: exit $?"
 active_is "$version" || fail "$version is not active"
 unmount_
 [ $((SECONDS - start)) -lt 40 ] || fail "the hook held the changes up"
-gone() { ! ps -o args= -u "$CHECK_UID" | grep -q .; }
+gone() { [ -z "$(ps -o pid= -u "$CHECK_UID")" ]; }
 until_true 5 gone || fail "it outlives the mount: $(ps -u "$CHECK_UID")"

@@ -431,6 +431,8 @@ Test(publisher, meta_files_are_strict)
 	REFUSED("? [a]\n: b\n", "1:3", "key");
 	REFUSED("health: {}\n---\nhealth: {}\n", "2:1", "second document");
 	REFUSED("- a\n", "1:1", "keys and values");
+	REFUSED("health: {x: 1}\n", "1:9", "either vectors or file");
+	REFUSED("health: {vectors: [{name: a, output: {s: {value: x}}}]}\n", "1:9", "vectors[0].output.s.value");
 	REFUSED("health: {a: \xff}\n", "1:1", "UTF-8");
 	memset(deep + 8, '[', 40);
 	meta_refused(deep, 48, "1:21", "deep");
