@@ -136,7 +136,9 @@ enum mfs_code mfs_tuf_target_check(const struct mfs_tuf_target *target, struct m
 /* ---- what to store and what to show ------------------------------------------------------------ */
 
 /*
- * A role as it is trusted now. Store bytes under `file` when `changed`; remove `file` when `drop`.
+ * A role as it is trusted now. Store bytes under `file` when `changed`; remove `file`, and forget the
+ * least version that was recorded, when `drop`: before the new root is in force, or else one that a thief
+ * published locks the device out for ever. The same is due after a whole run when mfs_tuf_rotated().
  * Order that a power cut cannot hurt: removals first, then root, then the others (a file that is
  * missing is fetched again; the floors of struct mfs_tuf_options hold meanwhile, unless `drop`).
  * Expired metadata that was fetched is not among them, but an expired root is.
@@ -149,7 +151,7 @@ struct mfs_tuf_role {
 	int64_t expires;      /* seconds since the epoch */
 	struct mfs_sha256 sha256; /* of bytes */
 	bool changed;         /* not what mfs_tuf_local() or mfs_tuf_new() brought */
-	bool drop;            /* timestamp, snapshot: a new root took one of their keys away, and nothing newer is trusted yet */
+	bool drop;            /* not root: a new root took a key of timestamp or snapshot away, and nothing newer is trusted yet */
 };
 
 /* The i-th one: root, timestamp, snapshot, targets as far as trusted or to be dropped, then delegated ones. Borrowed. */

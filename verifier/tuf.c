@@ -356,6 +356,8 @@ targets_enter(struct mfs_tuf *t, struct mfs_err *err)
 		return code;
 	if (targets_fit(t, d, NULL) == MFS_OK)
 		enter(t, MFS_TUF_READY);
+	else if (mfs_tuf_lost_online_key(t))
+		return MFS_OK; /* its version may be a thief's: to be dropped */
 	trust(t, &d, false); /* what is stored stays trusted for what it is: the last one that was in force */
 	return MFS_OK;
 }

@@ -163,7 +163,7 @@ struct mfs_tuf {
 	struct mfs_tuf_doc *role[4]; /* by enum mfs_tuf_type; trusted */
 	bool changed[4];
 	bool lost[4];       /* a new root took a key of the role away */
-	bool had_local[4];  /* timestamp, snapshot: to be dropped if lost */
+	bool had_local[4];  /* a stored file was given: to be dropped if lost */
 	struct mfs_tuf_local *local;
 	struct mfs_tuf_delegated *delegated;
 	struct mfs_tuf_search search;

@@ -91,12 +91,22 @@ mfs_tuf_local_clear(struct mfs_tuf *t)
 
 /* ---- what to store and what to show -------------------------------------------------------------------------- */
 
+/* Is there a least version of the role that the caller has to forget? */
+static bool
+recorded(const struct mfs_tuf_options *o, enum mfs_tuf_type type)
+{
+	return (type == MFS_TUF_TIMESTAMP ? o->floor_timestamp
+		       : type == MFS_TUF_SNAPSHOT ? o->floor_snapshot
+						  : o->floor_targets) > 0;
+}
+
 static bool
 top_role(const struct mfs_tuf *t, enum mfs_tuf_type type, struct mfs_tuf_role *out)
 {
 	static const char *const files[] = { "root.json", "timestamp.json", "snapshot.json", "targets.json" };
 	const struct mfs_tuf_doc *d = t->role[type];
-	const bool drop = d == NULL && t->had_local[type] && type != MFS_TUF_TARGETS && mfs_tuf_lost_online_key(t);
+	const bool drop = d == NULL && type != MFS_TUF_ROOT && mfs_tuf_lost_online_key(t) &&
+		(t->had_local[type] || recorded(&t->opt, type));
 
 	*out = (struct mfs_tuf_role){ .name = mfs_tuf_type_name(type), .file = files[type], .drop = drop };
 	if (d == NULL)

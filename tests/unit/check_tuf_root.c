@@ -346,10 +346,88 @@ Test(tuf_root, what_a_rotation_drops_is_dropped_even_when_the_run_fails_then)
 	cr_assert(mfs_tuf_rotated(t, "snapshot") && !mfs_tuf_rotated(t, "timestamp") && !mfs_tuf_rotated(t, "targets"));
 	cr_assert(mfs_tuf_role_find(t, "timestamp", &role) && role.drop && role.bytes.len == 0);
 	cr_assert(mfs_tuf_role_find(t, "snapshot", &role) && role.drop);
+	cr_assert(mfs_tuf_role_find(t, "targets", &role) && role.drop);
 	cr_assert(mfs_tuf_role_find(t, "root", &role) && role.changed && role.version == 2 && !role.drop);
 	keep(r, t);
-	versions(2, 0, 0, 1);
+	versions(2, 0, 0, 0);
 	mfs_tuf_free(t);
+}
+
+/* What a careful caller records of a run: the least versions of the next one. */
+static void
+record(const struct mfs_tuf *t)
+{
+	struct mfs_tuf_role role;
+
+	if (mfs_tuf_role_find(t, "timestamp", &role))
+		r->opt.floor_timestamp = role.version;
+	if (mfs_tuf_role_find(t, "snapshot", &role))
+		r->opt.floor_snapshot = role.version;
+	if (mfs_tuf_role_find(t, "targets", &role))
+		r->opt.floor_targets = role.version;
+}
+
+/* A thief drove everything forward; the recovery breaks off at each of its files, with the files stored or lost. */
+static void
+recovery_broken_off(const char *at, bool lost)
+{
+	struct tfile *f;
+	struct mfs_tuf *t;
+
+	set_version("targets", 9999);
+	set_version("snapshot", 9999);
+	set_version("timestamp", 9999);
+	publish_all(r, "targets snapshot timestamp");
+	t = client(r);
+	expect(MFS_OK, drive(r, t, err));
+	keep(r, t);
+	record(t);
+	mfs_tuf_free(t);
+	cr_assert_eq(r->opt.floor_targets, 9999);
+	key_rotate(r, "timestamp");
+	key_rotate(r, "snapshot");
+	set_version("targets", 2);
+	set_version("snapshot", 2);
+	set_version("timestamp", 2);
+	publish_all(r, "root targets snapshot timestamp");
+	f = file_of(r, at);
+	f->name[0] = 'X';
+	while (lost && r->n_stored > 1) { /* all but root.json */
+		r->n_stored--;
+		free(r->stored[r->n_stored].p);
+		r->stored[r->n_stored].p = NULL;
+	}
+	t = client(r);
+	expect(MFS_NET_HTTP, drive(r, t, err));
+	keep(r, t);
+	record(t);
+	mfs_tuf_free(t);
+	f->name[0] = at[0];
+	t = client(r);
+	expect(MFS_OK, drive(r, t, err));
+	keep(r, t);
+	mfs_tuf_free(t);
+	versions(2, 2, 2, 2);
+}
+
+Test(tuf_root, a_recovery_that_breaks_off_at_the_timestamp_locks_nobody_out)
+{
+	recovery_broken_off("timestamp.json", false);
+}
+
+Test(tuf_root, a_recovery_that_breaks_off_at_the_snapshot_locks_nobody_out)
+{
+	recovery_broken_off("2.snapshot.json", false);
+}
+
+Test(tuf_root, a_recovery_that_breaks_off_at_the_targets_locks_nobody_out)
+{
+	recovery_broken_off("2.targets.json", false);
+}
+
+Test(tuf_root, a_recovery_that_breaks_off_with_stored_files_lost_locks_nobody_out)
+{
+	recovery_broken_off("timestamp.json", true);
 }
 
 Test(tuf_root, a_key_more_or_another_threshold_drops_nothing)
