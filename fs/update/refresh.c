@@ -232,18 +232,48 @@ record_run(struct mfs_refresh_run *x, const struct mfs_err *why)
 	mfs_event(r->args.events, &(struct mfs_event){ .code = why->code, .source = "refresh", .detail = detail });
 }
 
+static bool
+forget_timestamp(void *user, struct mfs_cycle *c)
+{
+	const struct mfs_refresh_run *x = user;
+	struct mfs_cycle_repo *repo = mfs_cycle_repo(c, x->r->args.config->repos[x->repo].name);
+
+	if (repo == NULL || (repo->timestamp_version == 0 && repo->etag[0] == '\0'))
+		return false;
+	repo->timestamp_version = 0;
+	repo->etag[0] = '\0';
+	return true;
+}
+
+/*
+ * A new root took a key of timestamp or snapshot away: the recorded version of the timestamp does not count
+ * any more. Written down before the anchor names the new root: a power cut between the two would leave
+ * this root with that version, which may be a thief's, and no later timestamp would ever be good.
+ */
+static enum mfs_code
+rotation_note(struct mfs_refresh_run *x, struct mfs_err *err)
+{
+	if (x->t == NULL || (!mfs_tuf_rotated(x->t, "timestamp") && !mfs_tuf_rotated(x->t, "snapshot")))
+		return MFS_OK;
+	return mfs_engine_cycle_update(x->r->args.engine, forget_timestamp, x, err);
+}
+
 enum mfs_code
 mfs_refresh_run_locked(struct mfs_refresh_run *x, struct mfs_err *err)
 {
 	struct mfs_refresh *r = x->r;
 	struct mfs_err own = MFS_ERR_INIT, late = MFS_ERR_INIT;
-	enum mfs_code code;
+	enum mfs_code code, noted;
 
 	x->now = mfs_refresh_now(r);
 	x->had_failed = r->repos[x->repo].status.outcome != MFS_OK;
 	if ((x->changed = calloc(r->args.config->n_models + 1, sizeof(*x->changed))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "refresh");
-	if ((code = mfs_refresh_run_begin(x, &own)) == MFS_OK)
+	code = mfs_refresh_run_begin(x, &own);
+	if ((noted = rotation_note(x, &late)) != MFS_OK) {
+		own = late; /* and the anchor stays with the root before */
+		code = noted;
+	} else if (code == MFS_OK)
 		code = mfs_refresh_policies(x, &own);
 	else if (x->t != NULL && mfs_refresh_roles_write(x, &late) != MFS_OK)
 		mfs_log_err(r->args.config->repos[x->repo].name, &late);
