@@ -298,7 +298,7 @@ mfs_blob_add(int dirfd, int src, const char *what, const struct mfs_sha256 *hash
 	struct mfs_progress *progress, bool *added, struct mfs_err *err)
 {
 	const struct origin o = { .fd = src, .parts = -1, .what = what, .link = link };
-	bool ignored;
+	bool ignored = false;
 
 	added = added != NULL ? added : &ignored;
 	*added = false;
@@ -315,7 +315,7 @@ mfs_blob_copy(int from, int to, const struct mfs_sha256 *hash, uint64_t size, bo
 {
 	char path[MFS_BLOB_PATH];
 	mfs_autoclose int parts = -1;
-	bool ignored;
+	bool ignored = false;
 
 	added = added != NULL ? added : &ignored;
 	*added = false;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* modelpub rollout and advance: who gets what, step by step. */
 #include <errno.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -231,12 +232,18 @@ env_number(const char *name, long long v)
 static enum mfs_code
 condition_run(const char *command, struct mfs_err *err)
 {
-	int status;
+	const char *const argv[] = { "sh", "-c", command, NULL };
+	int status, rc;
+	pid_t pid;
 
 	(void)fflush(stdout);
-	status = system(command);
-	if (status == -1)
+	if ((rc = posix_spawn(&pid, "/bin/sh", NULL, NULL, (char *const *)(uintptr_t)argv, environ)) != 0) {
+		errno = rc;
 		return mfs_fail_sys(err, MFS_IO, "--if: cannot be run");
+	}
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return mfs_fail_sys(err, MFS_IO, "--if: cannot be waited for");
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return MFS_OK;
 	return mfs_fail(err, MFS_CONDITION_UNMET, "--if %s: ended with %s %d: the rollout stays at its step", MFS_ESC(command),

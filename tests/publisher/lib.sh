@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # SPDX-License-Identifier: Apache-2.0
 # What the scripts of this folder share; sourced. Sets W, a folder of its own that is the current one and
 # is removed at the end, and MODELPUB.
