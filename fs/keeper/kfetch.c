@@ -165,8 +165,6 @@ same_host(const char *a, const char *b)
 static enum mfs_code
 configured_add(struct plan *p, const struct mfs_config *c, struct mfs_err *err)
 {
-	const struct mfs_config_origin none = { 0 };
-
 	for (size_t i = 0; i < c->n_repos; i++) {
 		const struct mfs_config_repository *r = &c->repos[i];
 
@@ -179,9 +177,16 @@ configured_add(struct plan *p, const struct mfs_config *c, struct mfs_err *err)
 	}
 	if (c->telemetry.url != NULL) {
 		struct mfs_config_origin t = c->telemetry;
+		const char *host = strstr(t.url, "://");
+		char url[1024];
 
+		/* A bare host is the base of an OTLP/HTTP endpoint. */
+		if (!text_fit(url, sizeof(url) - sizeof("/v1/logs"), t.url))
+			return mfs_fail(err, MFS_CONFIG_INVALID, "%s: too long", MFS_ESC(t.url));
+		if (host == NULL || strchr(host + 3, '/') == NULL)
+			strcat(url, "/v1/logs");
 		t.token_file = t.tls_cert = t.tls_key = NULL;
-		return origin_add(p, MFS_WIRE_TELEMETRY, -1, t.url, t.url != NULL ? &t : &none, true, err);
+		return origin_add(p, MFS_WIRE_TELEMETRY, -1, url, &t, true, err);
 	}
 	return MFS_OK;
 }

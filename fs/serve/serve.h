@@ -15,6 +15,7 @@
 #include "sandbox.h"
 #include "session.h"
 #include "status.h"
+#include "telemetry.h"
 #include "tree.h"
 #include "updates.h"
 
@@ -32,6 +33,7 @@ struct mfs_serve {
 	struct mfs_jobs *jobs;
 	struct mfs_session *session;
 	struct mfs_residency *residency;
+	struct mfs_telemetry *telemetry; /* NULL: off */
 	struct mfs_updates *updates;
 	struct mfs_control *control;
 	struct mfs_sandbox_report sandbox;

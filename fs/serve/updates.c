@@ -29,6 +29,36 @@ struct mfs_updates {
 	int64_t facts_ms; /* 0: never asked */
 };
 
+/* ---- telemetry --------------------------------------------------------------------------------------------- */
+
+static void
+note(struct mfs_serve *s, enum mfs_transition what, const char *version, enum mfs_code code)
+{
+	struct mfs_refresh *refresh = mfs_updates_refresh(s->updates);
+
+	if (code != MFS_CONDITION_UNMET) /* nothing happened yet */
+		mfs_telemetry_note(s->telemetry, what, version, code,
+			refresh != NULL ? mfs_refresh_now(refresh) : mfs_clock_wall());
+}
+
+/* What model i shows now, and why. */
+static void
+note_changed(struct mfs_serve *s, size_t i, bool at_once, enum mfs_code outcome)
+{
+	const char *version = NULL;
+	struct mfs_engine_model m;
+
+	if (s->telemetry == NULL || mfs_engine_model_get(s->engine, i, &m, NULL) != MFS_OK)
+		return;
+	for (size_t k = 0; k < m.n; k++)
+		if (m.versions[k].active)
+			version = m.versions[k].v->m->version;
+	/* Only what goes back does not wait for loaders. */
+	note(s, version == NULL ? MFS_TRANSITION_WITHDRAWN : at_once ? MFS_TRANSITION_ROLLED_BACK : MFS_TRANSITION_ACTIVATED,
+		version, outcome);
+	mfs_engine_model_free(&m);
+}
+
 /* ---- what is shown ---------------------------------------------------------------------------------------- */
 
 void
@@ -38,6 +68,7 @@ mfs_updates_rejected(struct mfs_serve *s, size_t i, const char *version, int64_t
 		.version = version, .release = release };
 	struct mfs_engine_model m;
 
+	note(s, MFS_TRANSITION_REJECTED, version, why);
 	if (s->jobs == NULL || mfs_engine_model_get(s->engine, i, &m, NULL) != MFS_OK)
 		return;
 	for (size_t k = 0; k < m.n; k++) /* what stays */
@@ -58,6 +89,7 @@ mfs_updates_changed(struct mfs_serve *s, size_t i, bool at_once, enum mfs_code o
 		mfs_tree_wait_loads(s->tree, i);
 	if (mfs_view_announce(s, i, outcome, err) != MFS_OK)
 		return err->code;
+	note_changed(s, i, at_once, outcome);
 	if (s->residency != NULL)
 		mfs_residency_kick(s->residency, i);
 	if (s->updates != NULL)
@@ -323,10 +355,11 @@ part_download(void *user, size_t i, struct mfs_version *v, struct mfs_remote *vi
 		return mfs_fail(err, MFS_CONFIG_INVALID, "no repository is configured for model %s any more",
 			u->s->config->models[i].id);
 	if (via == NULL)
-		return version_fetch(u, u->downloads[repo], i, v, cancel, retry_after_s, err);
-	if ((code = mfs_download_new(&args, &once, err)) == MFS_OK)
+		code = version_fetch(u, u->downloads[repo], i, v, cancel, retry_after_s, err);
+	else if ((code = mfs_download_new(&args, &once, err)) == MFS_OK)
 		code = version_fetch(u, once, i, v, cancel, retry_after_s, err);
 	mfs_download_free(once);
+	note(u->s, MFS_TRANSITION_DOWNLOADED, v->m->version, code);
 	return code;
 }
 
@@ -342,8 +375,10 @@ static enum mfs_code
 part_health(void *user, size_t i, struct mfs_version *v, bool probation, const _Atomic int *cancel, struct mfs_err *err)
 {
 	struct mfs_updates *u = user;
+	enum mfs_code code = mfs_health_check(u->s, i, v, probation ? MFS_REASON_PROBATION : MFS_REASON_CANDIDATE, cancel, err);
 
-	return mfs_health_check(u->s, i, v, probation ? MFS_REASON_PROBATION : MFS_REASON_CANDIDATE, cancel, err);
+	note(u->s, MFS_TRANSITION_CHECKED, v->m->version, code);
+	return code;
 }
 
 /* ---- all of it ------------------------------------------------------------------------------------------------------ */
