@@ -22,7 +22,7 @@ static const char help_text[] =
 	"  --policy FILE        a policy.json that is not published yet, in place of its model's (repeatable);\n"
 	"                       'modelpub publish --out DIR' leaves it in DIR/2-targets/targets/ID/\n"
 	"  --model ID           this model alone\n"
-	"  --at TIME            at this time, as 2026-11-21T03:04:05Z (default: now)\n"
+	"  --time TIME          at this time, as 2026-11-21T03:04:05Z (default: now)\n"
 	"  --list               each device: id, model, version, variant, release, rollout, bucket; or id, model, -, why;\n"
 	"                       separated by tabs, before the summary\n"
 	"  --quiet              no summary: with --list\n"
@@ -30,11 +30,11 @@ static const char help_text[] =
 	"  --root FILE          root.json to trust\n"
 	"  --help               this text\n";
 
-enum { OPT_DEVICES = MFS_OPT_OTHER, OPT_POLICY, OPT_MODEL, OPT_AT, OPT_LIST, OPT_QUIET, OPT_THREADS, OPT_ROOT };
+enum { OPT_DEVICES = MFS_OPT_OTHER, OPT_POLICY, OPT_MODEL, OPT_TIME, OPT_LIST, OPT_QUIET, OPT_THREADS, OPT_ROOT };
 
 static const struct option options[] = { { "devices", required_argument, NULL, OPT_DEVICES },
 	{ "policy", required_argument, NULL, OPT_POLICY }, { "model", required_argument, NULL, OPT_MODEL },
-	{ "at", required_argument, NULL, OPT_AT }, { "list", no_argument, NULL, OPT_LIST },
+	{ "time", required_argument, NULL, OPT_TIME }, { "list", no_argument, NULL, OPT_LIST },
 	{ "quiet", no_argument, NULL, OPT_QUIET }, { "threads", required_argument, NULL, OPT_THREADS },
 	{ "root", required_argument, NULL, OPT_ROOT }, { "help", no_argument, NULL, MFS_OPT_HELP }, { NULL, 0, NULL, 0 } };
 
@@ -105,9 +105,9 @@ option_take(struct request *r, int c, const char *arg)
 	case OPT_MODEL:
 		r->model = arg;
 		break;
-	case OPT_AT:
+	case OPT_TIME:
 		if (!mfs_md_time_parse(arg, &r->at))
-			return mfs_usage("plan", "--at %s: want a time in UTC, as 2026-11-21T03:04:05Z", MFS_ESC(arg));
+			return mfs_usage("plan", "--time %s: want a time in UTC, as 2026-11-21T03:04:05Z", MFS_ESC(arg));
 		break;
 	case OPT_LIST:
 		r->list = true;

@@ -39,9 +39,11 @@ for name, data in (("empty", table(0, 0)), ("one", table(0, 1)), ("two", table(0
     put("table", name, data)
 
 vref = lambda c, r: '{"key_epoch":1,"manifest":"%s","release":%d,"variant":"default","version":"%d.0.0"}' % (c * 64, r, r)
-anchor = ('{"format":"modelfs-anchor/1.0","models":{"det":{"active":%s,"bad":[{"manifest":"%s","why":"known_bad"}],"floor":'
+anchor = (('{"format":"modelfs-anchor/1.0","models":{"det":{"active":%s,"bad":[{"manifest":"%s","why":"known_bad"}],"floor":'
           '{"key_epoch":1,"manifest":"%s","release":3},"known":[%s,%s],"min_key_epoch":0,"min_release":0,"model_id":"det",'
-          '"policy":{"sequence":1},"previous":%s,"retained":[%s],"revoked":["%s"],"soon":1}},"tuf":{}}' % (
+          '"policy":{"enforce":"keep","highest_minimum":{"key_epoch":1,"release":2},"issued":1,"revoked":['
+          '{"action":"rollback","otherwise":"keep","reason":"r","rollback_to":{"manifest_sha256":"' + "b" * 64 + '","release":2,'
+          '"variant":"default","version":"2.0.0"},"version":"3.0.0"}],"sequence":1,"sha256":"' + "e" * 64 + '"},"previous":%s,"retained":[%s],"revoked":["%s"],"soon":1}},"repositories":{"default":{"root":{"sha256":"' + "a" * 64 + '","version":1},"trust":[]}},"tuf":{}}') % (
               vref("a", 3), "c" * 64, "a" * 64, vref("a", 3), vref("b", 2), vref("b", 2), vref("b", 2), "d" * 64)).encode()
 empty = b'{"format":"modelfs-anchor/1.0","models":{}}'
 put("state", "anchor", anchor)

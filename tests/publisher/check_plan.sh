@@ -51,7 +51,7 @@ n=$(grep -cP '\t1\.1\.0\t' draft.list) # 30 % of 1000, within five sigma
 [ "$n" -ge 228 ] && [ "$n" -le 372 ] || fail "$n of 1000 devices in 30 %"
 grep -P '\t1\.1\.0\t' draft.list | grep -qvP '^dev-\d*[02468]\t' && fail "a device of another class is in"
 # Another class, an inventory on standard input, one model, a time before anything takes effect.
-"$MODELPUB" plan repo --devices - --model det --at 2020-01-01T00:00:00Z <devices >early
+"$MODELPUB" plan repo --devices - --model det --time 2020-01-01T00:00:00Z <devices >early
 grep -qE '2000 +100\.00 %  nothing: no step has taken effect yet' early || fail "early: $(cat early)"
 "$MODELPUB" plan repo --devices devices --model seg >out 2>&1 && fail "a model that is not there"
 grep -q 'has no model seg' out || fail "$(cat out)"
