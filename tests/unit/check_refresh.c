@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "bundledir.h"
+#include "cut.h"
 #include "device.h"
 #include "io.h"
 #include "mfs_policy.h"
@@ -823,4 +824,178 @@ Test(refresh_grace, an_expired_timestamp_is_accepted_and_expired_targets_are_not
 	repo->now = now - DAY;
 	mk_repo_commit(repo); /* the timestamp is within its grace, what it leads to is not */
 	(void)run_is(MFS_METADATA_EXPIRED, "root");
+}
+
+/* ---- many models ------------------------------------------------------------------------------------------------------ */
+
+#define MANY 1000
+
+static long
+status_kib(const char *field)
+{
+	FILE *f = fopen("/proc/self/status", "r");
+	char line[256];
+	long v = -1;
+
+	cr_assert_not_null(f);
+	while (fgets(line, sizeof(line), f) != NULL)
+		if (strncmp(line, field, strlen(field)) == 0)
+			v = strtol(line + strlen(field), NULL, 10);
+	(void)fclose(f);
+	return v;
+}
+
+static void
+setup_many(void)
+{
+	struct mfs_span root;
+
+	now = NOW;
+	repo = mk_repo_new(NOW);
+	for (unsigned i = 0; i < MANY; i++) {
+		char id[16], path[32], *json;
+		struct mfs_policy *p;
+		size_t len, at;
+
+		(void)snprintf(id, sizeof(id), "m%04u", i);
+		at = mk_repo_model(repo, id);
+		cr_assert_eq(mfs_policy_new(id, &p, NULL), MFS_OK);
+		p->sequence = 1;
+		p->issued = NOW;
+		cr_assert_eq(mfs_policy_json(p, &json, &len, NULL), MFS_OK);
+		(void)snprintf(path, sizeof(path), "%s/policy.json", id);
+		mk_repo_target(repo, at + 1, path, json, len);
+		free(json);
+		mfs_policy_free(p);
+	}
+	repo->roles[MK_ROOT].changed = true;
+	mk_repo_commit(repo);
+	device_make(&d, "repositories: {default: {url: \"file:///r\", root: root.json}}\ndevice: {id: dev-1}\n");
+	/* The fixture's two models, and a thousand more. */
+	d.config->models = reallocarray(d.config->models, d.config->n_models + MANY, sizeof(*d.config->models));
+	cr_assert_not_null(d.config->models);
+	for (unsigned i = 0; i < MANY; i++) {
+		struct mfs_config_model *m = &d.config->models[d.config->n_models++];
+
+		*m = (struct mfs_config_model){ .repo = 0, .file_mode = 0444, .dir_mode = 0555 };
+		cr_assert(asprintf(&m->id, "m%04u", i) > 0);
+		m->model_id = strdup(m->id);
+	}
+	d.config->models[0].repo = d.config->models[1].repo = -1;
+	cr_assert(mk_repo_file(repo, "metadata/1.root.json", &root));
+	scratch_write(d.root_fd, "root.json", root.p, root.len);
+	keys_load();
+	start();
+}
+
+static void
+teardown_many(void)
+{
+	stop();
+	mk_repo_free(repo);
+	device_free(&d);
+}
+
+Test(refresh_many, a_thousand_models_are_refreshed_in_little_memory_and_few_writes, .init = setup_many, .fini = teardown_many)
+{
+	struct mfs_refresh_result res;
+	char detail[256];
+	long before, threads = status_kib("Threads:");
+	FILE *f;
+
+	f = fopen("/proc/self/clear_refs", "w"); /* the high-water mark starts anew */
+	cr_assert(f != NULL && fputs("5", f) >= 0 && fclose(f) == 0);
+	before = status_kib("VmRSS:");
+	res = run();
+	cr_assert_gt(res.requests, 2 * MANY);
+	for (size_t i = 2; i < d.config->n_models; i++)
+		cr_assert_eq(mfs_refresh_policy_state(refresh, i, detail), MFS_OK, "%s", detail);
+	cr_assert_lt(status_kib("VmHWM:") - before, 100 * 1024);
+	res = run();
+	cr_assert_eq(res.requests, 2);
+	/* A new process looks at all of them again, from what is stored. */
+	restart();
+	res = run();
+	cr_assert_eq(res.requests, 2);
+	cr_assert_eq(res.received, 0);
+	cr_assert_lt(status_kib("VmHWM:") - before, 100 * 1024, "%ld KiB", status_kib("VmHWM:") - before);
+	cr_assert_eq(status_kib("Threads:"), threads, "no thread for a model");
+}
+
+/* ---- power cuts ----------------------------------------------------------------------------------------------------------- */
+
+static int
+refresh_in_child(void *arg)
+{
+	(void)arg;
+	start();
+	if (mfs_refresh_run(refresh, 0, NULL, NULL, NULL, NULL) != MFS_OK)
+		return 1;
+	stop();
+	return 0;
+}
+
+/*
+ * A run that brings a new root, new keys of timestamp and snapshot, and a revocation is cut at every third of its steps:
+ * afterwards the old version is active or the new state of things is, the floors never fell, and the next run
+ * succeeds.
+ */
+Test(refresh, a_cut_at_any_step_leaves_a_set_that_fits)
+{
+	bool seen[2] = { false, false };
+
+	(void)publish(1);
+	policy_publish();
+	mk_repo_commit(repo);
+	for (unsigned n = 1; n < 6000; n += 3) {
+		struct mfs_refresh_status s;
+		struct mk_repo_copy *kept;
+		int64_t before;
+		enum cut_result r;
+
+		if (n > 1) { /* a fresh device, and the publisher's first two versions */
+			stop();
+			mfs_policy_free(policy);
+			mk_repo_free(repo);
+			device_free(&d);
+			setup_with("");
+			(void)publish(1);
+			policy_publish();
+			mk_repo_commit(repo);
+		}
+		(void)run();
+		install_published();
+		mfs_refresh_status(refresh, 0, &s);
+		before = s.roles[MFS_ROLE_SNAPSHOT].version;
+		stop();
+		mk_repo_rotate(repo, MK_SNAPSHOT);
+		mk_repo_commit(repo);
+		revoked("1.1.0", MFS_ACTION_WITHDRAW);
+		kept = mk_repo_keep(repo);
+		r = cut_run(refresh_in_child, NULL, n);
+		if (r == CUT_UNAVAILABLE)
+			cr_skip("ptrace is not permitted: power cuts cannot be made");
+		cr_assert_neq(r, CUT_FAILED, "cut %u", n);
+		start();
+		mfs_refresh_status(refresh, 0, &s);
+		/* 0: its key was taken away, and versions start anew */
+		cr_assert(s.roles[MFS_ROLE_SNAPSHOT].version == 0 || s.roles[MFS_ROLE_SNAPSHOT].version >= before, "cut %u", n);
+		{
+			struct mfs_engine_model m;
+
+			cr_assert_eq(mfs_engine_model_get(d.engine, 0, &m, NULL), MFS_OK);
+			cr_assert(m.n > 0 ? m.versions[0].active : m.absent == MFS_REVOKED, "cut %u: %s", n, m.absent_detail);
+			seen[m.n > 0 && m.versions[0].active] = true;
+			mfs_engine_model_free(&m);
+		}
+		(void)run();
+		active_is("");
+		cr_assert_eq(run().requests, 2);
+		mk_repo_copy_free(kept);
+		if (r == CUT_FINISHED) {
+			cr_assert(seen[0] && seen[1]);
+			return;
+		}
+	}
+	cr_assert_fail("it never finished");
 }
