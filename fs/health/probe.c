@@ -266,7 +266,7 @@ mfs_probe_file(struct mfs_probe *p, enum mfs_media media, size_t file, const cha
 	p->window_len = 0;
 	p->steps = 0;
 	p->scanned = 0;
-	p->err = &own;
+	p->err = &own; /* cppcheck-suppress autoVariables; taken back before this returns */
 	switch (media) {
 	case MFS_MEDIA_GGUF: code = mfs_probe_gguf(p); break;
 	case MFS_MEDIA_ONNX: code = mfs_probe_onnx(p); break;
@@ -274,6 +274,7 @@ mfs_probe_file(struct mfs_probe *p, enum mfs_media media, size_t file, const cha
 	case MFS_MEDIA_TFLITE: code = mfs_probe_tflite(p); break;
 	default: code = MFS_OK;
 	}
+	p->err = NULL;
 	if (code != MFS_OK && err != NULL)
 		*err = own;
 	return code;

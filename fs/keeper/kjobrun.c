@@ -27,6 +27,7 @@
 
 #include "io.h"
 #include "keeper.h"
+#include "kfetch.h"
 #include "log.h"
 
 #define GROUPS_MAX   128
@@ -134,7 +135,7 @@ who_find(const struct mfs_kjob_run *r, struct who *w)
 	const struct mfs_config_model *m = r->model;
 	struct mfs_err err = MFS_ERR_INIT;
 	const struct passwd *p = getpwuid(m->health.uid);
-	uid_t serve;
+	uid_t other;
 	gid_t ignored;
 
 	*w = (struct who){ .uid = m->health.uid, .gid = p != NULL ? p->pw_gid : (gid_t)m->health.uid };
@@ -150,8 +151,9 @@ who_find(const struct mfs_kjob_run *r, struct who *w)
 		device_allow(r, m->health.devices[i], w);
 	if (w->uid == 0 || w->gid == 0)
 		give_up(r->note, "health.user: user %u is root or in its group; name another", w->uid);
-	if (mfs_config_user(r->config, &serve, &ignored, &err) == MFS_OK && serve == w->uid)
-		give_up(r->note, "health.user: user %u is that of modelfs itself, which holds the keys; name another", w->uid);
+	if ((mfs_config_user(r->config, &other, &ignored, &err) == MFS_OK && other == w->uid) ||
+		(mfs_fetch_user(r->config, &other, &ignored, &err) == MFS_OK && other == w->uid))
+		give_up(r->note, "health.user: user %u is that of modelfs itself; name another", w->uid);
 }
 
 static void

@@ -9,9 +9,14 @@ note(struct mfs_serve *s, size_t i, const struct mfs_sha256 *id)
 	struct mfs_shm_model *m = &s->shm->models[i];
 	uint32_t next = atomic_load(&m->candidate_at) == 1 ? 2 : 1;
 
-	if (id != NULL)
-		m->candidate[next - 1] = *id;
-	atomic_store(&m->candidate_at, id != NULL ? next : 0);
+	m->candidate[next - 1] = *id;
+	atomic_store(&m->candidate_at, next);
+}
+
+void
+mfs_view_candidate_forget(struct mfs_serve *s, size_t i)
+{
+	atomic_store(&s->shm->models[i].candidate_at, 0);
 }
 
 static bool
@@ -95,12 +100,6 @@ mfs_view_candidate_clear(struct mfs_serve *s, size_t i, struct mfs_err *err)
 }
 
 void
-mfs_view_candidate_forget(struct mfs_serve *s, size_t i)
-{
-	note(s, i, NULL);
-}
-
-void
 mfs_view_candidate_restore(struct mfs_serve *s, size_t i)
 {
 	struct mfs_err err = MFS_ERR_INIT;
@@ -109,5 +108,5 @@ mfs_view_candidate_restore(struct mfs_serve *s, size_t i)
 	if (!noted(s, i, &id) || mfs_engine_candidate_set(s->engine, i, &id, &err) == MFS_OK)
 		return;
 	mfs_log_err(s->config->models[i].id, &err);
-	note(s, i, NULL);
+	mfs_view_candidate_forget(s, i);
 }

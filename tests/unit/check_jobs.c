@@ -227,6 +227,7 @@ Test(jobs, what_cannot_be_started_is_not_the_models_fault)
 	ends_as("exit 0", ", devices: [/etc/passwd]", MFS_JOB_NOT_STARTED, 0);
 	ends_as("exit 0", ", devices: [/dev/mem]", MFS_JOB_NOT_STARTED, 0);
 	ends_as("exit 0", ", devices: [/dev/null]", MFS_JOB_EXITED, 0);
+	ends_as("exit 0", ", user: 61180", MFS_JOB_NOT_STARTED, 0); /* serve's */
 }
 
 Test(jobs, environment_user_and_descriptors)
