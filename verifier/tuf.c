@@ -348,7 +348,7 @@ targets_fit(const struct mfs_tuf *t, const struct mfs_tuf_doc *d, struct mfs_err
 static enum mfs_code
 targets_enter(struct mfs_tuf *t, struct mfs_err *err)
 {
-	struct mfs_tuf_doc *d = NULL;
+	mfs_autotufdoc struct mfs_tuf_doc *d = NULL;
 	enum mfs_code code;
 
 	t->entered = true;
