@@ -204,13 +204,13 @@ models_get(struct mfs_jsonline *j, struct mfs_inventory_device *d, struct mfs_er
 	return j->bad == NULL ? MFS_OK : line_bad(j, "models", "", err);
 }
 
-enum field { ID, CLASS, REGION, CHANNEL, PLATFORM, LABELS, APPS, RUNTIMES, MEMORY, PAGE_SIZE, MODELS, OTHER };
+enum field { ID, CLASS, REGION, CHANNEL, PLATFORM, LABELS, APPS, RUNTIMES, CHANNELS, MEMORY, PAGE_SIZE, MODELS, OTHER };
 
 static enum field
 field_of(const char *key)
 {
 	static const char *const names[] = { "id", "class", "region", "channel", "platform", "labels", "apps", "runtimes",
-		"memory", "page_size", "models" };
+		"channels", "memory", "page_size", "models" };
 	unsigned i = 0;
 
 	while (i < OTHER && strcmp(names[i], key) != 0)
@@ -238,6 +238,8 @@ field_get(struct mfs_jsonline *j, const char *key, enum field field, struct mfs_
 		return pairs_get(j, key, d->apps, &d->facts.n_apps, err);
 	case RUNTIMES:
 		return pairs_get(j, key, d->runtimes, &d->compat.n_runtimes, err);
+	case CHANNELS:
+		return pairs_get(j, key, d->channels, &d->n_channels, err);
 	case MEMORY:
 		return size_get(j, key, &d->compat.memory, err);
 	case PAGE_SIZE:
@@ -261,7 +263,7 @@ mfs_inventory_device(char *line, size_t len, struct mfs_inventory_device *out, s
 	mfs_jsonline_init(&j, line, len);
 	out->facts = (struct mfs_policy_device){ 0 };
 	out->compat = (struct mfs_device){ 0 };
-	out->n_models = 0;
+	out->n_models = out->n_channels = 0;
 	out->some_models = false;
 	if (mfs_jsonline_kind(&j) != '{')
 		return mfs_fail(err, MFS_MALFORMED, "not a JSON object: one device per line is wanted (jq -c '.[]' makes that of a list)");

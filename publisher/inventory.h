@@ -4,7 +4,8 @@
  * blocks by several threads. Millions of devices take no more memory than the blocks in work.
  *
  * Fields of a line: id; class, region, channel, platform (text or absent); labels, apps, runtimes
- * {name: text}; memory, page_size (bytes); models [model ids], absent: every model. Others are ignored.
+ * {name: text}; channels {model: channel}, where it is not `channel`; memory, page_size (bytes); models
+ * [model ids], absent: every model. Others are ignored.
  */
 #ifndef MFS_PUB_INVENTORY_H
 #define MFS_PUB_INVENTORY_H
@@ -40,6 +41,7 @@ struct mfs_inventory_device { /* all text is borrowed from the line */
 	bool some_models;         /* only models[0 ... n_models - 1], else every model */
 	const char *models[MFS_INVENTORY_ENTRIES]; size_t n_models;
 	struct mfs_range labels[MFS_INVENTORY_ENTRIES], apps[MFS_INVENTORY_ENTRIES], runtimes[MFS_INVENTORY_ENTRIES];
+	struct mfs_range channels[MFS_INVENTORY_ENTRIES]; size_t n_channels; /* model, its own channel in min */
 };
 
 /*

@@ -72,6 +72,7 @@ fits(const struct mfs_policy *p, const struct mfs_manifest *m, const struct mfs_
 static enum mfs_code
 device_ask(struct worker *w, struct mfs_plan_model *m, struct mfs_err *err)
 {
+	struct mfs_policy_device facts = w->device.facts;
 	const struct mfs_policy *p = m->policy;
 	char id[4 * MFS_INVENTORY_ID_MAX + 1];
 	struct mfs_policy_choice c;
@@ -79,7 +80,10 @@ device_ask(struct worker *w, struct mfs_plan_model *m, struct mfs_err *err)
 	bool taken = false;
 	size_t at = 0;
 
-	code = mfs_policy_select(p, &w->device.facts, w->run->now, &c, NULL, NULL);
+	for (size_t i = 0; i < w->device.n_channels; i++)
+		if (strcmp(w->device.channels[i].name, p->model_id) == 0)
+			facts.channel = w->device.channels[i].min;
+	code = mfs_policy_select(p, &facts, w->run->now, &c, NULL, NULL);
 	if (code != MFS_OK && code != MFS_NOT_SELECTED)
 		return mfs_fail(err, code, "policy of %s", p->model_id);
 	m->devices++;

@@ -126,6 +126,21 @@ Test(plan, what_does_not_fit_is_not_counted_as_taken)
 	mfs_plan_free(p);
 }
 
+Test(plan, a_model_may_have_a_channel_of_its_own)
+{
+	static const char text[] = LINE("{\"id\":\"a\",\"class\":\"jetson\",\"channel\":\"stable\",\"channels\":{\"det\":\"beta\"}}")
+		LINE("{\"id\":\"b\",\"class\":\"jetson\",\"channel\":\"stable\",\"channels\":{\"seg\":\"beta\"}}")
+		LINE("{\"id\":\"c\",\"class\":\"jetson\",\"channel\":\"beta\"}");
+	struct mfs_plan *p = plan(10000);
+
+	expect(MFS_OK, mfs_match_add(&p->models[0].policy->rollouts[0].match, "channel", "beta", err));
+	inventory(text, strlen(text));
+	expect(MFS_OK, run(p, 1, NULL, err));
+	cr_assert_eq(p->models[0].taken[0], 2);
+	cr_assert_eq(p->models[0].none[MFS_WHY_VARIANT], 1);
+	mfs_plan_free(p);
+}
+
 static void
 refused(const char *text, const char *says)
 {
