@@ -415,13 +415,49 @@ files_apply(const struct mfs_staged *s, struct mfs_repo *r, struct mfs_err *err)
 	return MFS_OK;
 }
 
+/* Blobs by the sizes of their parts: their folder's name is their hash, and it is checked. */
+static enum mfs_code
+blobs_bring(int fd, const char *path, struct mfs_repo *r, struct mfs_err *err)
+{
+	mfs_autofree char *top = NULL;
+	MFS_CLEANUP(fts_end) FTS *f = NULL;
+	mfs_autoclose int from = openat(fd, mfs_step_names[MFS_STEP_BLOBS], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const FTSENT *e;
+	uint64_t size = 0;
+
+	if (from < 0)
+		return errno == ENOENT ? MFS_OK : mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
+	if (asprintf(&top, "%s/%s", path, mfs_step_names[MFS_STEP_BLOBS]) < 0)
+		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(path));
+	if ((f = fts_open((char *const[]){ top, NULL }, FTS_PHYSICAL | FTS_NOCHDIR, NULL)) == NULL)
+		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(top));
+	while ((e = fts_read(f)) != NULL) {
+		struct mfs_sha256 hash;
+		enum mfs_code code;
+
+		if (e->fts_info == FTS_D)
+			size = 0;
+		else if (e->fts_info == FTS_F)
+			size += (uint64_t)e->fts_statp->st_size;
+		else if (e->fts_info == FTS_DP && mfs_hex_decode(hash.b, MFS_SHA256_LEN, e->fts_name, strlen(e->fts_name)) &&
+			(code = mfs_blob_copy(from, r->fd, &hash, size, false, NULL, NULL, err)) != MFS_OK)
+			return code;
+	}
+	return MFS_OK;
+}
+
 enum mfs_code
 mfs_staged_apply(const struct mfs_staged *s, struct mfs_repo *r, struct mfs_err *err)
 {
 	/* Delegators first: a new delegation makes its roles known. */
 	static const char *const first[] = { "root", "targets" };
+	struct mfs_repo_role *present;
 	enum mfs_code code;
 
+	/* Read while the keys that signed them still count. */
+	for (size_t i = 0; i < s->n_roles; i++)
+		if (s->roles[i].parent_version > 0 && (code = mfs_repo_role(r, s->roles[i].name, &present, err)) != MFS_OK)
+			return code;
 	for (size_t k = 0; k < 2; k++)
 		for (size_t i = 0; i < s->n_roles; i++)
 			if (strcmp(s->roles[i].name, first[k]) == 0 && (code = role_apply(r, &s->roles[i], err)) != MFS_OK)
@@ -431,6 +467,8 @@ mfs_staged_apply(const struct mfs_staged *s, struct mfs_repo *r, struct mfs_err 
 			return code;
 	/* A new root may give snapshot new keys. */
 	if (r->root.changed && (code = mfs_repo_touch(r, "snapshot", err)) != MFS_OK)
+		return code;
+	if ((code = blobs_bring(s->fd, s->path, r, err)) != MFS_OK)
 		return code;
 	return files_apply(s, r, err);
 }
@@ -540,43 +578,12 @@ files_bring(const struct mfs_upload *u, enum mfs_step step, struct mfs_repo *r, 
 	return MFS_OK;
 }
 
-/* Blobs by the sizes of their parts: their folder's name is their hash, and it is checked. */
-static enum mfs_code
-blobs_bring(const struct mfs_upload *u, struct mfs_repo *r, struct mfs_err *err)
-{
-	mfs_autofree char *top = NULL;
-	MFS_CLEANUP(fts_end) FTS *f = NULL;
-	mfs_autoclose int from = openat(u->fd, mfs_step_names[MFS_STEP_BLOBS], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	const FTSENT *e;
-	uint64_t size = 0;
-
-	if (from < 0)
-		return errno == ENOENT ? MFS_OK : mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(u->path));
-	if (asprintf(&top, "%s/%s", u->path, mfs_step_names[MFS_STEP_BLOBS]) < 0)
-		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(u->path));
-	if ((f = fts_open((char *const[]){ top, NULL }, FTS_PHYSICAL | FTS_NOCHDIR, NULL)) == NULL)
-		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(top));
-	while ((e = fts_read(f)) != NULL) {
-		struct mfs_sha256 hash;
-		enum mfs_code code;
-
-		if (e->fts_info == FTS_D)
-			size = 0;
-		else if (e->fts_info == FTS_F)
-			size += (uint64_t)e->fts_statp->st_size;
-		else if (e->fts_info == FTS_DP && mfs_hex_decode(hash.b, MFS_SHA256_LEN, e->fts_name, strlen(e->fts_name)) &&
-			(code = mfs_blob_copy(from, r->fd, &hash, size, false, NULL, NULL, err)) != MFS_OK)
-			return code;
-	}
-	return MFS_OK;
-}
-
 enum mfs_code
 mfs_upload_apply(const struct mfs_upload *u, struct mfs_repo *r, struct mfs_err *err)
 {
 	enum mfs_code code;
 
-	if ((code = mfs_upload_fresh(u, r, err)) != MFS_OK || (code = blobs_bring(u, r, err)) != MFS_OK)
+	if ((code = mfs_upload_fresh(u, r, err)) != MFS_OK || (code = blobs_bring(u->fd, u->path, r, err)) != MFS_OK)
 		return code;
 	for (enum mfs_step step = MFS_STEP_TARGETS; step < MFS_STEP_N; step++)
 		if ((code = files_bring(u, step, r, err)) != MFS_OK)

@@ -59,8 +59,8 @@ enum mfs_code mfs_staged_count(const struct mfs_staged *s, size_t i, struct mfs_
 enum mfs_code mfs_staged_sign(struct mfs_staged *s, struct mfs_keyring *ring, size_t *signed_n, struct mfs_err *err);
 
 /*
- * Make it the change of a repository (then mfs_repo_commit). CONDITION_UNMET when a role has changed
- * since it was staged.
+ * Make it the change of a repository (then mfs_repo_commit); blobs that came with it are copied at
+ * once. CONDITION_UNMET when a role has changed since it was staged.
  */
 enum mfs_code mfs_staged_apply(const struct mfs_staged *s, struct mfs_repo *r, struct mfs_err *err);
 

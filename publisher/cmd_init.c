@@ -21,7 +21,8 @@ static const char help_text[] =
 	"                       *.pub.pem that are named after no role; 'modelpub trust' adds more later)\n"
 	"  --root-pub FILE      public root key of another holder (repeatable; then --stage, and each holder signs)\n"
 	"  --root-threshold N   so many root keys must sign (default 1)\n"
-	"  --type TYPE          of new keys: ed25519 (default) or ecdsa-p256\n" MFS_REPO_HELP;
+	"  --type TYPE          of new keys: ed25519 (default) or ecdsa-p256\n" MFS_REPO_HELP_KEYS
+	"  --stage DIR          write DIR for 'modelpub metadata sign|commit', which make REPO\n" MFS_REPO_HELP_REST;
 
 enum { OPT_TRUST = MFS_OPT_OTHER, OPT_ROOT_PUB, OPT_THRESHOLD, OPT_TYPE };
 
@@ -238,6 +239,8 @@ mfs_cmd_init(int argc, char **argv)
 	}
 	if (optind + 1 != argc)
 		return mfs_usage("init", "want exactly one REPO");
+	if (r.c.out != NULL)
+		return mfs_usage("init", "--out is for changes: upload the whole folder of a new repository");
 	if (r.c.keys == NULL)
 		return mfs_usage("init", "--keys is missing: where role keys lie, or are made");
 	return run(&r, argv[optind]);

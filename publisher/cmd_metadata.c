@@ -380,8 +380,8 @@ mfs_cmd_metadata(int argc, char **argv)
 	}
 	n = argc - optind - 1;
 	verb = n >= 0 ? argv[optind] : "";
-	if (r.c.stage != NULL)
-		return mfs_usage("metadata", "--stage is for other commands: 'metadata stage REPO DIR'");
+	if (r.c.stage != NULL || r.c.out != NULL)
+		return mfs_usage("metadata", "--stage and --out are for other commands: 'metadata stage REPO DIR'");
 	if (strcmp(verb, "stage") == 0 && n == 2)
 		return stage(&r, argv[optind + 1], argv[optind + 2]);
 	if (strcmp(verb, "sign") == 0 && n == 1)

@@ -391,6 +391,24 @@ a_repository_may_begin_with_an_offline_root() {
 	ok REPO
 }
 
+a_release_is_signed_by_two_holders() {
+	fresh
+	mkdir H2 && modelpub key --out H2/release.pem >/dev/null
+	modelpub metadata stage REPO S --keys "$W/K" --add-key release.det=H2/release.pub.pem --threshold release.det=2
+	modelpub metadata sign S --keys H2
+	modelpub metadata commit REPO S --keys "$W/K"
+	ok REPO
+	expect 4 'role release.det: 1 of 2 keys' modelpub publish REPO "$(bundle 2)" --keys "$W/K"
+	modelpub publish REPO "$(bundle 2)" --keys "$W/K" --stage P
+	expect 0 '1 version' modelpub check REPO
+	expect 4 'release.det.*1 of 2' modelpub metadata status P
+	modelpub metadata sign P --keys H2
+	keys_of online snapshot timestamp
+	modelpub metadata commit REPO P --keys online
+	expect 0 '2 versions' modelpub check REPO --full --root "$W/K/root.json"
+	policy | grep -q 'rollout 1.2.0 to 100'
+}
+
 a_lock_out_cannot_be_staged() {
 	fresh
 	expect 1 'nobody could sign' modelpub metadata stage REPO S --keys "$W/K" --threshold timestamp=2
