@@ -47,6 +47,34 @@ mfs_metrics_models(FILE *f, const struct mfs_facts_model *m, size_t n)
 }
 
 void
+mfs_metrics_updates(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_model *m, size_t n)
+{
+	head(f, "modelfs_cycle_state", "gauge", "1 for where the update of each model stands.");
+	for (size_t i = 0; i < n; i++) {
+		fputs("modelfs_cycle_state{", f);
+		label(f, "model", m[i].conf->id, true);
+		label(f, "state", mfs_step_name(mfs_facts_step(&m[i])), false);
+		fputs("} 1\n", f);
+	}
+	if (h->config->n_repos == 0)
+		return;
+	head(f, "modelfs_last_check_success_timestamp_seconds", "gauge", "When the repository of each model was last checked.");
+	for (size_t i = 0; i < n; i++) {
+		if (m[i].conf->repo < 0)
+			continue;
+		fputs("modelfs_last_check_success_timestamp_seconds{", f);
+		label(f, "model", m[i].conf->id, true);
+		fprintf(f, "} %" PRId64 "\n", m[i].repo.last_success);
+	}
+	head(f, "modelfs_cycle_failures", "gauge", "Failures in a row of the update under way.");
+	for (size_t i = 0; i < n; i++) {
+		fputs("modelfs_cycle_failures{", f);
+		label(f, "model", m[i].conf->id, true);
+		fprintf(f, "} %u\n", m[i].m.update.failures);
+	}
+}
+
+void
 mfs_metrics_host(FILE *f, const struct mfs_facts_host *h)
 {
 	head(f, "modelfs_serve_restarts_total", "counter", "Times the serving process was started anew after it died.");

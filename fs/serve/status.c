@@ -117,6 +117,8 @@ mfs_status_render_offline(const struct mfs_config *c, struct mfs_engine *e, enum
 		m[n].conf = &c->models[i];
 		if (e != NULL)
 			code = mfs_engine_model_get(e, i, &m[n].m, err);
+		if (e != NULL && m[n].conf->repo >= 0)
+			mfs_engine_repo_get(e, (size_t)m[n].conf->repo, &m[n].repo);
 		n += code == MFS_OK;
 	}
 	if (code == MFS_OK)

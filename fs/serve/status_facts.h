@@ -12,6 +12,7 @@
 #include "engine.h"
 #include "residency.h"
 #include "sandbox.h"
+#include "update.h"
 
 struct mfs_facts_model {
 	const struct mfs_config_model *conf;
@@ -19,6 +20,9 @@ struct mfs_facts_model {
 	enum mfs_tier tier;        /* of the active version */
 	bool has_residency;
 	struct mfs_residency_facts residency;
+	bool has_updates;          /* the update threads run here */
+	struct mfs_update_facts updates;
+	struct mfs_engine_repo repo; /* of conf->repo, as its last check left it; zero without */
 };
 
 struct mfs_facts_host {
@@ -43,6 +47,7 @@ void mfs_text_model(FILE *f, const struct mfs_facts_host *h, const struct mfs_fa
 void mfs_text_all(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_model *m, size_t n);
 json_t *mfs_json_model(const struct mfs_facts_host *h, const struct mfs_facts_model *m, bool versions);
 json_t *mfs_json_host(const struct mfs_facts_host *h);
+void mfs_metrics_updates(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_model *m, size_t n);
 void mfs_metrics_models(FILE *f, const struct mfs_facts_model *m, size_t n);
 void mfs_metrics_host(FILE *f, const struct mfs_facts_host *h);
 void mfs_metrics_outcomes(FILE *f, struct mfs_events *e);
@@ -60,6 +65,8 @@ const struct mfs_engine_version *mfs_facts_previous(const struct mfs_facts_model
 const char *mfs_tier_name(enum mfs_tier t); /* "paged", "resident" */
 /* RFC 3339 in UTC, "2026-11-21T00:41:07Z"; "" for 0. people: "2026-11-21 00:41:07 UTC". */
 const char *mfs_time_text(char out[40], int64_t seconds, bool people);
+/* Where its update stands: "download 1.1.0"; the step of the cycle for metrics, observation included. */
+enum mfs_step mfs_facts_step(const struct mfs_facts_model *m);
 /* Why a model serves nothing, or does nothing; "" when there is nothing to say. */
 const char *mfs_facts_idle(const struct mfs_facts_host *h, const struct mfs_facts_model *m, char out[512]);
 

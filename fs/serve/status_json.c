@@ -105,6 +105,74 @@ json_residency(const struct mfs_facts_model *m)
 	return o;
 }
 
+static json_t *
+json_about(const struct mfs_cycle_version *v)
+{
+	json_t *o = json_object();
+
+	put(&o, "version", text(v->version));
+	put(&o, "variant", text(v->variant));
+	put(&o, "release", json_integer(v->release));
+	put(&o, "manifest", text(MFS_HEX(&v->manifest)));
+	return o;
+}
+
+static json_t *
+json_attempt(const struct mfs_facts_model *m)
+{
+	const struct mfs_engine_update *u = &m->m.update;
+	json_t *o;
+
+	if (u->step == MFS_STEP_IDLE)
+		return json_null();
+	o = json_about(&u->v);
+	put(&o, "step", text(mfs_step_name(u->step)));
+	put(&o, "since", when(u->since));
+	put(&o, "deadline", when(u->deadline));
+	put(&o, "next_try", when(u->not_before));
+	put(&o, "failures", json_integer(u->failures));
+	put(&o, "why", u->why != MFS_OK ? json_outcome(u->why, -1, u->detail) : json_null());
+	put(&o, "done", json_integer((json_int_t)m->updates.done));
+	put(&o, "total", json_integer((json_int_t)m->updates.total));
+	put(&o, "rate", json_integer((json_int_t)m->updates.rate));
+	return o;
+}
+
+/* What the update cycle knows of a model. */
+static json_t *
+json_cycle(const struct mfs_facts_host *h, const struct mfs_facts_model *m)
+{
+	const struct mfs_engine_update *u = &m->m.update;
+	json_t *o = json_object(), *part;
+
+	put(&o, "state", text(mfs_step_name(mfs_facts_step(m))));
+	put(&o, "repository", m->conf->repo < 0 ? json_null() : text(h->config->repos[m->conf->repo].name));
+	put(&o, "last_check", when(m->repo.last_check));
+	put(&o, "last_success", when(m->repo.last_success));
+	put(&o, "next_check", when(m->repo.next_check));
+	put(&o, "check", m->repo.last_check == 0 ? json_null() : json_outcome(m->repo.why, m->repo.last_check, m->repo.detail));
+	put(&o, "next", json_attempt(m));
+	if (mfs_sha256_is_zero(&u->observation.v.manifest)) {
+		put(&o, "observation", json_null());
+	} else {
+		part = json_about(&u->observation.v);
+		put(&part, "seconds", json_integer(u->observation.seconds));
+		put(&part, "total", json_integer(u->observation.total));
+		put(&part, "checks", json_integer(u->observation.checks));
+		put(&o, "observation", part);
+	}
+	if (mfs_sha256_is_zero(&u->refusal.v.manifest)) {
+		put(&o, "refused", json_null());
+	} else {
+		part = json_about(&u->refusal.v);
+		put(&part, "why", json_outcome(u->refusal.why, u->refusal.time, u->refusal_detail));
+		put(&o, "refused", part);
+	}
+	put(&o, "offer", m->updates.offered && m->updates.offer != MFS_OK ? json_outcome(m->updates.offer, -1,
+		m->updates.offer_detail) : json_null());
+	return o;
+}
+
 json_t *
 mfs_json_model(const struct mfs_facts_host *h, const struct mfs_facts_model *m, bool versions)
 {
@@ -137,7 +205,9 @@ mfs_json_model(const struct mfs_facts_host *h, const struct mfs_facts_model *m, 
 			? json_outcome(m->m.last_outcome, m->m.last_outcome_time, m->m.last_detail)
 			: json_null());
 	put(&o, "residency", json_residency(m));
-	put(&o, "updates", text("by hand"));
+	put(&o, "pin", m->m.update.pin[0] != '\0' ? text(m->m.update.pin) : json_null());
+	put(&o, "cycle", json_cycle(h, m));
+	put(&o, "updates", text(m->conf->repo < 0 ? "by hand" : h->config->repos[m->conf->repo].name));
 	put(&o, "note", mfs_facts_idle(h, m, idle)[0] != '\0' ? text(idle) : json_null());
 	return o;
 }
@@ -179,7 +249,7 @@ mfs_json_host(const struct mfs_facts_host *h)
 	put(&o, "mounted", h->mounted ? json_mounted(h) : json_null());
 	put(&o, "rollback_protection", h->protection != NULL ? text(h->protection) : json_null());
 	put(&o, "counter", text(h->kind));
-	put(&o, "updates", text("by hand"));
+	put(&o, "updates", text(h->config->n_repos == 0 ? "by hand" : "repository"));
 	if (!h->mounted)
 		return o;
 	put(&o, "serve_pid", json_integer(h->serve_pid));

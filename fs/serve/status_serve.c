@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* status_serve.c - the facts of a running serve: memory only, no disk, no network. */
+#include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -41,7 +42,35 @@ model_gather(struct mfs_serve *s, size_t i, struct mfs_facts_model *out, struct 
 		mfs_residency_facts(s->residency, i, &out->residency);
 		out->has_residency = true;
 	}
+	if (s->updates != NULL) {
+		mfs_update_facts(mfs_updates_threads(s->updates), i, &out->updates);
+		out->has_updates = true;
+	}
+	if (out->conf->repo >= 0)
+		mfs_engine_repo_get(s->engine, (size_t)out->conf->repo, &out->repo);
 	return MFS_OK;
+}
+
+/* When each role of each repository expires, as far as it is known. */
+static void
+metrics_expiry(FILE *f, struct mfs_serve *s)
+{
+	static const char *const roles[MFS_ROLES] = { "root", "timestamp", "snapshot", "targets" };
+	struct mfs_refresh *r = mfs_updates_refresh(s->updates);
+
+	if (r == NULL || s->config->n_repos == 0)
+		return;
+	fputs("# HELP modelfs_metadata_expiry_timestamp_seconds When signed metadata expires.\n"
+	      "# TYPE modelfs_metadata_expiry_timestamp_seconds gauge\n", f);
+	for (size_t i = 0; i < s->config->n_repos; i++) {
+		struct mfs_refresh_status st;
+
+		mfs_refresh_status(r, i, &st);
+		for (int k = 0; k < MFS_ROLES; k++)
+			if (st.roles[k].expires != 0)
+				fprintf(f, "modelfs_metadata_expiry_timestamp_seconds{repository=\"%s\",role=\"%s\"} %" PRId64 "\n",
+					s->config->repos[i].name, roles[k], st.roles[k].expires);
+	}
 }
 
 static enum mfs_code
@@ -54,6 +83,8 @@ metrics_render(struct mfs_serve *s, const struct mfs_facts_host *h, const struct
 	if (f == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "metrics: no memory");
 	mfs_metrics_models(f, m, n);
+	mfs_metrics_updates(f, h, m, n);
+	metrics_expiry(f, s);
 	mfs_metrics_outcomes(f, s->events);
 	mfs_metrics_host(f, h);
 	if (fclose(f) != 0) {

@@ -42,6 +42,53 @@ mfs_time_text(char out[40], int64_t seconds, bool people)
 	return out;
 }
 
+static bool
+by_hand(const struct mfs_facts_model *m)
+{
+	return m->conf->repo < 0;
+}
+
+enum mfs_step
+mfs_facts_step(const struct mfs_facts_model *m)
+{
+	if (m->m.update.step != MFS_STEP_IDLE)
+		return m->m.update.step;
+	return mfs_sha256_is_zero(&m->m.update.observation.v.manifest) ? MFS_STEP_IDLE : MFS_STEP_OBSERVE;
+}
+
+/* Why no newer version comes; `first` goes before it. Empty when there is nothing to say. */
+static const char *
+waiting(const struct mfs_facts_model *m, const char *first, char out[512])
+{
+	const struct mfs_engine_update *u = &m->m.update;
+	const char *sep = first != NULL ? "; " : "";
+
+	out[0] = '\0';
+	if (first == NULL)
+		first = "";
+	if (by_hand(m))
+		(void)snprintf(out, 512, "%s%s", first, first[0] != '\0' ? "; run 'modelfs install BUNDLE'" : "");
+	else if (u->step != MFS_STEP_IDLE && u->why != MFS_OK)
+		(void)snprintf(out, 512, "%s%s%s of %s waits: %s: %s", first, sep, mfs_step_name(u->step), u->v.version,
+			mfs_code_name(u->why), u->detail);
+	else if (u->step != MFS_STEP_IDLE)
+		(void)snprintf(out, 512, "%s", first);
+	else if (m->repo.why != MFS_OK)
+		(void)snprintf(out, 512, "%s%sthe last check failed: %s: %s", first, sep, mfs_code_name(m->repo.why),
+			m->repo.detail);
+	else if (m->has_updates && m->updates.offered && m->updates.offer != MFS_OK && m->updates.offer != MFS_NOT_SELECTED)
+		(void)snprintf(out, 512, "%s%snot taken: %s: %s", first, sep, mfs_code_name(m->updates.offer),
+			m->updates.offer_detail);
+	else if (u->why != MFS_OK && u->v.version[0] != '\0' && u->why != MFS_NOT_SELECTED)
+		(void)snprintf(out, 512, "%s%s%s was not taken: %s: %s", first, sep, u->v.version, mfs_code_name(u->why),
+			u->detail);
+	else if (first[0] != '\0' && m->has_updates && m->updates.offered)
+		(void)snprintf(out, 512, "%s%s%s", first, sep, m->updates.offer_detail);
+	else
+		(void)snprintf(out, 512, "%s", first);
+	return out;
+}
+
 const char *
 mfs_facts_idle(const struct mfs_facts_host *h, const struct mfs_facts_model *m, char out[512])
 {
@@ -49,16 +96,20 @@ mfs_facts_idle(const struct mfs_facts_host *h, const struct mfs_facts_model *m, 
 
 	out[0] = '\0';
 	if (h->protection == NULL)
-		(void)snprintf(out, 512, "nothing was ever installed here; run 'modelfs install BUNDLE'");
+		(void)snprintf(out, 512, "nothing was ever installed here; run 'modelfs %s'", by_hand(m) ? "install BUNDLE" : "update");
 	else if (a == NULL && m->m.absent != MFS_OK)
 		(void)snprintf(out, 512, "%s: %s", mfs_code_name(m->m.absent), m->m.absent_detail);
 	else if (a == NULL)
-		(void)snprintf(out, 512, "no version is installed; run 'modelfs install BUNDLE'");
+		waiting(m, "no version is installed", out);
 	else if (a->v->key_code != MFS_OK)
 		(void)snprintf(out, 512, "%s: its content cannot be opened; see 'modelfs keys show'",
 			mfs_code_name(a->v->key_code));
 	else if (m->m.held)
-		(void)snprintf(out, 512, "held by a rollback or pin; run 'modelfs unpin %s' to let it go on", m->conf->id);
+		(void)snprintf(out, 512, "held by a rollback; run 'modelfs unpin %s' to let it go on", m->conf->id);
+	else if (m->m.update.pin[0] != '\0')
+		(void)snprintf(out, 512, "pinned to %s; run 'modelfs unpin %s' to let it go on", m->m.update.pin, m->conf->id);
+	else if (waiting(m, NULL, out)[0] != '\0')
+		return out;
 	else if (m->has_residency && m->residency.code != MFS_OK)
 		(void)snprintf(out, 512, "paged, because: %s", m->residency.why);
 	return out;
@@ -97,6 +148,51 @@ last_line(FILE *f, const struct mfs_facts_model *m)
 		fprintf(f, ": %s", m->m.last_detail);
 }
 
+/* Next version and how far. */
+static void
+next_line(FILE *f, const struct mfs_facts_model *m)
+{
+	const struct mfs_engine_update *u = &m->m.update;
+	const struct mfs_cycle_observation *o = &u->observation;
+
+	if (u->step != MFS_STEP_IDLE) {
+		fprintf(f, "%s, %s", u->v.version, mfs_step_name(u->step));
+		if (m->updates.total > 0)
+			fprintf(f, " %.0f %%", (double)m->updates.done * 100 / (double)m->updates.total);
+		if (m->updates.rate > 0)
+			fprintf(f, ", %.1f MiB/s", (double)m->updates.rate / (1 << 20));
+		if (m->updates.wait_s > 0)
+			fprintf(f, ", tried again in %" PRId64 " s", m->updates.wait_s);
+		return;
+	}
+	if (!mfs_sha256_is_zero(&o->v.manifest))
+		fprintf(f, "%s is observed: %" PRId64 " of %" PRId64 " s", o->v.version, o->seconds, o->total);
+	else
+		fprintf(f, "none known");
+}
+
+static void
+updates_line(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_model *m)
+{
+	char when[40];
+
+	if (by_hand(m)) {
+		fprintf(f, "by hand (no repository configured)");
+		return;
+	}
+	fprintf(f, "from %s", h->config->repos[m->conf->repo].name);
+	if (m->repo.last_success == 0)
+		fprintf(f, ", never checked yet");
+	else
+		fprintf(f, ", checked %s", mfs_time_text(when, m->repo.last_success, true));
+	if (!h->mounted)
+		fprintf(f, ", next when mounted");
+	else if (m->repo.next_check > h->now)
+		fprintf(f, ", next %s", mfs_time_text(when, m->repo.next_check, true));
+	else
+		fprintf(f, ", next now");
+}
+
 void
 mfs_text_model(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_model *m)
 {
@@ -106,14 +202,31 @@ mfs_text_model(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_m
 	fprintf(f, "model:      %s%s\n", m->conf->id, h->mounted ? "" : " (not mounted)");
 	fprintf(f, "serving:    ");
 	serving_line(f, h, m);
-	fprintf(f, "\nnext:       none known\n");
-	fprintf(f, "updates:    by hand (no repository configured)\n");
-	fprintf(f, "last:       ");
+	fprintf(f, "\nnext:       ");
+	next_line(f, m);
+	fprintf(f, "\nupdates:    ");
+	updates_line(f, h, m);
+	fprintf(f, "\nlast:       ");
 	last_line(f, m);
 	(void)mfs_facts_idle(h, m, idle);
 	fprintf(f, "\nnote:       %s\n", idle[0] != '\0' ? idle : "nothing to do");
 	fprintf(f, "rollback:   %s%s\n", p != NULL ? "to " : "nothing to go back to", p != NULL ? p->v->m->version : "");
 	fprintf(f, "protection: %s\n", h->protection != NULL ? h->protection : "no state yet");
+}
+
+/* Once for each repository, by the first model that follows it. */
+static void
+repo_line(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_model *m, size_t n, size_t repo)
+{
+	for (size_t i = 0; i < n; i++)
+		if (m[i].conf->repo == (ssize_t)repo) {
+			fprintf(f, "updates: ");
+			updates_line(f, h, &m[i]);
+			if (m[i].repo.why != MFS_OK)
+				fprintf(f, "; last: %s: %s", mfs_code_name(m[i].repo.why), m[i].repo.detail);
+			fprintf(f, "\n");
+			return;
+		}
 }
 
 void
@@ -139,12 +252,19 @@ mfs_text_all(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_mod
 		serving_line(f, h, &m[i]);
 		fprintf(f, "\n%s: last ", m[i].conf->id);
 		last_line(f, &m[i]);
+		if (mfs_facts_step(&m[i]) != MFS_STEP_IDLE) {
+			fprintf(f, "\n%s: next ", m[i].conf->id);
+			next_line(f, &m[i]);
+		}
 		if (mfs_facts_idle(h, &m[i], idle)[0] != '\0')
 			fprintf(f, "\n%s: %s", m[i].conf->id, idle);
 		fprintf(f, "\n");
 	}
 	if (n == 0)
 		fprintf(f, "no model is configured\n");
-	fprintf(f, "updates: by hand (no repository configured)\n");
+	if (h->config->n_repos == 0)
+		fprintf(f, "updates: by hand (no repository configured)\n");
+	for (size_t r = 0; r < h->config->n_repos; r++)
+		repo_line(f, h, m, n, r);
 	fprintf(f, "protection: %s\n", h->protection != NULL ? h->protection : "no state yet");
 }

@@ -8,7 +8,8 @@
 #include "shm.h"
 #include "status_facts.h"
 
-static struct mfs_config_model conf = { .id = (char *)"det", .model_id = (char *)"detector", .serve = MFS_SERVE_AUTO };
+static struct mfs_config_model conf = { .id = (char *)"det", .model_id = (char *)"detector", .serve = MFS_SERVE_AUTO,
+	.repo = -1 };
 static struct mfs_config config = { .path = (char *)"/etc/modelfs.yaml", .mount = (char *)"/models", .counter = (char *)"file",
 	.models = &conf, .n_models = 1 };
 static struct mfs_manifest manifests[2];
@@ -291,4 +292,80 @@ Test(status, manual_lists_every_outcome_with_number_class_and_exit_code)
 	}
 	cr_assert_eq(rows, sizeof(outcomes) / sizeof(outcomes[0]), "the manual has rows that the table has not");
 	free(page);
+}
+
+/* ---- updates ---------------------------------------------------------------------------------------------- */
+
+static struct mfs_config_repository repository = { .name = (char *)"default" };
+
+static void
+followed(void)
+{
+	conf.repo = 0;
+	config.repos = &repository;
+	config.n_repos = 1;
+	model.has_updates = true;
+	model.repo = (struct mfs_engine_repo){ .last_check = 1763689000, .last_success = 1763689000, .next_check = 1763690400 };
+}
+
+Test(status, text_says_how_far_the_next_version_is_and_why_it_waits)
+{
+	struct mfs_engine_update *u = &model.m.update;
+	char *text;
+
+	followed();
+	text = document(true, false, SIZE_MAX);
+	has(text, "next:       none known\n");
+	has(text, "updates:    from default, checked 2025-11-21 01:36:40 UTC, next 2025-11-21 02:00:00 UTC\n");
+	free(text);
+	u->step = MFS_STEP_DOWNLOAD;
+	(void)snprintf(u->v.version, sizeof(u->v.version), "1.2.0");
+	model.updates = (struct mfs_update_facts){ .done = 250, .total = 1000, .rate = 3 << 20 };
+	text = document(true, false, SIZE_MAX);
+	has(text, "next:       1.2.0, download 25 %, 3.0 MiB/s\n");
+	free(text);
+	u->why = MFS_CONDITION_UNMET;
+	(void)snprintf(u->detail, sizeof(u->detail), "window: 01:00-05:00, it is 12:00 here");
+	text = document(true, false, SIZE_MAX);
+	has(text, "note:       download of 1.2.0 waits: condition_unmet: window: 01:00-05:00, it is 12:00 here\n");
+	free(text);
+	u->step = MFS_STEP_IDLE;
+	u->why = MFS_OK;
+	u->observation.v.manifest.b[0] = 1;
+	(void)snprintf(u->observation.v.version, sizeof(u->observation.v.version), "1.1.0");
+	u->observation.seconds = 30;
+	u->observation.total = 600;
+	text = document(true, false, SIZE_MAX);
+	has(text, "next:       1.1.0 is observed: 30 of 600 s\n");
+	free(text);
+	model.repo.why = MFS_NET_TIMEOUT;
+	(void)snprintf(model.repo.detail, sizeof(model.repo.detail), "no answer");
+	text = document(true, false, SIZE_MAX);
+	has(text, "note:       the last check failed: net_timeout: no answer\n");
+	free(text);
+}
+
+Test(status, json_and_metrics_have_the_cycle)
+{
+	char *text = NULL;
+	size_t len;
+	json_t *o, *c;
+	FILE *f;
+
+	followed();
+	model.m.update.step = MFS_STEP_HEALTH;
+	(void)snprintf(model.m.update.v.version, MFS_VERSION_MAX, "1.2.0");
+	o = parsed(true, SIZE_MAX);
+	c = json_object_get(o, "cycle");
+	cr_assert_str_eq(json_string_value(json_object_get(c, "state")), "health");
+	cr_assert_str_eq(json_string_value(json_object_get(c, "repository")), "default");
+	cr_assert_str_eq(json_string_value(json_object_get(json_object_get(c, "next"), "version")), "1.2.0");
+	cr_assert(json_is_null(json_object_get(c, "observation")));
+	json_decref(o);
+	cr_assert_not_null(f = open_memstream(&text, &len));
+	mfs_metrics_updates(f, &host, &model, 1);
+	(void)fclose(f);
+	has(text, "modelfs_cycle_state{model=\"det\",state=\"health\"} 1\n");
+	has(text, "modelfs_last_check_success_timestamp_seconds{model=\"det\"} 1763689000\n");
+	free(text);
 }
