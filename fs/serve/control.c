@@ -83,8 +83,7 @@ hurry(struct mfs_control *c, const struct conn *k)
 {
 	bool unpin = false;
 
-	if (k->req.command != MFS_CTL_ROLLBACK && k->req.command != MFS_CTL_PIN &&
-		!(k->req.command == MFS_CTL_MARK && !k->req.good))
+	if (k->req.command != MFS_CTL_ROLLBACK && !(k->req.command == MFS_CTL_MARK && !k->req.good))
 		return;
 	(void)pthread_mutex_lock(&c->lock);
 	for (size_t i = WORKER_CHANGE; i < WORKERS; i++)

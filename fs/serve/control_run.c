@@ -217,12 +217,12 @@ run_unpin(struct mfs_serve *s, struct job *j)
 
 /* What `mark` and `pin` did to what is shown. */
 static enum mfs_code
-moved_show(struct mfs_serve *s, struct job *j, bool moved, enum mfs_code outcome)
+moved_show(struct mfs_serve *s, struct job *j, bool moved, bool at_once, enum mfs_code outcome)
 {
 	enum mfs_code code = MFS_OK;
 
 	if (moved)
-		code = mfs_updates_changed(s, j->model, true, outcome, &j->err);
+		code = mfs_updates_changed(s, j->model, at_once, outcome, &j->err);
 	mfs_update_kick(mfs_updates_threads(s->updates), j->model, true);
 	return code;
 }
@@ -235,7 +235,7 @@ run_mark(struct mfs_serve *s, struct job *j)
 	bool moved = false;
 
 	if (mfs_engine_mark(s->engine, j->model, version, j->req.good, &moved, from, to, &j->err) != MFS_OK ||
-		moved_show(s, j, moved, MFS_ROLLBACK_TRIGGERED) != MFS_OK)
+		moved_show(s, j, moved, true, MFS_ROLLBACK_TRIGGERED) != MFS_OK)
 		return j->err.code;
 	if (moved && to[0] != '\0')
 		say(j, MFS_EXIT_DONE, "%s %s is marked bad; %s is active", id, from, to);
@@ -254,7 +254,7 @@ run_pin(struct mfs_serve *s, struct job *j)
 	bool moved = false;
 
 	if (mfs_engine_pin(s->engine, j->model, version, &moved, from, to, &j->err) != MFS_OK ||
-		moved_show(s, j, moved, MFS_OK) != MFS_OK)
+		moved_show(s, j, moved, false, MFS_OK) != MFS_OK)
 		return j->err.code;
 	if (moved)
 		say(j, MFS_EXIT_DONE, "%s %s is active (was %s), pinned until 'modelfs unpin %s'", id, to, from, id);
