@@ -131,13 +131,17 @@ enum mfs_code mfs_download_version(struct mfs_download *d, const struct mfs_down
 	struct mfs_download_result *res, struct mfs_err *err);
 
 /*
- * Fetch again what failed at read and write it back: one chunk in its place, or with chunk UINT64_MAX whatever of
- * the file's table and payload does not verify. Threads any, beside a version under way.
+ * Fetch again what fails at read, and write it back: of the n chunks from `first` on those that do not verify (read
+ * here for that), each in its place. What has to be made anew (another length, gone, in a seed) is: the table, or all
+ * of the payload. n 0: only what is gone or has another length. Threads any, beside a version under way, but one at
+ * a time for one file.
  *
- * errors  as above
+ * repaired  chunks that were fetched, a table or payload as one; may be NULL
+ * cancel    may be NULL
+ * errors    as above; patience is short: a reader waits
  */
-enum mfs_code mfs_download_repair(struct mfs_download *d, const struct mfs_manifest *m, size_t file, uint64_t chunk,
-	const _Atomic int *cancel, struct mfs_err *err);
+enum mfs_code mfs_download_repair(struct mfs_download *d, const struct mfs_manifest *m, size_t file, uint64_t first,
+	uint64_t n, const _Atomic int *cancel, uint64_t *repaired, struct mfs_err *err);
 
 /* ---- what is staged ---------------------------------------------------------------------------------------- */
 

@@ -89,47 +89,74 @@ blob_in_place(struct mfs_store *s, const struct mfs_file *f)
 	return mfs_steal_fd(&fd);
 }
 
+/* Of these chunks, those that are not as they were signed. */
 static enum mfs_code
-chunk_repair(struct mfs_dl_run *r, const struct mfs_file *f, const struct mfs_table *t, uint64_t i, int fd,
-	struct mfs_err *err)
+chunks_repair(struct mfs_dl_run *r, const struct mfs_file *f, const struct mfs_table *t, uint64_t first, uint64_t n, int fd,
+	uint64_t *repaired, struct mfs_err *err)
 {
+	MFS_CLEANUP(mfs_cleanup_opener) struct mfs_opener *opener = NULL;
 	mfs_autofree uint8_t *buf = malloc(f->chunk_size);
-	const uint64_t off = i * f->chunk_size;
-	const uint32_t len = mfs_chunk_length(f, i);
 	enum mfs_code code;
 
 	if (buf == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "repair: a chunk");
-	if ((code = chunk_fetch(r, f, t, i, buf, err)) != MFS_OK)
+	if ((code = mfs_opener_new(MFS_CIPHER_NONE, NULL, &opener, err)) != MFS_OK)
 		return code;
-	/* Readers verify what they read, so they may see it half written: they ask again. */
-	if (mfs_pwrite_full(fd, buf, len, (off_t)off) != 0 || fdatasync(fd) != 0)
-		return mfs_fail_sys(err, MFS_IO, "store: blob %s at offset %llu", MFS_HEX(&f->sha256), (unsigned long long)off);
-	/* The next read shall come from the disk: a sector that does not take it is known then. */
-	(void)posix_fadvise(fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
+	for (uint64_t i = first; i < f->chunks && i - first < n; i++) {
+		const uint64_t off = i * f->chunk_size;
+		const uint32_t len = mfs_chunk_length(f, i);
+
+		if (mfs_pread_full(fd, buf, len, (off_t)off) == 0 &&
+			mfs_chunk_verify(opener, t, i, MFS_SPAN(buf, len), NULL) == MFS_OK)
+			continue;
+		if ((code = chunk_fetch(r, f, t, i, buf, err)) != MFS_OK)
+			return code;
+		/* Readers verify what they read: one that sees it half written asks again. */
+		if (mfs_pwrite_full(fd, buf, len, (off_t)off) != 0 || fdatasync(fd) != 0)
+			return mfs_fail_sys(err, MFS_IO, "store: blob %s at offset %llu", MFS_HEX(&f->sha256),
+				(unsigned long long)off);
+		/* The next read shall come from the disk: a sector that does not take it is known then. */
+		(void)posix_fadvise(fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
+		++*repaired;
+	}
 	return MFS_OK;
 }
 
 static enum mfs_code
-repair(struct mfs_dl_run *r, const struct mfs_manifest *m, size_t file, uint64_t chunk, struct mfs_err *err)
+repair(struct mfs_dl_run *r, const struct mfs_manifest *m, size_t file, uint64_t first, uint64_t n, uint64_t *repaired,
+	struct mfs_err *err)
 {
 	const struct mfs_file *f = &m->files[file];
-	MFS_CLEANUP(mfs_cleanup_table) struct mfs_table *t = NULL;
-	mfs_autoclose int fd = -1;
+	struct mfs_store *s = r->d->args.store;
+	const _Atomic int *own = r->requests;
+	enum mfs_code code;
 
-	if (chunk != UINT64_MAX && chunk < f->chunks && f->chunks > 1 && (fd = blob_in_place(r->d->args.store, f)) >= 0 &&
-		mfs_dl_table(r->d->args.store, -1, f, &t, NULL) == MFS_OK)
-		return chunk_repair(r, f, t, chunk, fd, err);
-	r->requests = &r->stop;
-	return mfs_dl_file_bring(r, m, file, chunk != UINT64_MAX, err);
+	for (int attempt = 0; attempt < 2; attempt++) {
+		MFS_CLEANUP(mfs_cleanup_table) struct mfs_table *t = NULL;
+		mfs_autoclose int fd = blob_in_place(s, f);
+		const bool in_place = fd >= 0;
+
+		r->requests = own;
+		if (n > 0 && in_place && mfs_dl_table(s, -1, f, &t, NULL) == MFS_OK)
+			return chunks_repair(r, f, t, first, n, fd, repaired, err);
+		/* A table alone is small; a payload that is not mended in place is read from its beginning. */
+		r->requests = &r->stop;
+		if ((code = mfs_dl_file_bring(r, m, file, n > 0 && !in_place, err)) != MFS_OK)
+			return code;
+		++*repaired;
+		if (n == 0 || !in_place)
+			break;
+	}
+	return MFS_OK;
 }
 
 enum mfs_code
-mfs_download_repair(struct mfs_download *d, const struct mfs_manifest *m, size_t file, uint64_t chunk,
-	const _Atomic int *cancel, struct mfs_err *err)
+mfs_download_repair(struct mfs_download *d, const struct mfs_manifest *m, size_t file, uint64_t first, uint64_t n,
+	const _Atomic int *cancel, uint64_t *repaired, struct mfs_err *err)
 {
 	struct mfs_err own = MFS_ERR_INIT;
 	struct mfs_dl_run r;
+	uint64_t count = 0;
 	enum mfs_code code;
 
 	if (file >= m->n_files)
@@ -138,8 +165,10 @@ mfs_download_repair(struct mfs_download *d, const struct mfs_manifest *m, size_t
 	if (cancel != NULL)
 		r.requests = cancel; /* nobody else hands it on */
 	r.patience_ms = d->patience_ms < PATIENCE_MS ? d->patience_ms : PATIENCE_MS;
-	code = repair(&r, m, file, chunk, &own);
+	code = repair(&r, m, file, first, n, &count, &own);
 	mfs_dl_run_end(&r);
+	if (repaired != NULL)
+		*repaired = count;
 	if (code == MFS_OK)
 		return code;
 	(void)mfs_err_context(&own, "%s %s: %s: repair: ", m->model_id, m->version, MFS_ESC(m->files[file].name));

@@ -199,7 +199,7 @@ main(int argc, char **argv)
 	v.have = (const struct mfs_manifest *const *)&o.have;
 	v.n_have = o.have != NULL;
 	begun = mfs_clock_mono_ms();
-	code = o.repair ? mfs_download_repair(d, m, o.file, o.chunk, NULL, &err) : mfs_download_version(d, &v, &res, &err);
+	code = o.repair ? mfs_download_repair(d, m, o.file, o.chunk, 1, NULL, NULL, &err) : mfs_download_version(d, &v, &res, &err);
 	begun = mfs_clock_mono_ms() - begun;
 	atomic_store(&ended, 1);
 	(void)pthread_join(t, NULL);

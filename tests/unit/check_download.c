@@ -924,7 +924,7 @@ repair_cost(size_t file, uint64_t chunk)
 {
 	const uint64_t before = dl_sent(&repo);
 
-	cr_assert_eq(mfs_download_repair(dl, m, file, chunk, NULL, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(mfs_download_repair(dl, m, file, chunk == UINT64_MAX ? 0 : chunk, chunk != UINT64_MAX, NULL, NULL, &err), MFS_OK, "%s", err.msg);
 	whole();
 	return dl_sent(&repo) - before;
 }
@@ -980,7 +980,7 @@ Test(download, a_repair_is_never_wrong_and_holds_the_budget)
 	dl_fault_add(&repo, (struct dl_fault){ .nth = DL_EVERY, .kind = DL_CORRUPT, .after = 70 });
 	for (uint64_t i = 0; i < DL_SOURCES; i++)
 		repo.requests[i] = 0;
-	cr_assert_eq(mfs_download_repair(dl, m, 0, 0, NULL, &err), MFS_HASH_MISMATCH, "%s", err.msg);
+	cr_assert_eq(mfs_download_repair(dl, m, 0, 0, 1, NULL, NULL, &err), MFS_HASH_MISMATCH, "%s", err.msg);
 	cr_assert_leq(repo.requests[0], MFS_DL_MISMATCHES);
 	cr_assert(!blob_right(&m->files[0].sha256));
 	atomic_store(&budget, CHUNK - 1);
@@ -988,10 +988,10 @@ Test(download, a_repair_is_never_wrong_and_holds_the_budget)
 	args.budget_give = budget_give;
 	repo.n_faults = 0;
 	download_make();
-	cr_assert_eq(mfs_download_repair(dl, m, 0, 0, NULL, &err), MFS_RATE_LIMITED, "%s", err.msg);
+	cr_assert_eq(mfs_download_repair(dl, m, 0, 0, 1, NULL, NULL, &err), MFS_RATE_LIMITED, "%s", err.msg);
 	atomic_store(&cancel, 1);
 	atomic_store(&budget, CHUNK);
-	cr_assert_eq(mfs_download_repair(dl, m, 0, 0, &cancel, &err), MFS_CONDITION_UNMET, "%s", err.msg);
+	cr_assert_eq(mfs_download_repair(dl, m, 0, 0, 1, &cancel, NULL, &err), MFS_CONDITION_UNMET, "%s", err.msg);
 	cr_assert_eq(repair_cost(0, 0), CHUNK);
 	cr_assert_eq(budget, 0);
 }
