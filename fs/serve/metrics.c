@@ -79,6 +79,8 @@ mfs_metrics_host(FILE *f, const struct mfs_facts_host *h)
 {
 	head(f, "modelfs_serve_restarts_total", "counter", "Times the serving process was started anew after it died.");
 	fprintf(f, "modelfs_serve_restarts_total %u\n", h->restarts);
+	head(f, "modelfs_chunk_repairs_total", "counter", "Damaged chunks that were fetched again and written back.");
+	fprintf(f, "modelfs_chunk_repairs_total %" PRIu64 "\n", h->chunk_repairs);
 	if (h->has_store_bytes) {
 		head(f, "modelfs_store_bytes", "gauge", "Bytes that blobs take on disk.");
 		fprintf(f, "modelfs_store_bytes %" PRIu64 "\n", h->store_bytes);

@@ -221,6 +221,7 @@ serve_build(struct mfs_serve *s, const struct inherited *in, struct mfs_err *err
 	if (mfs_residency_start(s, &s->residency, err) != MFS_OK ||
 		mfs_telemetry_new(s->config, s->state_dirfd, s->remote, &s->telemetry, err) != MFS_OK ||
 		mfs_telemetry_start(s->telemetry, err) != MFS_OK || mfs_updates_new(s, &s->updates, err) != MFS_OK ||
+		mfs_repairs_new(s, &s->repairs, err) != MFS_OK ||
 		(fd_open(MFS_FD_CONTROL) && mfs_control_start(s, MFS_FD_CONTROL, &s->control, err) != MFS_OK) ||
 		mfs_session_start(s->session, thread_count(), err) != MFS_OK || mfs_updates_start(s->updates, err) != MFS_OK)
 		return err->code;
@@ -244,6 +245,7 @@ serve_end(struct mfs_serve *s)
 	(void)signal(SIGALRM, on_alarm);
 	(void)alarm(STOP_S);
 	mfs_session_stop(s->session);
+	mfs_repairs_stop(s->repairs);
 	mfs_updates_stop(s->updates);
 	mfs_telemetry_stop(s->telemetry);
 	mfs_control_stop(s->control);

@@ -11,6 +11,7 @@
 #include "jobs.h"
 #include "klink.h"
 #include "remote.h"
+#include "repair.h"
 #include "residency.h"
 #include "sandbox.h"
 #include "session.h"
@@ -35,6 +36,7 @@ struct mfs_serve {
 	struct mfs_residency *residency;
 	struct mfs_telemetry *telemetry; /* NULL: off */
 	struct mfs_updates *updates;
+	struct mfs_repairs *repairs;
 	struct mfs_control *control;
 	struct mfs_sandbox_report sandbox;
 	int state_dirfd;

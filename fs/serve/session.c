@@ -128,6 +128,30 @@ mfs_session_slow_end(struct mfs_session *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
+int
+mfs_session_park(struct mfs_session *s)
+{
+	int place = current_place;
+
+	if (place < 0)
+		return place;
+	pthread_mutex_lock(&s->lock);
+	place = (int)mfs_slot_park(s, (unsigned)place);
+	pthread_mutex_unlock(&s->lock);
+	return place;
+}
+
+void
+mfs_session_answer(struct mfs_session *s, int place, void (*fn)(void *arg), void *arg)
+{
+	int before = current_place;
+
+	(void)s;
+	current_place = place;
+	fn(arg);
+	current_place = before;
+}
+
 /* With the lock: take queued work if one more thread may be slow. */
 static struct deferred *
 deferred_take(struct mfs_session *s)

@@ -49,6 +49,14 @@ bool mfs_session_slow_begin(struct mfs_session *s, void (*fn)(void *arg), void *
 void mfs_session_slow_end(struct mfs_session *s);
 
 /*
+ * A request that is answered much later than its operation returns. _park: of the thread's present
+ * request; its slot is free for others then, and its place is returned. Later, in any thread, _answer
+ * calls fn(arg), which replies to it.
+ */
+int mfs_session_park(struct mfs_session *s);
+void mfs_session_answer(struct mfs_session *s, int place, void (*fn)(void *arg), void *arg);
+
+/*
  * The `unique` of the request that this thread is processing (thread-local, set before
  * fuse_session_process_buf); 0 outside a request. libfuse has no accessor for it, and the handle
  * table needs it to know a repeated OPEN.

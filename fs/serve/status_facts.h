@@ -34,7 +34,7 @@ struct mfs_facts_host {
 	int64_t now;
 	int serve_pid, keeper_pid;
 	unsigned restarts;
-	uint64_t taken_over, chunk_failures;
+	uint64_t taken_over, chunk_failures, chunk_repairs;
 	bool passthrough, noswap, resend, rootless;
 	unsigned read_ahead_kb;
 	struct mfs_sandbox_report sandbox;

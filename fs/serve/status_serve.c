@@ -13,6 +13,7 @@ static void
 host_gather(struct mfs_serve *s, struct mfs_facts_host *h)
 {
 	struct mfs_shm *shm = s->shm;
+	uint64_t repair_failures; /* events say more of them */
 
 	*h = (struct mfs_facts_host){
 		.config = s->config, .protection = mfs_engine_protection(s->engine), .kind = s->config->counter,
@@ -22,6 +23,7 @@ host_gather(struct mfs_serve *s, struct mfs_facts_host *h)
 		.passthrough = shm->passthrough != 0, .noswap = shm->noswap != 0, .resend = shm->kernel_resend != 0,
 		.rootless = shm->rootless != 0, .read_ahead_kb = shm->read_ahead_kb, .sandbox = s->sandbox,
 	};
+	mfs_repairs_counts(s->repairs, &h->chunk_repairs, &repair_failures);
 	for (size_t i = 0; i < MFS_RESIDENTS; i++)
 		if (atomic_load(&shm->residents[i].state) != MFS_RESIDENT_FREE)
 			h->resident_bytes += shm->residents[i].size;

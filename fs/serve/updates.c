@@ -389,6 +389,12 @@ mfs_updates_threads(struct mfs_updates *u)
 	return u != NULL ? u->threads : NULL;
 }
 
+struct mfs_download *
+mfs_updates_download(struct mfs_updates *u, size_t repo)
+{
+	return u->downloads[repo];
+}
+
 struct mfs_refresh *
 mfs_updates_refresh(struct mfs_updates *u)
 {

@@ -178,6 +178,7 @@ struct paged { /* a read that may have to wait for a thread */
 	uint32_t file;
 	size_t size;
 	uint64_t off;
+	struct mfs_repair_read read; /* when its bytes do not verify */
 };
 
 static void
@@ -207,6 +208,8 @@ read_paged(void *arg)
 
 	/* Never a byte that did not verify; the cache reported the chunk. */
 	if (buf == NULL || mfs_content_stream(c, &hold, buf, p->size, p->off, &s, &err) != MFS_OK) {
+		if (buf != NULL && mfs_repair_park(p->t->s->repairs, &p->read, &err))
+			return; /* p is in its hands until read_parked() */
 		(void)fuse_reply_err(p->req, EIO);
 	} else {
 		(void)fuse_reply_buf(p->req, (const char *)s.data, s.len);
@@ -214,6 +217,19 @@ read_paged(void *arg)
 	}
 	mfs_exp_unref(p->exp);
 	free(p);
+}
+
+static void
+read_parked(struct mfs_repair_read *w, bool replied)
+{
+	struct paged *p = (struct paged *)((char *)w - offsetof(struct paged, read));
+
+	if (replied) {
+		mfs_exp_unref(p->exp);
+		free(p);
+	} else {
+		read_paged(p);
+	}
 }
 
 static void
@@ -260,7 +276,9 @@ start_paged(fuse_req_t req, struct mfs_tree *t, struct mfs_exp *e, uint32_t file
 		(void)fuse_reply_err(req, EIO);
 		return;
 	}
-	*p = (struct paged){ t, req, e, file, size, off };
+	*p = (struct paged){ .t = t, .req = req, .exp = e, .file = file, .size = size, .off = off };
+	p->read = (struct mfs_repair_read){ .req = req, .model = e->mver->model, .v = e->mver->v, .file = file, .off = off,
+		.len = size, .fn = read_parked };
 	if (mfs_session_slow_begin(t->s->session, read_paged, p)) {
 		read_paged(p);
 		mfs_session_slow_end(t->s->session);

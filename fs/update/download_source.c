@@ -332,6 +332,8 @@ mfs_dl_get(struct mfs_dl_run *r, const struct mfs_dl_request *q, const uint64_t 
 	g.source = s->number;
 	*source = (unsigned)(s - r->d->sources);
 	g.deadline_ms = DEADLINE_MS + (unsigned)(g.length / SLOWEST * 1000);
+	if (r->v == NULL && g.deadline_ms > r->patience_ms) /* a repair: a reader waits */
+		g.deadline_ms = (unsigned)r->patience_ms;
 	asked = mfs_clock_mono_ms();
 	code = r->d->args.get(r->d->args.get_user, &g, &got, &fault);
 	budget_settle(r, g.length, got.received);

@@ -165,6 +165,15 @@ mfs_content_file(const struct mfs_content *c)
 	return c->file;
 }
 
+bool
+mfs_repair_park(struct mfs_repairs *r, struct mfs_repair_read *w, const struct mfs_err *why)
+{
+	(void)r;
+	(void)w;
+	(void)why;
+	return false;
+}
+
 void
 mfs_cache_on_failure(struct mfs_cache *c, mfs_content_failed_fn *fn, void *user)
 {
