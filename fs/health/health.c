@@ -24,6 +24,7 @@ struct check {
 	struct mfs_vectors *vectors; /* NULL: none */
 	const char *vectors_file;    /* borrowed from the manifest; NULL: they are in the manifest */
 	char vectors_name[MFS_JOB_VECTORS_MAX + 1];
+	char shown[MFS_SHOWN_MAX + 1]; /* its name below versions/ */
 };
 
 /* ---- test vectors --------------------------------------------------------------------------------- */
@@ -180,7 +181,7 @@ run(struct check *c, const struct mfs_job_request *q, struct mfs_job_result *r, 
 static enum mfs_code
 command(struct check *c, const char *previous, struct mfs_err *err)
 {
-	struct mfs_job_request q = { .model = c->i, .kind = MFS_JOB_HEALTH, .reason = c->reason, .version = c->v->m->version,
+	struct mfs_job_request q = { .model = c->i, .kind = MFS_JOB_HEALTH, .reason = c->reason, .version = c->shown,
 		.release = c->v->m->release, .previous = previous, .vectors = c->vectors_file };
 	struct mfs_cache_stats before, after;
 	struct mfs_job_result r;
@@ -230,8 +231,9 @@ command_shown(struct check *c, struct mfs_err *err)
 	enum mfs_code code;
 	bool active;
 
+	(void)snprintf(c->shown, sizeof(c->shown), "%s", c->v->m->version);
 	if ((code = standing(c, &active, previous, err)) != MFS_OK ||
-		(!active && (code = mfs_view_candidate_set(c->s, c->i, &c->v->m->id, err)) != MFS_OK))
+		(!active && (code = mfs_view_candidate_set(c->s, c->i, &c->v->m->id, c->shown, err)) != MFS_OK))
 		return code;
 	code = command(c, previous[0] != '\0' ? previous : NULL, err);
 	if (!active && mfs_view_candidate_clear(c->s, c->i, &ignored) != MFS_OK)

@@ -119,11 +119,20 @@ on_done(void *user, const struct mfs_kmsg *m, int fd)
 
 /* ---- asking ---------------------------------------------------------------------------------------- */
 
+bool
+mfs_job_name_ok(const char *name)
+{
+	const char *plus = strchr(name, '+');
+	size_t n = plus != NULL ? (size_t)(plus - name) : strlen(name);
+
+	return mfs_version_ok(name, n) && (plus == NULL || mfs_variant_ok(plus + 1, strlen(plus + 1)));
+}
+
 /* keeper ends a serve that sends it anything else. */
 static const char *
 version_or_none(const char *v)
 {
-	return v != NULL && mfs_version_ok(v, strlen(v)) ? v : "";
+	return v != NULL && mfs_job_name_ok(v) ? v : "";
 }
 
 static struct mfs_kmsg

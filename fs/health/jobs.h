@@ -15,6 +15,9 @@ struct mfs_config;
 
 enum mfs_job_kind { MFS_JOB_HEALTH, MFS_JOB_ON_CHANGE, MFS_JOB_ON_REJECT, MFS_JOB_KINDS };
 
+/* Is this a name as above? It comes from what was signed, and becomes a path. */
+bool mfs_job_name_ok(const char *name);
+
 /* MODELFS_REASON: "candidate", "probation", "swap", "rollback", "withdraw", "refused" */
 enum mfs_job_reason { MFS_REASON_CANDIDATE, MFS_REASON_PROBATION, MFS_REASON_SWAP, MFS_REASON_ROLLBACK,
 	MFS_REASON_WITHDRAW, MFS_REASON_REFUSED, MFS_REASONS };
@@ -30,7 +33,8 @@ enum mfs_job_end {
 	MFS_JOB_ENDS,
 };
 
-#define MFS_JOB_VECTORS_MAX 300u  /* bytes of the vectors file's name */
+#define MFS_JOB_NAME_MAX   (MFS_VERSION_MAX + 1 + MFS_VARIANT_MAX) /* bytes of a version's name in the mount */
+#define MFS_JOB_VECTORS_MAX 240u  /* bytes of the vectors file's name */
 #define MFS_JOB_OUTPUT_MAX 65536u /* bytes of standard output and error that are kept */
 
 struct mfs_job_request {
@@ -38,9 +42,9 @@ struct mfs_job_request {
 	enum mfs_job_kind kind;
 	enum mfs_job_reason reason;
 	enum mfs_code outcome;  /* MODELFS_OUTCOME: its name */
-	const char *version;    /* shown in the mount; NULL: none (withdraw) */
+	const char *version;    /* as shown in the mount: a version, or version+variant of a candidate; NULL: none (withdraw) */
 	int64_t release;        /* of version; 0 without */
-	const char *previous;   /* version, or NULL */
+	const char *previous;   /* likewise, or NULL */
 	const char *vectors;    /* name of the payload file with the test vectors, or NULL: in the manifest */
 };
 

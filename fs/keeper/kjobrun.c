@@ -261,7 +261,7 @@ env_make(const struct mfs_kjob_run *r, char **env)
 	env_add(n, env, &at, "LANG=C.UTF-8");
 	env_add(n, env, &at, "HOME=/");
 	env_add(n, env, &at, "MODELFS_MODEL=%s", id);
-	env_add(n, env, &at, "MODELFS_VERSION=%s", a->version);
+	env_add(n, env, &at, "MODELFS_VERSION=%.*s", (int)strcspn(a->version, "+"), a->version);
 	env_add(n, env, &at, "MODELFS_RELEASE=%" PRId64, a->release);
 	env_add(n, env, &at, "MODELFS_REASON=%s", mfs_job_reason_name(a->reason));
 	env_add(n, env, &at, "MODELFS_OUTCOME=%s", mfs_code_name(a->outcome));

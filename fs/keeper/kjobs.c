@@ -37,7 +37,7 @@ line_take(const char **p, char *out, size_t cap)
 static bool
 version_or_empty(const char *v)
 {
-	return v[0] == '\0' || mfs_version_ok(v, strlen(v));
+	return v[0] == '\0' || mfs_job_name_ok(v);
 }
 
 static bool

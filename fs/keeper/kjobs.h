@@ -38,7 +38,7 @@ struct mfs_kjob_ask {
 	enum mfs_job_reason reason;
 	enum mfs_code outcome;
 	int64_t release;
-	char version[MFS_VERSION_MAX + 1], previous[MFS_VERSION_MAX + 1]; /* "" without */
+	char version[MFS_JOB_NAME_MAX + 1], previous[MFS_JOB_NAME_MAX + 1]; /* "" without */
 	char vectors[MFS_JOB_VECTORS_MAX + 1];
 };
 

@@ -202,25 +202,19 @@ view_free(struct mfs_view *v)
 }
 MFS_DEFINE_CLEANUP(view, struct mfs_view, view_free)
 
-static unsigned
-precedence(const struct mfs_exposed *x)
-{
-	return x->active ? 2 : x->candidate;
-}
-
-/* One variant of a version is shown: the active one, else the one being checked, else the first named. */
+/*
+ * One variant of a version is shown: the active one, else the first named. What is being checked, and
+ * nothing else, has another name then.
+ */
 static bool
 collides(const struct mfs_exposed *versions, size_t n, size_t k)
 {
-	unsigned own = precedence(&versions[k]);
-
-	for (size_t j = 0; j < n; j++) {
-		unsigned other = precedence(&versions[j]);
-
-		if (j != k && strcmp(versions[j].v->m->version, versions[k].v->m->version) == 0 &&
-			(other > own || (other == own && j < k)))
+	if (versions[k].checked)
+		return false;
+	for (size_t j = 0; j < n; j++)
+		if (j != k && !versions[j].checked && strcmp(versions[j].v->m->version, versions[k].v->m->version) == 0 &&
+			!versions[k].active && (versions[j].active || j < k))
 			return true;
-	}
 	return false;
 }
 
@@ -255,6 +249,19 @@ view_new(struct mfs_tree *t, size_t i, const struct mfs_exposed *versions, size_
 	qsort(v->shown, v->n, sizeof(struct mfs_exp *), compare_keys);
 	*out = mfs_steal(&v);
 	return MFS_OK;
+}
+
+/* Hold lock for writing. The name of a candidate, which its version may be taken from. */
+static void
+candidate_name(struct mfs_view *v)
+{
+	const struct mfs_manifest *m = v->candidate != NULL && v->candidate->checked ? v->candidate->mver->v->m : NULL;
+
+	for (size_t k = 0; k < v->n; k++)
+		v->shown[k]->alias[0] = '\0';
+	for (size_t k = 0; m != NULL && k < v->n; k++)
+		if (v->shown[k] != v->candidate && strcmp(v->shown[k]->mver->v->m->version, m->version) == 0)
+			(void)snprintf(v->candidate->alias, sizeof(v->candidate->alias), "%s+%s", m->version, m->variant);
 }
 
 static void
@@ -375,6 +382,7 @@ view_swap(struct mfs_tree *t, size_t i, struct mfs_view *v, const struct mfs_exp
 		if (v->shown[k]->activated_ns > model->changed_ns)
 			model->changed_ns = v->shown[k]->activated_ns;
 	}
+	candidate_name(v);
 	model->view = v;
 	if (old == NULL)
 		announced_take_over(t, i);

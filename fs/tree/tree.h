@@ -17,6 +17,8 @@
 struct mfs_serve;
 struct mfs_tree;
 
+#define MFS_SHOWN_MAX (MFS_VERSION_MAX + 1 + MFS_VARIANT_MAX) /* bytes of a name below versions/ */
+
 struct mfs_exposed {
 	struct mfs_version *v; /* a reference is taken */
 	uint32_t exposure_index; /* in shm->exposures: exposure number and tier */
@@ -81,14 +83,16 @@ enum mfs_code mfs_view_resident_ready(struct mfs_serve *s, size_t i, uint32_t ex
 /*
  * The candidate of model i (interface 1): the link `candidate` leads to versions/<version>, which is
  * private to the user of the model's health command (folder 0500, owned by it, its files too) unless
- * the version is active or retained, and shown, anyway. Remembered in the memory shared with keeper: a
+ * the version is active or retained, and shown, anyway. Beside another variant of the same version it is
+ * called versions/<version>+<variant>, which no version is ever called. Remembered in the memory shared with keeper: a
  * successor of this serve shows it again, so a check goes on over a crash; a new mount does not.
  * Activating it gives it the ordinary owner and mode under the same node ids.
  *
- * errors  as mfs_engine_candidate_set; CONDITION_UNMET: another model's candidate belongs to the same
- *         user, or another variant of this very version is active, so that its name is taken
+ * name    receives what it is called below versions/
+ * errors  as mfs_engine_candidate_set; CONDITION_UNMET: another model's candidate belongs to the same user
  */
-enum mfs_code mfs_view_candidate_set(struct mfs_serve *s, size_t i, const struct mfs_sha256 *id, struct mfs_err *err);
+enum mfs_code mfs_view_candidate_set(struct mfs_serve *s, size_t i, const struct mfs_sha256 *id,
+	char name[MFS_SHOWN_MAX + 1], struct mfs_err *err);
 enum mfs_code mfs_view_candidate_clear(struct mfs_serve *s, size_t i, struct mfs_err *err);
 
 /* At the start of a serve, before the model's first refresh: what the serve before it was checking. */

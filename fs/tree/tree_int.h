@@ -82,6 +82,7 @@ struct mfs_exp {
 	int64_t activated_ns; /* lock */
 	bool shown, closed;   /* lock; closed: nothing opens it any more */
 	bool checked;         /* lock: private to the health check's user */
+	char alias[MFS_SHOWN_MAX + 1]; /* lock: what it is called instead of its version, "" mostly */
 	int64_t hidden_ms;    /* lock: when it left the view, CLOCK_BOOTTIME */
 	size_t n_nodes;
 	struct mfs_node nodes[]; /* files, then folders */
@@ -211,7 +212,7 @@ double mfs_look_entry_timeout(const struct mfs_node *n);
 struct mfs_entry {
 	const char *name; /* NULL when `text` holds it */
 	size_t len;       /* of name when it is not terminated, else 0 */
-	char text[MFS_VERSION_MAX + 8];
+	char text[MFS_SHOWN_MAX + 8];
 	struct mfs_node *node;
 	uint64_t off;
 };
@@ -222,6 +223,9 @@ struct mfs_node *mfs_look_parent(struct mfs_tree *t, const struct mfs_node *dir)
 /* Target of a link into out; false when it is absent. pinned as above. */
 bool mfs_look_target(struct mfs_tree *t, const struct mfs_node *link, const struct mfs_sha256 *pinned, char *out,
 	size_t cap);
+
+/* The name of a shown exposure below versions/. */
+const char *mfs_look_name(const struct mfs_exp *e);
 
 /* The shown exposure of a manifest in model i, or NULL. */
 struct mfs_exp *mfs_look_shown(struct mfs_tree *t, size_t i, const struct mfs_sha256 *manifest);

@@ -65,6 +65,12 @@ is_link(const struct mfs_node *n)
 		n->kind == MFS_NODE_ACTIVE_LINK || n->kind == MFS_NODE_RELEASE_LINK;
 }
 
+const char *
+mfs_look_name(const struct mfs_exp *e)
+{
+	return e->alias[0] != '\0' ? e->alias : e->mver->v->m->version;
+}
+
 struct mfs_exp *
 mfs_look_shown(struct mfs_tree *t, size_t i, const struct mfs_sha256 *manifest)
 {
@@ -114,9 +120,9 @@ static struct mfs_node *
 by_version(struct mfs_view *v, const char *name, size_t len, struct mfs_exp **out)
 {
 	for (size_t k = 0; v != NULL && k < v->n; k++) {
-		const char *version = v->shown[k]->mver->v->m->version;
+		const char *shown = mfs_look_name(v->shown[k]);
 
-		if (strlen(version) == len && memcmp(version, name, len) == 0) {
+		if (strlen(shown) == len && memcmp(shown, name, len) == 0) {
 			*out = v->shown[k];
 			return exp_root(v->shown[k]);
 		}
@@ -254,7 +260,7 @@ mfs_look_target(struct mfs_tree *t, const struct mfs_node *link, const struct mf
 			e = mfs_look_shown(t, link->model, pinned);
 		if (e == NULL)
 			return false;
-		(void)snprintf(out, cap, "versions/%s", e->mver->v->m->version);
+		(void)snprintf(out, cap, "versions/%s", mfs_look_name(e));
 		return true;
 	case MFS_NODE_ACTIVE_LINK:
 		(void)snprintf(out, cap, "../%s/active", id);
@@ -462,7 +468,7 @@ next_version(struct mfs_view *v, struct mfs_entry *out, uint64_t off, bool manif
 		if (!manifests) {
 			if (at <= off)
 				continue;
-			out->name = m->v->m->version;
+			out->name = mfs_look_name(v->shown[k]);
 			out->node = exp_root(v->shown[k]);
 			out->off = at;
 			return true;
@@ -470,7 +476,7 @@ next_version(struct mfs_view *v, struct mfs_entry *out, uint64_t off, bool manif
 		for (unsigned sig = 0; sig < 2; sig++) {
 			if (at + sig <= off)
 				continue;
-			(void)snprintf(out->text, sizeof(out->text), "%s%s", m->v->m->version, sig ? ".sig" : ".json");
+			(void)snprintf(out->text, sizeof(out->text), "%s%s", mfs_look_name(v->shown[k]), sig ? ".sig" : ".json");
 			out->name = NULL;
 			out->node = &m->nodes[1 + sig];
 			out->off = at + sig;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The version that is being health-checked: shown to the check's user alone, also over a crash of serve. */
+#include <stdio.h>
+
 #include "log.h"
 #include "tree_int.h"
 
@@ -46,27 +48,27 @@ user_is_free(struct mfs_serve *s, size_t i, struct mfs_err *err)
 	return MFS_OK;
 }
 
-/* It must be what versions/<version> leads to, or the check would look at something else. */
+/* What it is called; it must be what the link leads to, or the check would look at something else. */
 static enum mfs_code
-is_shown(struct mfs_serve *s, size_t i, const struct mfs_sha256 *id, struct mfs_err *err)
+name_find(struct mfs_serve *s, size_t i, const struct mfs_sha256 *id, char name[MFS_SHOWN_MAX + 1], struct mfs_err *err)
 {
 	struct mfs_tree *t = s->tree;
+	enum mfs_code code = MFS_OK;
 	const struct mfs_exp *e;
-	enum mfs_code code;
 
 	(void)pthread_rwlock_rdlock(&t->lock);
 	e = t->models[i].view != NULL ? t->models[i].view->candidate : NULL;
 	if (e != NULL && mfs_sha256_equal(&e->mver->v->m->id, id))
-		code = MFS_OK;
+		(void)snprintf(name, MFS_SHOWN_MAX + 1, "%s", mfs_look_name(e));
 	else
-		code = mfs_fail(err, MFS_CONDITION_UNMET, "model %s: another variant of this version is active, and a version is "
-			"shown in one variant only: it cannot be checked beside it", t->config->models[i].id);
+		code = mfs_fail(err, MFS_CONDITION_UNMET, "model %s: another version is shown as the candidate", t->config->models[i].id);
 	(void)pthread_rwlock_unlock(&t->lock);
 	return code;
 }
 
 enum mfs_code
-mfs_view_candidate_set(struct mfs_serve *s, size_t i, const struct mfs_sha256 *id, struct mfs_err *err)
+mfs_view_candidate_set(struct mfs_serve *s, size_t i, const struct mfs_sha256 *id, char name[MFS_SHOWN_MAX + 1],
+	struct mfs_err *err)
 {
 	struct mfs_sha256 old;
 	enum mfs_code code;
@@ -81,7 +83,7 @@ mfs_view_candidate_set(struct mfs_serve *s, size_t i, const struct mfs_sha256 *i
 	(void)pthread_mutex_unlock(&s->tree->refresh_lock);
 	if (code != MFS_OK)
 		return code;
-	if ((code = mfs_view_refresh(s, i, err)) == MFS_OK && (code = is_shown(s, i, id, err)) == MFS_OK)
+	if ((code = mfs_view_refresh(s, i, err)) == MFS_OK && (code = name_find(s, i, id, name, err)) == MFS_OK)
 		return MFS_OK;
 	(void)mfs_view_candidate_clear(s, i, NULL);
 	return code;

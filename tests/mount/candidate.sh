@@ -84,3 +84,19 @@ for tier in $tiers; do
 	active_is "$version" || fail "$version is not active after the restart"
 	unmount_
 done
+
+step "another variant of the active version"
+config "det: {serve: paged, model_key: \"file:mk.bin\", health: {command: [$P/check], timeout: 60s}}"
+# shellcheck disable=SC2016 # for the check
+check 'echo "$MODELFS_VERSION ${MODELFS_DIR##*/} ${MODELFS_VECTORS##*/} $(sha256sum <"$MODELFS_DIR/weights.safetensors")" >"$P/out/said"; exit 0'
+mount_
+gen safetensors 300K 77 "$P/src/weights.safetensors"
+rm -rf "$W/b"
+"$modelpub" pack --id det --version "$version" --variant fp16 --release "$release" --key "$W/release.pem" --model-key "$W/mk.bin" \
+	--out "$W/b" "$P/src/weights.safetensors" >>"$W/log" 2>&1 || fail "modelpub pack --variant"
+install_ "$W/b" || fail "another variant of the active version: exit $?"
+[ "$(cat "$P/out/said")" = "$version $version+fp16 $version+fp16.json $(sha256sum <"$P/src/weights.safetensors")" ] ||
+	fail "the check saw $(cat "$P/out/said")"
+active_is "$version" || fail "active leads to $(readlink "$MNT/det/active")"
+same "$P/src/weights.safetensors" "$MNT/det/active/weights.safetensors"
+unmount_

@@ -473,7 +473,7 @@ Test(jobs, a_lying_serve_is_refused)
 {
 	static const char *const texts[] = { "", "1.5.0", "1.5.0\n", "1.5.0\n1.4.0\n", "\n\n\n", "1.5.0\n\n\nx", "../../etc\n\n\n",
 		"1.5.0/x\n\n\n", "1.5.0\n..\n\n", "1.5.0\n\n../../../etc/shadow\n", "1.5.0\n\n/etc/shadow\n", "1.5.0\n\na\x01\n",
-		"1.5.0+x\n\n\n", "$(id)\n\n\n" };
+		"1.5.0+\n\n\n", "1.5.0+a/b\n\n\n", "1.5.0+a+b\n\n\n", "$(id)\n\n\n" };
 	struct mfs_kmsg m = { .verb = MFS_K_JOB, .value = 1 };
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {

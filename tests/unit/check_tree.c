@@ -477,6 +477,8 @@ Test(tree, one_user_cannot_take_all_handles)
 
 /* ---- the candidate ---------------------------------------------------------------------------------- */
 
+static char name[MFS_SHOWN_MAX + 1];
+
 static struct mfs_version *
 stage(uint8_t id, const char *version, int64_t release)
 {
@@ -517,7 +519,7 @@ Test(tree, a_candidate_is_its_users_alone_until_it_is_active)
 
 	show_two();
 	v = stage(3, "3.0.0", 30);
-	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, NULL), MFS_OK);
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, name, NULL), MFS_OK);
 	list_is("det", "active previous versions manifests status status.json events generation candidate ");
 	candidate_is_private();
 	link_is("det/active", "versions/2.0.0");
@@ -543,7 +545,7 @@ Test(tree, a_candidate_survives_a_crash_and_goes_with_clear)
 
 	show_two();
 	v = stage(3, "3.0.0", 30);
-	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, NULL), MFS_OK);
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, name, NULL), MFS_OK);
 	file = wire_walk(W, "det/versions/3.0.0/model.onnx");
 	fix_restart(&f);
 	candidate_is_private();
@@ -562,9 +564,35 @@ Test(tree, a_retained_candidate_stays_open_to_all)
 	show_two();
 	v = fix_version(1, "1.0.0", 10, "model.onnx=50000");
 	f.engine[0].staged = v;
-	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, NULL), MFS_OK);
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, name, NULL), MFS_OK);
 	link_is("det/candidate", "versions/1.0.0");
 	attr_is("det/versions/1.0.0/model.onnx", S_IFREG | 0440, 11, true);
+}
+
+Test(tree, a_candidate_beside_another_variant_has_a_name_of_its_own)
+{
+	struct mfs_version *v;
+	uint64_t active, folder;
+
+	show_two();
+	active = wire_walk(W, "det/versions/2.0.0");
+	v = stage(3, "2.0.0", 20);
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, name, NULL), MFS_OK);
+	cr_assert_str_eq(name, "2.0.0+default");
+	link_is("det/candidate", "versions/2.0.0+default");
+	link_is("det/active", "versions/2.0.0");
+	cr_assert_eq(wire_walk(W, "det/versions/2.0.0"), active);
+	folder = wire_walk(W, "det/versions/2.0.0+default");
+	cr_assert_neq(folder, 0);
+	attr_is("det/versions/2.0.0+default/run", S_IFREG | 0500, 501, false);
+	attr_is("det/versions/2.0.0/run", S_IFREG | 0550, 11, true);
+	cr_assert_neq(wire_walk(W, "det/manifests/2.0.0+default.json"), wire_walk(W, "det/manifests/2.0.0.json"));
+
+	f.engine[0].candidate = false;
+	fix_show(&f, 0, mfs_version_ref(v), fix_version(2, "2.0.0", 20, "model.onnx=100000"));
+	link_is("det/active", "versions/2.0.0");
+	cr_assert_eq(wire_walk(W, "det/versions/2.0.0"), folder, "what was tested is what is served");
+	cr_assert_eq(wire_walk(W, "det/versions/2.0.0+default"), 0);
 }
 
 Test(tree, a_candidate_that_cannot_be_shown_is_refused)
@@ -574,21 +602,17 @@ Test(tree, a_candidate_that_cannot_be_shown_is_refused)
 	struct mfs_sha256 unknown = { { 9 } };
 
 	show_two();
-	v = stage(3, "2.0.0", 20); /* another variant of the active version */
-	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, &err), MFS_CONDITION_UNMET);
-	cr_assert_not_null(strstr(err.msg, "variant"), "%s", err.msg);
-	cr_assert_eq(wire_walk(W, "det/candidate"), 0);
-	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &unknown, &err), MFS_IO);
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &unknown, name, &err), MFS_IO);
 	cr_assert_eq(f.shm->models[0].candidate_at, 0);
 
 	v = stage(4, "4.0.0", 40);
-	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, NULL), MFS_OK);
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, name, NULL), MFS_OK);
 	f.models[1].health.uid = 501; /* the same user could look into det's candidate */
 	f.engine[1].staged = fix_version(5, "5.0.0", 50, "model.onnx=1");
-	cr_assert_eq(mfs_view_candidate_set(&f.serve, 1, &f.engine[1].staged->m->id, &err), MFS_CONDITION_UNMET);
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 1, &f.engine[1].staged->m->id, name, &err), MFS_CONDITION_UNMET);
 	cr_assert_not_null(strstr(err.msg, "candidate of det"), "%s", err.msg);
 	cr_assert_eq(mfs_view_candidate_clear(&f.serve, 0, NULL), MFS_OK);
-	cr_assert_eq(mfs_view_candidate_set(&f.serve, 1, &f.engine[1].staged->m->id, NULL), MFS_OK);
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 1, &f.engine[1].staged->m->id, name, NULL), MFS_OK);
 }
 
 /* ---- hooks --------------------------------------------------------------------------------------------- */
