@@ -434,7 +434,7 @@ signers_of(const struct mfs_tuf_doc *d, const char *role, struct mfs_tuf_signers
 			*out = d->delegations[i].signers;
 			return MFS_OK;
 		}
-	if (d->succinct && strncmp(role, d->bin_prefix, prefix) == 0 && role[prefix] == '-' &&
+	if (d->succinct && prefix > 0 && strncmp(role, d->bin_prefix, prefix) == 0 && role[prefix] == '-' &&
 		strlen(role + prefix + 1) == (d->bin_bits + 3) / 4 &&
 		strspn(role + prefix + 1, "0123456789abcdef") == (d->bin_bits + 3) / 4) {
 		*out = d->bin_signers;
