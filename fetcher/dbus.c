@@ -81,7 +81,7 @@ call(struct bus *bus, uint32_t serial, const char *dest, const char *path, const
 	struct message m = { { 0 }, 0 }, body = { { 0 }, 0 };
 	uint32_t len;
 
-	if (arg1 != NULL) {
+	if (arg1 != NULL && arg2 != NULL) {
 		put_text(&body, arg1);
 		put_text(&body, arg2);
 	}

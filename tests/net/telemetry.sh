@@ -12,7 +12,7 @@ keys
 mkdir -p "$W/src"
 echo 'the-content-of-a-model-file' >"$W/src/secret-name.txt"
 gen raw 1M 1 "$W/src/weights.bin"
-id=private-model
+id="private-model"
 (cd "$W/src" && pack_plain 1.0.0-rc.1 1 "$W/b1" weights.bin secret-name.txt)
 "$modelpub" publish "$W/repo" "$W/b1" --keys "$W/keys" >>"$W/log" 2>&1 || fail "modelpub publish"
 chmod -R a+rX "$W/repo"
