@@ -22,7 +22,7 @@
 
 #define ACTIVATE_IDLE_MS 150000 /* serve waits up to 60 s for processes that load the old version */
 #define COLLECT_IDLE_MS  60000
-#define ACTIVATE_TRIES   5      /* serve may be restarted under us */
+#define ASK_AGAIN_MS     45000  /* serve may be restarted under us, and again */
 
 enum verb { F_DECIDE = 1, F_VERDICT, F_PROGRESS, F_NOTE, F_COPIED, F_DONE, F_FAILED };
 
@@ -252,18 +252,22 @@ static enum mfs_code
 ask(struct parent *p, const struct mfs_ctl_request *r, int idle_ms, struct mfs_ctl_reply *reply, bool *again,
 	struct mfs_err *err)
 {
+	const int64_t until = mfs_clock_mono_ms() + ASK_AGAIN_MS;
+
 	*again = false;
-	for (int i = 1;; i++) {
+	for (;;) {
+		bool late = mfs_clock_mono_ms() >= until;
+
 		if (mfs_client_ask(p->env->config, r, idle_ms, NULL, NULL, reply, err) == MFS_OK &&
-			!(reply->code == MFS_CONDITION_UNMET && i < ACTIVATE_TRIES))
+			!(reply->code == MFS_CONDITION_UNMET && !late))
 			return MFS_OK;
-		if (i >= ACTIVATE_TRIES || (err->code != MFS_OK && err->code != MFS_CONDITION_UNMET && err->code != MFS_IO))
+		if (late || (err->code != MFS_OK && err->code != MFS_CONDITION_UNMET && err->code != MFS_IO))
 			return err->code;
 		json_decref(reply->body);
 		reply->body = NULL;
 		*err = (struct mfs_err)MFS_ERR_INIT;
 		*again = true;
-		(void)nanosleep(&(struct timespec){ .tv_nsec = 500000000 }, NULL);
+		(void)nanosleep(&(struct timespec){ .tv_nsec = 200000000 }, NULL);
 	}
 }
 

@@ -10,16 +10,20 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "io.h"
 #include "kfetch.h"
 #include "update_offline.h"
 
 #define UPDATE_IDLE_MS 60000 /* serve says something every 10 s */
+#define ASK_AGAIN_MS   45000 /* serve may be restarted under us, and again */
 
 struct show {
 	struct mfs_progress progress;
 	char what[MFS_ID_MAX + 24], said[MFS_ID_MAX + 24];
+	bool began; /* an update was under way */
 };
 
 /* One line of serve: {"progress": {done, total, rate, step, model}}. */
@@ -33,6 +37,7 @@ line(void *user, const json_t *body)
 	if (p == NULL || step == NULL)
 		return true;
 	model = json_string_value(json_object_get(p, "model"));
+	s->began = s->began || model != NULL;
 	(void)snprintf(s->what, sizeof(s->what), "%.*s%s%.20s", MFS_ID_MAX, model != NULL ? model : "", model != NULL ? ": " : "",
 		step);
 	mfs_cmd_printable(s->what, sizeof(s->what), s->what);
@@ -69,16 +74,6 @@ fetch_end(int *sock, pid_t pid)
 	}
 }
 
-static enum mfs_code
-ask(const struct mfs_config *c, const struct mfs_ctl_request *r, int sock, struct mfs_ctl_reply *reply, struct mfs_err *err)
-{
-	struct show s = { .progress = { 0 } };
-	enum mfs_code code = mfs_client_ask_with(c, r, sock, UPDATE_IDLE_MS, line, &s, reply, err);
-
-	mfs_progress_end(&s.progress);
-	return code;
-}
-
 static int
 offline(struct mfs_cmd_env *env, const char *command, size_t model, const struct mfs_args *args)
 {
@@ -101,25 +96,60 @@ offline(struct mfs_cmd_env *env, const char *command, size_t model, const struct
 	return status < 0 ? mfs_cmd_fail(command, &err) : status;
 }
 
+/* One conversation; *again: serve ended under it. */
+static int
+ask(const struct mfs_config *c, const struct mfs_ctl_request *r, const char *from, struct show *s, bool *again)
+{
+	const char *command = mfs_ctl_command_name(r->command);
+	struct mfs_ctl_reply reply = { 0 };
+	struct mfs_err err = MFS_ERR_INIT;
+	int sock = -1, status;
+	pid_t fetch = 0;
+	enum mfs_code code;
+
+	if (from != NULL && fetch_start(c, from, &sock, &fetch, &err) != MFS_OK)
+		return mfs_cmd_fail(command, &err);
+	code = mfs_client_ask_with(c, r, sock, UPDATE_IDLE_MS, line, s, &reply, &err);
+	fetch_end(&sock, fetch);
+	mfs_progress_end(&s->progress);
+	/* Closed, being restarted, or told so: the same question again has the same answer. */
+	if (*again && ((code == MFS_CONDITION_UNMET && err.sys_errno == 0) || (code == MFS_OK && reply.code == MFS_CONDITION_UNMET &&
+		json_object_get(reply.body, "stopping") != NULL))) {
+		json_decref(reply.body);
+		return MFS_EXIT_RETRY;
+	}
+	*again = false;
+	if (code != MFS_OK)
+		return mfs_cmd_fail(command, &err);
+	status = mfs_client_finish(command, &reply);
+	/* The first answer was lost with a serve that died: it was this command that brought it. */
+	return status == MFS_EXIT_NOTHING && s->began ? MFS_EXIT_DONE : status;
+}
+
 static int
 mounted(const struct mfs_config *c, const struct mfs_ctl_request *r, const char *from, bool *nobody)
 {
-	const char *command = mfs_ctl_command_name(r->command);
+	const int64_t until = mfs_clock_mono_ms() + ASK_AGAIN_MS;
+	struct show s = { .progress = { 0 } };
 	struct mfs_err err = MFS_ERR_INIT;
-	struct mfs_ctl_reply reply;
 	mfs_autoclose int probe = -1;
-	int sock = -1, status;
-	pid_t fetch = 0;
+	int status;
+	bool again;
 
 	/* No fetch before it is known who listens: none is needed for an error. */
 	*nobody = mfs_client_connect(c, &probe, &err) == MFS_CONDITION_UNMET && err.sys_errno != 0;
 	if (*nobody)
 		return MFS_EXIT_FAILED;
-	if (err.code != MFS_OK || (from != NULL && fetch_start(c, from, &sock, &fetch, &err) != MFS_OK))
-		return mfs_cmd_fail(command, &err);
-	status = ask(c, r, sock, &reply, &err) == MFS_OK ? mfs_client_finish(command, &reply) : mfs_cmd_fail(command, &err);
-	fetch_end(&sock, fetch);
-	return status;
+	if (err.code != MFS_OK)
+		return mfs_cmd_fail(mfs_ctl_command_name(r->command), &err);
+	mfs_cleanup_close(&probe);
+	for (;;) {
+		again = mfs_clock_mono_ms() < until;
+		status = ask(c, r, from, &s, &again);
+		if (!again)
+			return status;
+		(void)nanosleep(&(struct timespec){ .tv_nsec = 200000000 }, NULL);
+	}
 }
 
 static int

@@ -564,7 +564,8 @@ conns_end(struct mfs_control *c)
 
 		if (k->state == CONN_WORKING || k->state == CONN_WAITING || k->state == CONN_FOLLOWING ||
 			k->state == CONN_UPDATING)
-			conn_finish(k, MFS_CONDITION_UNMET, MFS_EXIT_RETRY, "modelfs is stopping or restarting; try again", NULL);
+			conn_finish(k, MFS_CONDITION_UNMET, MFS_EXIT_RETRY, "modelfs is stopping or restarting; try again",
+				json_pack("{s:b}", "stopping", 1));
 		while (k->state != CONN_FREE && k->out_len > k->out_at && mfs_clock_mono_ms() < until) {
 			struct pollfd p = { .fd = k->fd, .events = POLLOUT };
 

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Published, found, fetched, checked, swapped, observed, committed; pinned, marked, superseded; each command's exit code.
+# shellcheck source=../lib/e2e.sh
+. "$(dirname "$0")/../lib/e2e.sh"
+# shellcheck source=../lib/repo.sh
+. "$(dirname "$0")/../lib/repo.sh"
+need_fuse
+repository
+for v in 1 2 3 4; do release "$v"; done
+
+step "not mounted"
+publish 1
+update_ || fail "update: exit $?"
+[ "$(now_)" = "1.1.0 0" ] || fail "active and floor: $(now_)"
+expect 2 "nothing newer" "$modelfs" update -c "$CFG" det
+mount_
+shows 1
+
+step "a poll with nothing new; then a new version"
+expect 2 "nothing newer" "$modelfs" check -c "$CFG" det
+publish 2
+expect 0 "1.2.0 is offered" "$modelfs" check -c "$CFG" det
+expect 0 "1.2.0 is active, under observation" "$modelfs" update -c "$CFG" det
+shows 2
+grep -q '^modelfs_cycle_state{model="det",state="observe"} 1' "$MNT/.modelfs/metrics.prom" || fail "no cycle state"
+grep -q '^next: *1.2.0 is observed' "$MNT/det/status" || fail "status: $(cat "$MNT/det/status")"
+[ "$(now_)" = "1.2.0 0" ] || fail "the floor was raised too early: $(now_)"
+expect 0 "marked good" "$modelfs" mark -c "$CFG" good det active
+[ "$(now_)" = "1.2.0 2" ] || fail "not committed: $(now_)"
+
+step "pinned"
+expect 0 "stays at 1.2.0" "$modelfs" pin -c "$CFG" det 1.2.0
+publish 3
+expect 3 "pinned" "$modelfs" update -c "$CFG" det
+shows 2
+grep -q '^note: *pinned to 1.2.0' "$MNT/det/status" || fail "status: $(cat "$MNT/det/status")"
+expect 0 "no longer held" "$modelfs" unpin -c "$CFG" det
+"$modelfs" wait -c "$CFG" det --version 1.3.0 --timeout 20s >>"$W/log" || fail "unpinned, and 1.3.0 does not come: $(cat "$MNT/det/status")"
+shows 3
+
+step "marked bad: back at once, and not fetched again"
+expect 0 "1.3.0 is marked bad; 1.2.0 is active" "$modelfs" mark -c "$CFG" bad det active
+shows 2
+[ "$(now_)" = "1.2.0 2" ] || fail "floor: $(now_)"
+expect 3 "known_bad" "$modelfs" update -c "$CFG" det
+expect 3 "known_bad" "$modelfs" update -c "$CFG" det
+shows 2
+
+step "from a stick"
+cp -a "$W/repo" "$W/stick"
+publish 4
+expect 3 "known_bad" "$modelfs" update -c "$CFG" det --from "$W/stick"
+rm -rf "$W/stick"
+cp -a "$W/repo" "$W/stick"
+expect 0 "1.4.0 is active" "$modelfs" update -c "$CFG" det --from "$W/stick"
+shows 4
+expect 0 "rollout 1.4.0: selected" "$modelfs" explain -c "$CFG" det
+
+step "what an incident needs"
+expect 0 "no keys" "$modelfs" evidence -c "$CFG" -o "$W/evidence.tar"
+tar tf "$W/evidence.tar" >"$W/list"
+grep -q '^state/tuf/default/root.json$' "$W/list" && grep -q '^state/policy/det.json$' "$W/list" || fail "evidence: $(cat "$W/list")"
+! grep -q 'state/key' "$W/list" || fail "the state key is in the evidence"
+! tar xOf "$W/evidence.tar" | grep -qF -f <(od -An -tx1 -v "$W/mk.bin" | tr -d ' \n') || fail "a model key is in the evidence"
+expect 1 "exists" "$modelfs" evidence -c "$CFG" -o "$W/evidence.tar"
+"$modelfs" device -c "$CFG" --json | jq -e '.id == "dev-1" and .class == "x" and .region == "eu"' >>"$W/log" || fail "device --json"
+unmount_
+mount_
+shows 4
+unmount_
