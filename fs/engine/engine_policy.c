@@ -216,6 +216,7 @@ mfs_engine_enforce_locked(struct mfs_engine *e, size_t i, struct mfs_policy_entr
 {
 	const struct mfs_config_model *cfg = &e->args.config->models[i];
 	const struct mfs_anchor_model *st = mfs_engine_record(e, i);
+	char reason[MFS_POLICY_TEXT_MAX + 1];
 	struct mfs_enforcement x;
 	struct mfs_err why = MFS_ERR_INIT;
 	enum mfs_code code;
@@ -223,6 +224,11 @@ mfs_engine_enforce_locked(struct mfs_engine *e, size_t i, struct mfs_policy_entr
 	if (st == NULL || strcmp(st->model_id, cfg->model_id) != 0)
 		return MFS_OK;
 	mfs_decide_enforce(st, &cfg->minimum, &x);
+	/* The words belong to the anchor, which a change replaces. */
+	if (x.verdict.reason != NULL) {
+		(void)snprintf(reason, sizeof(reason), "%s", x.verdict.reason);
+		x.verdict.reason = reason;
+	}
 	if (fetch != NULL && x.fetch != NULL)
 		*fetch = *x.fetch;
 	if (x.now == MFS_ENFORCE_SWITCH) {
