@@ -103,6 +103,7 @@ struct mfs_model {
 	int64_t announced_ns;   /* lock: mtime of `generation` */
 	char announced[256];    /* lock: the line of `generation` */
 	bool unannounced;       /* lock: a predecessor swapped and died before it said so */
+	_Atomic int64_t candidate_until; /* a predecessor's candidate that nobody asked for yet, CLOCK_BOOTTIME ms; 0 none */
 };
 
 struct mfs_tree {
@@ -232,6 +233,8 @@ struct mfs_exp *mfs_look_shown(struct mfs_tree *t, size_t i, const struct mfs_sh
 
 /* ---- view_candidate.c: hold refresh_lock. The engine has no candidate (any more). ------------------- */
 void mfs_view_candidate_forget(struct mfs_serve *s, size_t i);
+/* Without it: candidates of a predecessor whose check must be over, and that nobody goes on with. */
+void mfs_view_candidates_expire(struct mfs_serve *s);
 
 /* ---- ops_dir.c, ops_file.c ------------------------------------------------------------------------ */
 

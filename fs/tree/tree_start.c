@@ -156,6 +156,7 @@ housekeeping(void *user)
 		(void)pthread_mutex_unlock(&t->stop_lock);
 		if (atomic_load(&t->pending))
 			announce_pending(t);
+		mfs_view_candidates_expire(t->s);
 		if (mfs_clock_boot_ms() >= next) {
 			next = mfs_clock_boot_ms() + HOUSEKEEPING_MS;
 			statfs_refresh(t);

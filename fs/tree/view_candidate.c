@@ -2,8 +2,11 @@
 /* The version that is being health-checked: shown to the check's user alone, also over a crash of serve. */
 #include <stdio.h>
 
+#include "io.h"
 #include "log.h"
 #include "tree_int.h"
+
+#define UNCLAIMED_MS 60000 /* beyond the time limit of its check */
 
 static void
 note(struct mfs_serve *s, size_t i, const struct mfs_sha256 *id)
@@ -76,6 +79,7 @@ mfs_view_candidate_set(struct mfs_serve *s, size_t i, const struct mfs_sha256 *i
 	if (i >= s->tree->n_models)
 		return mfs_fail(err, MFS_INTERNAL, "model %zu of %zu", i, s->tree->n_models);
 	(void)pthread_mutex_lock(&s->tree->refresh_lock); /* a refresh forgets what the engine does not have */
+	atomic_store(&s->tree->models[i].candidate_until, 0); /* somebody goes on with it */
 	if ((code = user_is_free(s, i, err)) == MFS_OK &&
 		(code = mfs_engine_candidate_set(s->engine, i, id, err)) == MFS_OK &&
 		(!noted(s, i, &old) || !mfs_sha256_equal(&old, id)))
@@ -107,8 +111,37 @@ mfs_view_candidate_restore(struct mfs_serve *s, size_t i)
 	struct mfs_err err = MFS_ERR_INIT;
 	struct mfs_sha256 id;
 
-	if (!noted(s, i, &id) || mfs_engine_candidate_set(s->engine, i, &id, &err) == MFS_OK)
+	if (!noted(s, i, &id))
 		return;
+	if (mfs_engine_candidate_set(s->engine, i, &id, &err) == MFS_OK) {
+		atomic_store(&s->tree->models[i].candidate_until,
+			mfs_clock_boot_ms() + s->config->models[i].health.timeout_ms + UNCLAIMED_MS);
+		return;
+	}
 	mfs_log_err(s->config->models[i].id, &err);
 	mfs_view_candidate_forget(s, i);
+}
+
+void
+mfs_view_candidates_expire(struct mfs_serve *s)
+{
+	for (size_t i = 0; i < s->tree->n_models; i++) {
+		_Atomic int64_t *until = &s->tree->models[i].candidate_until;
+		struct mfs_err err = MFS_ERR_INIT;
+		bool over;
+
+		if (atomic_load(until) == 0)
+			continue;
+		(void)pthread_mutex_lock(&s->tree->refresh_lock); /* nobody takes it over meanwhile */
+		over = atomic_load(until) != 0 && mfs_clock_boot_ms() >= atomic_load(until);
+		if (over) {
+			atomic_store(until, 0);
+			(void)mfs_engine_candidate_clear(s->engine, i, &err);
+		}
+		(void)pthread_mutex_unlock(&s->tree->refresh_lock);
+		if (over && err.code == MFS_OK)
+			(void)mfs_view_refresh(s, i, &err);
+		if (err.code != MFS_OK)
+			mfs_log_err(s->config->models[i].id, &err);
+	}
 }

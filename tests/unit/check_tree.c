@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "handles.h"
+#include "tree_int.h"
 #include "treefix.h"
 
 static struct fix f;
@@ -549,12 +550,34 @@ Test(tree, a_candidate_survives_a_crash_and_goes_with_clear)
 	file = wire_walk(W, "det/versions/3.0.0/model.onnx");
 	fix_restart(&f);
 	candidate_is_private();
+	mfs_view_candidates_expire(&f.serve);
 	cr_assert_eq(wire_walk(W, "det/versions/3.0.0/model.onnx"), file);
 	cr_assert_eq(mfs_view_candidate_clear(&f.serve, 0, NULL), MFS_OK);
 	cr_assert_eq(wire_walk(W, "det/candidate"), 0);
 	cr_assert_eq(wire_walk(W, "det/versions/3.0.0"), 0);
 	fix_restart(&f);
 	cr_assert_eq(wire_walk(W, "det/candidate"), 0);
+}
+
+Test(tree, a_candidate_that_nobody_goes_on_with_after_a_crash_expires)
+{
+	struct mfs_version *v;
+
+	show_two();
+	v = stage(3, "3.0.0", 30);
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, name, NULL), MFS_OK);
+	f.models[0].health.timeout_ms = -3600000; /* long over */
+	mfs_view_candidates_expire(&f.serve);
+	candidate_is_private(); /* of this serve: its check ends it */
+	fix_restart(&f);
+	cr_assert_eq(mfs_view_candidate_set(&f.serve, 0, &v->m->id, name, NULL), MFS_OK);
+	mfs_view_candidates_expire(&f.serve);
+	candidate_is_private(); /* asked for again */
+	fix_restart(&f);
+	mfs_view_candidates_expire(&f.serve);
+	cr_assert_eq(wire_walk(W, "det/candidate"), 0);
+	cr_assert_eq(wire_walk(W, "det/versions/3.0.0"), 0);
+	cr_assert_eq(f.shm->models[0].candidate_at, 0);
 }
 
 Test(tree, a_retained_candidate_stays_open_to_all)
