@@ -181,10 +181,10 @@ configured_add(struct plan *p, const struct mfs_config *c, struct mfs_err *err)
 		char url[1024];
 
 		/* A bare host is the base of an OTLP/HTTP endpoint. */
-		if (!text_fit(url, sizeof(url) - sizeof("/v1/logs"), t.url))
+		const char *path = host == NULL || strchr(host + 3, '/') == NULL ? "/v1/logs" : "";
+
+		if ((size_t)snprintf(url, sizeof(url), "%s%s", t.url, path) >= sizeof(url))
 			return mfs_fail(err, MFS_CONFIG_INVALID, "%s: too long", MFS_ESC(t.url));
-		if (host == NULL || strchr(host + 3, '/') == NULL)
-			strcat(url, "/v1/logs");
 		t.token_file = t.tls_cert = t.tls_key = NULL;
 		return origin_add(p, MFS_WIRE_TELEMETRY, -1, url, &t, true, err);
 	}

@@ -63,14 +63,15 @@ limits_check(struct get *g, const struct mfs_pending *now, struct mfs_err *err)
 static enum mfs_code
 headers_wait(struct get *g, struct mfs_err *err)
 {
-	struct mfs_pending now = mfs_remote_wait(g->r, &g->pending, 0);
+	struct mfs_pending now = { 0 };
 
+	mfs_remote_wait(g->r, &g->pending, 0, &now);
 	while (!now.headers && !now.done) {
 		enum mfs_code code = limits_check(g, &now, err);
 
 		if (code != MFS_OK)
 			return code;
-		now = mfs_remote_wait(g->r, &g->pending, TICK_MS);
+		mfs_remote_wait(g->r, &g->pending, TICK_MS, &now);
 	}
 	g->progress = mfs_clock_mono_ms();
 	return MFS_OK;
@@ -175,8 +176,9 @@ body_read(struct get *g, struct mfs_err *err)
 		ssize_t n;
 
 		if (poll(&p, 1, TICK_MS) <= 0 || (g->q->cancel != NULL && *g->q->cancel != 0)) {
-			struct mfs_pending now = mfs_remote_wait(g->r, &g->pending, 0);
+			struct mfs_pending now = { 0 };
 
+			mfs_remote_wait(g->r, &g->pending, 0, &now);
 			code = limits_check(g, &now, err);
 			if (code != MFS_OK)
 				return code;
@@ -207,15 +209,16 @@ static enum mfs_code
 done_judge(struct get *g, struct mfs_err *err)
 {
 	const int64_t until = mfs_clock_mono_ms() + DONE_MS;
-	struct mfs_pending now = mfs_remote_wait(g->r, &g->pending, 0);
+	struct mfs_pending now = { 0 };
 	const struct mfs_wire_done *d = &now.d;
 
+	mfs_remote_wait(g->r, &g->pending, 0, &now);
 	while (!now.done) {
 		if (now.lost)
 			return mfs_remote_lost(g->r, err);
 		if (mfs_clock_mono_ms() >= until)
 			return lie(g, err, "a pipe closed without an end");
-		now = mfs_remote_wait(g->r, &g->pending, TICK_MS);
+		mfs_remote_wait(g->r, &g->pending, TICK_MS, &now);
 	}
 	if (g->res->http == 0)
 		g->res->http = d->http;
@@ -247,11 +250,11 @@ static enum mfs_code
 get_run(struct get *g, struct mfs_err *err)
 {
 	enum mfs_code code = headers_wait(g, err);
-	struct mfs_pending now;
+	struct mfs_pending now = { 0 };
 
 	if (code != MFS_OK)
 		return code;
-	now = mfs_remote_wait(g->r, &g->pending, 0);
+	mfs_remote_wait(g->r, &g->pending, 0, &now);
 	if (now.headers && (code = headers_judge(g, &now.h, err)) != MFS_OK)
 		return code;
 	if (now.headers && (code = body_read(g, err)) != MFS_OK)
@@ -417,7 +420,7 @@ mfs_remote_conditions(struct mfs_remote *r, struct mfs_wire_facts *out, struct m
 	const struct mfs_remote_request q = { .deadline_ms = 10000 };
 	struct mfs_remote_result res;
 	struct get g = { .r = r, .q = &q, .res = &res, .pending = { .conditions = true } };
-	struct mfs_pending now;
+	struct mfs_pending now = { 0 };
 	union mfs_wire m = { 0 };
 	struct mfs_err local = MFS_ERR_INIT;
 	enum mfs_code code;
@@ -430,9 +433,9 @@ mfs_remote_conditions(struct mfs_remote *r, struct mfs_wire_facts *out, struct m
 		return code;
 	g.progress = mfs_clock_mono_ms();
 	g.deadline = g.progress + q.deadline_ms;
-	now = mfs_remote_wait(r, &g.pending, 0);
+	mfs_remote_wait(r, &g.pending, 0, &now);
 	while (code == MFS_OK && !now.facts) {
-		now = mfs_remote_wait(r, &g.pending, TICK_MS);
+		mfs_remote_wait(r, &g.pending, TICK_MS, &now);
 		if (!now.facts)
 			code = limits_check(&g, &now, err);
 	}

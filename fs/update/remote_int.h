@@ -74,8 +74,8 @@ void mfs_remote_end(struct mfs_remote *r, struct mfs_pending *p, bool success);
 /* The connection is of no use any more. */
 void mfs_remote_drop(struct mfs_remote *r, const char *why);
 
-/* Wait at most ms for a change; returns p's state copied under the lock. */
-struct mfs_pending mfs_remote_wait(struct mfs_remote *r, const struct mfs_pending *p, unsigned ms);
+/* Wait at most ms for a change; *now is p's state, copied under the lock. */
+void mfs_remote_wait(struct mfs_remote *r, const struct mfs_pending *p, unsigned ms, struct mfs_pending *now);
 
 /* Why there is no connection: NET_PROTOCOL with what is known. */
 enum mfs_code mfs_remote_lost(struct mfs_remote *r, struct mfs_err *err);

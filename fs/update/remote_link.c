@@ -375,17 +375,14 @@ mfs_remote_drop(struct mfs_remote *r, const char *why)
 	pthread_mutex_unlock(&r->lock);
 }
 
-struct mfs_pending
-mfs_remote_wait(struct mfs_remote *r, const struct mfs_pending *p, unsigned ms)
+void
+mfs_remote_wait(struct mfs_remote *r, const struct mfs_pending *p, unsigned ms, struct mfs_pending *now)
 {
-	struct mfs_pending now;
-
 	pthread_mutex_lock(&r->lock);
 	if (ms > 0)
 		moment(r, ms);
-	now = *p;
+	*now = *p;
 	pthread_mutex_unlock(&r->lock);
-	return now;
 }
 
 /* ---- life ------------------------------------------------------------------------------------- */
