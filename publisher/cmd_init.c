@@ -18,7 +18,8 @@ static const char help_text[] =
 	"are there are used; nothing is ever overwritten. KEYDIR/root.json is what devices trust.\n"
 	"\n"
 	"  --trust FILE         a public key that may sign models, for trust.json (repeatable; default: KEYDIR's\n"
-	"                       *.pub.pem that are named after no role; 'modelpub trust' adds more later)\n"
+	"                       *.pub.pem that are named after no role, unless --root-pub is given; 'modelpub trust'\n"
+	"                       adds more later)\n"
 	"  --root-pub FILE      public root key of another holder (repeatable; then --stage, and each holder signs)\n"
 	"  --root-threshold N   so many root keys must sign (default 1)\n"
 	"  --type TYPE          of new keys: ed25519 (default) or ecdsa-p256\n" MFS_REPO_HELP_KEYS
@@ -122,7 +123,8 @@ trust_fill(struct request *r, struct mfs_err *err)
 	for (size_t i = 0; i < r->trust.n; i++)
 		if ((code = mfs_trustfile_add(list, r->trust.v[i], 1, NULL, err)) != MFS_OK)
 			return code;
-	if (r->trust.n == 0 && (code = mfs_trustfile_folder(list, r->c.keys, err)) != MFS_OK)
+	/* With holders named, public keys in the folder may be theirs. */
+	if (r->trust.n == 0 && r->root_pubs.n == 0 && (code = mfs_trustfile_folder(list, r->c.keys, err)) != MFS_OK)
 		return code;
 	for (size_t i = 0; i < list->n_keys; i++)
 		(void)printf("trusted to sign models: %s\n", MFS_HEX(&list->keys[i].key_id));

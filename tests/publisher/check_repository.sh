@@ -92,6 +92,17 @@ the_forms_of_the_contract_work() {
 	[ -f "REPO/blobs/sha256/$(sha256sum "$(bundle 1)/payload/weights.bin" | sed 's/^\(..\)\([0-9a-f]*\).*/\1\/\1\2/')/00000" ]
 }
 
+public_keys_beside_role_keys_are_trusted_and_shown() {
+	mkdir K
+	cp "$W/release.pem" "$W/release.pub.pem" K/
+	cp "$W/stranger.pub.pem" K/timestamp.pub.pem # named after a role: not a key that signs models
+	expect 0 "trusted to sign models: $(cat "$W/release.id")" modelpub init REPO --keys K
+	[ "$(grep -c trusted "$W/out")" = 1 ]
+	modelpub publish REPO "$(bundle 1)" --keys K 2>said
+	absent 'NOT checked' said
+	[ "$(modelpub trust REPO --keys K | wc -l)" = 1 ]
+}
+
 keys_are_made_once_and_never_overwritten() {
 	mkdir K
 	modelpub key --out K/snapshot.pem >/dev/null
@@ -384,6 +395,8 @@ a_repository_may_begin_with_an_offline_root() {
 	modelpub init REPO --keys K --trust "$W/release.pub.pem" --root-pub H1/root.pub.pem --root-pub H2/root.pub.pem \
 		--root-pub H3/root.pub.pem --root-threshold 2 --stage S
 	[ ! -e K/root.pem ]
+	cp H1/root.pub.pem K/ann.pub.pem
+	expect 0 'lists no key' modelpub init OTHER --keys K --root-pub K/ann.pub.pem --stage T # a holder signs no models
 	modelpub metadata sign S --keys H1
 	modelpub metadata sign S --keys H2
 	modelpub metadata commit REPO S --keys K
