@@ -198,6 +198,45 @@ Test(policy_state, the_anchor_of_an_earlier_modelfs_keeps_its_revocations)
 	mfs_anchor_free(a);
 }
 
+static void
+offer(struct mfs_policy *p, const char *id, uint8_t manifest, const char *version, int64_t fraction)
+{
+	struct mfs_policy_entry e = { .manifest = { { manifest } }, .variant = "default", .release = manifest };
+	struct mfs_policy_rollout *r;
+	struct mfs_policy_variant *v;
+
+	strcpy(e.version, version);
+	expect(MFS_OK, mfs_policy_rollout_add(p, p->n_rollouts, id, "s1", &r, err));
+	expect(MFS_OK, mfs_policy_variant_add(r, &e, &v, err));
+	expect(MFS_OK, mfs_policy_step_add(r, fraction, 0, false, err));
+}
+
+Test(policy_state, a_lowered_fraction_moves_no_device_back)
+{
+	struct mfs_anchor_model st = lived(2);
+	struct mfs_policy_device d = { .id = "dev-1" }; /* bucket 4030 with salt s1 */
+	struct mfs_policy *p = policy(1);
+	struct mfs_policy_choice c;
+	struct mfs_enforcement e;
+	enum mfs_install how;
+	struct vers v;
+
+	offer(p, "new", 2, "2.0.0", 5000);
+	offer(p, "old", 1, "1.0.0", 10000);
+	enforce(&st, p);
+	expect(MFS_OK, mfs_policy_select(p, &d, 1, &c, NULL, err));
+	cr_assert_str_eq(c.variant->entry.version, "2.0.0");
+	p->rollouts[0].steps[0].fraction = 4030;
+	enforce(&st, p);
+	expect(MFS_OK, mfs_policy_select(p, &d, 1, &c, NULL, err));
+	cr_assert_str_eq(c.variant->entry.version, "1.0.0"); /* for a new device; this one does not go back */
+	expect(MFS_ROLLBACK_ATTEMPT, mfs_decide_install(&st, "det", vers(&v, 1, "1.0.0", 1, 1), NULL, &how, err));
+	mfs_decide_enforce(&st, NULL, &e);
+	cr_assert_eq(e.now, MFS_ENFORCE_KEEP);
+	mfs_policy_free(p);
+	done(&st);
+}
+
 /* ---- verdicts ----------------------------------------------------------------------------------------- */
 
 Test(policy_state, the_severest_revocation_counts)
