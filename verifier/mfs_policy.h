@@ -178,6 +178,13 @@ enum mfs_code mfs_anchor_enforce(struct mfs_anchor_model *st, const struct mfs_e
 enum mfs_code mfs_decide_rollback_to(const struct mfs_anchor_model *st, const char *model_id,
 	const struct mfs_manifest *m, const struct mfs_minimum *min, enum mfs_install *how, struct mfs_err *err);
 
+/*
+ * Is what a rollout offers older than the active version, and may that one stay? Then there is nothing to
+ * do: a lowered fraction, or an older rollout that comes first now, moves no device back; only a revocation
+ * does. (mfs_decide_install() would say ROLLBACK_ATTEMPT, which is for bundles that nobody fresh vouches for.)
+ */
+bool mfs_policy_behind(const struct mfs_anchor_model *st, const struct mfs_manifest *m, const struct mfs_minimum *min);
+
 /* ---- rollouts ------------------------------------------------------------------------------------------ */
 
 struct mfs_policy_device { /* strings borrowed; NULL where the device does not say */

@@ -161,6 +161,14 @@ mfs_anchor_enforce(struct mfs_anchor_model *st, const struct mfs_enforcement *e,
 	return mfs_anchor_go(st, e->now == MFS_ENFORCE_SWITCH ? e->to : &none, min, err);
 }
 
+bool
+mfs_policy_behind(const struct mfs_anchor_model *st, const struct mfs_manifest *m, const struct mfs_minimum *min)
+{
+	return st != NULL && present(&st->active) &&
+		mfs_release_compare(m->key_epoch, m->release, st->active.key_epoch, st->active.release) < 0 &&
+		mfs_decide_retained(st, &st->active, min, NULL) == MFS_OK;
+}
+
 /* ---- installing what a revocation asks for ---------------------------------------------------------------- */
 
 enum mfs_code

@@ -183,6 +183,9 @@ enum mfs_code mfs_engine_activate_observed(struct mfs_engine *e, size_t i, const
 enum mfs_code mfs_engine_eligible(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, enum mfs_install *how,
 	struct mfs_err *err);
 
+/* Is this manifest older than the active version, which may stay (mfs_policy_behind)? active: that version. */
+bool mfs_engine_behind(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, char active[MFS_VERSION_MAX + 1]);
+
 /* Keep what was signed in state and store, so that an attempt goes on after a restart without its repository. */
 enum mfs_code mfs_engine_keep_signed(struct mfs_engine *e, const struct mfs_sha256 *id, const struct mfs_signed *s,
 	struct mfs_err *err);

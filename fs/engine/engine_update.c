@@ -5,6 +5,7 @@
 
 #include "engine_io.h"
 #include "io.h"
+#include "mfs_policy.h"
 
 /* ---- records ------------------------------------------------------------------------------------------- */
 
@@ -218,6 +219,24 @@ mfs_engine_eligible(struct mfs_engine *e, size_t i, const struct mfs_manifest *m
 	code = mfs_engine_decide_locked(e, i, m, how, err);
 	(void)pthread_mutex_unlock(&e->lock);
 	return code == MFS_OK ? mfs_engine_compat_check(e->args.config, i, m, err) : code;
+}
+
+bool
+mfs_engine_behind(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, char active[MFS_VERSION_MAX + 1])
+{
+	const struct mfs_anchor_model *st;
+	bool behind = false;
+
+	active[0] = '\0';
+	if (i >= e->args.config->n_models)
+		return false;
+	(void)pthread_mutex_lock(&e->lock);
+	if ((st = mfs_engine_record(e, i)) != NULL) {
+		mfs_engine_version_copy(active, &st->active);
+		behind = mfs_policy_behind(st, m, &e->args.config->models[i].minimum);
+	}
+	(void)pthread_mutex_unlock(&e->lock);
+	return behind;
 }
 
 enum mfs_code

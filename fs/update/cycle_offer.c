@@ -122,7 +122,14 @@ offered(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, bool *
 {
 	bool current = mfs_sha256_equal(&at->a.v.manifest, &o->v.manifest);
 	enum mfs_install how = MFS_INSTALL_NEW;
+	char active[MFS_VERSION_MAX + 1];
 
+	/* A fraction was lowered, or an older rollout comes first now: that stops, it moves no device back. */
+	if (!o->rollback && mfs_engine_behind(at->r->engine, at->i, o->m, active)) {
+		abandon(at, superseded, "an older version is offered now");
+		return mfs_fail(err, MFS_NOT_SELECTED, "%s is active, and %s, which is offered, is older: only a revocation goes back",
+			active, o->v.version);
+	}
 	if (!o->rollback && mfs_engine_eligible(at->r->engine, at->i, o->m, &how, err) != MFS_OK)
 		return not_now(at, &o->v, superseded, err);
 	if (how == MFS_INSTALL_SAME) {

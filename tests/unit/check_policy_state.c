@@ -230,10 +230,16 @@ Test(policy_state, a_lowered_fraction_moves_no_device_back)
 	enforce(&st, p);
 	expect(MFS_OK, mfs_policy_select(p, &d, 1, &c, NULL, err));
 	cr_assert_str_eq(c.variant->entry.version, "1.0.0"); /* for a new device; this one does not go back */
+	cr_assert(mfs_policy_behind(&st, vers(&v, 1, "1.0.0", 1, 1), NULL));
+	cr_assert_not(mfs_policy_behind(&st, vers(&v, 2, "2.0.0", 1, 2), NULL));
+	cr_assert_not(mfs_policy_behind(&st, vers(&v, 1, "1.0.0", 2, 1), NULL)); /* a new epoch's line */
+	cr_assert_not(mfs_policy_behind(NULL, &v.m, NULL));
 	expect(MFS_ROLLBACK_ATTEMPT, mfs_decide_install(&st, "det", vers(&v, 1, "1.0.0", 1, 1), NULL, &how, err));
 	mfs_decide_enforce(&st, NULL, &e);
 	cr_assert_eq(e.now, MFS_ENFORCE_KEEP);
 	mfs_policy_free(p);
+	revoke_version(&st, "2.0.0", MFS_ACTION_WITHDRAW, 0, false);
+	cr_assert_not(mfs_policy_behind(&st, vers(&v, 1, "1.0.0", 1, 1), NULL));
 	done(&st);
 }
 

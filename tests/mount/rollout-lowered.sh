@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# A rollout of which less is left, or none: devices that have its version keep it, and nothing is refused or alarmed.
+# A new device gets the older one. Only a revocation goes back.
+# shellcheck source=../lib/e2e.sh
+. "$(dirname "$0")/../lib/e2e.sh"
+need_fuse
+keys
+mkdir -p "$W/src"
+chmod 0755 "$W"
+for v in 1 2 3; do
+	head -c 100000 /dev/urandom >"$W/src/model.bin"
+	pack_plain "1.$v.0" "$v" "$W/b$v" "$W/src/model.bin"
+done
+pub() { "$modelpub" "$@" --keys "$W/keys" >>"$W/log" 2>&1 || fail "modelpub $1"; chmod -R a+rX "$W/repo"; }
+pub init "$W/repo"
+pub publish "$W/repo" "$W/b1"
+config_extra="repository: \"file://$W/repo\"
+device: {id: dev-1}
+update: {interval: 1d, probation: 0}
+"
+config 'det: {}'
+sed -i 's#^trust: .*#trust: {root: keys/root.json, keys: [release.pub.pem]}#' "$CFG"
+mount_
+m() { expect "$1" "$2" "$modelfs" "${@:3}" -c "$CFG"; }
+m 0 '1.1.0' update
+pub publish "$W/repo" "$W/b2"
+m 0 '1.2.0' update
+
+for change in "--percent 0" --remove; do
+	step "$change"
+	# shellcheck disable=SC2086 # two words
+	pub rollout "$W/repo" det --rollout 1.2.0 $change
+	m 2 'nothing to do' update
+	[ "$(readlink "$MNT/det/active")" = versions/1.2.0 ] || fail "active is $(readlink "$MNT/det/active")"
+	m 0 'by rollout 1.1.0' explain det
+done
+jq -es 'all(.code != 16)' "$MNT/det/events" >/dev/null || fail "an alarm: $(tail -n 3 "$MNT/det/events")"
+
+step "a later version, and a revocation"
+pub publish "$W/repo" "$W/b3"
+m 0 '1.3.0' update
+pub revoke "$W/repo" det 1.3.0 --action rollback
+"$modelfs" check -c "$CFG" >>"$W/log" 2>&1 || true
+[ "$(readlink "$MNT/det/active")" = versions/1.2.0 ] || fail "active is $(readlink "$MNT/det/active")"
+unmount_
