@@ -16,12 +16,15 @@
 
 #include "bundledir.h"
 #include "cmd_common.h"
+#include "cycle.h"
+#include "health.h"
 #include "io.h"
 #include "log.h"
 #include "refresh.h"
 
 #define ACTIVATE_IDLE_MS 150000 /* serve waits up to 60 s for processes that load the old version */
 #define COLLECT_IDLE_MS  60000
+#define CHECK_CACHE      (16u << 20)
 #define ASK_AGAIN_MS     45000  /* serve may be restarted under us, and again */
 
 enum verb { F_DECIDE = 1, F_VERDICT, F_PROGRESS, F_NOTE, F_COPIED, F_DONE, F_FAILED };
@@ -168,15 +171,58 @@ child_open(struct mfs_cmd_env *env, struct child *c, struct mfs_err *err)
 	return mfs_store_open(env->folders.store, env->seeds, env->n_seeds, &c->o.store, err);
 }
 
+/* ---- the rules of an update, without a mount: the built-in checks; the health command runs when it is mounted - */
+
+struct offline_check {
+	struct mfs_cmd_env *env;
+	struct child *c;
+};
+
+static enum mfs_code
+part_health(void *user, size_t i, struct mfs_version *v, bool probation, const _Atomic int *cancel, struct mfs_err *err)
+{
+	struct offline_check *o = user;
+	struct mfs_version *whole = NULL;
+	struct mfs_cache *cache = NULL;
+	enum mfs_code code = mfs_cache_new(CHECK_CACHE, -1, &cache, err);
+
+	(void)probation;
+	/* The engine of a command opens no contents: here they are read once. */
+	if (code == MFS_OK)
+		code = mfs_version_load(o->env->folders.state, o->c->o.store, cache, o->env->config, o->c->o.keys, i, &v->m->id,
+			&whole, err);
+	if (code == MFS_OK && whole->key_code == MFS_OK)
+		code = mfs_health_builtin(whole, cancel, err);
+	mfs_version_unref(whole);
+	mfs_cache_free(cache);
+	return code;
+}
+
+static void
+part_rejected(void *user, size_t i, const struct mfs_cycle_version *v, enum mfs_code why)
+{
+	(void)user, (void)i, (void)v, (void)why; /* hooks are keeper's */
+}
+
+static int64_t
+part_now(void *user)
+{
+	(void)user;
+	return mfs_clock_wall();
+}
+
 static enum mfs_code
 child_activate(struct mfs_cmd_env *env, struct child *c, const struct mfs_sha256 *id, struct frame *f,
 	struct mfs_err *err)
 {
 	char from[MFS_VERSION_MAX + 1] = "", to[MFS_VERSION_MAX + 1] = "";
 	const char *name = env->config->models[c->model].id;
+	struct offline_check o = { env, c };
+	const struct mfs_cycle_parts parts = { .user = &o, .now = part_now, .health = part_health, .rejected = part_rejected };
+	const struct mfs_cycle_run run = { .config = env->config, .engine = c->o.engine, .parts = &parts };
 	bool same = false;
 
-	if (mfs_engine_activate(c->o.engine, c->model, id, &same, from, to, err) != MFS_OK)
+	if (mfs_cycle_install(&run, c->model, id, NULL, &same, from, to, err) != MFS_OK)
 		return err->code;
 	f->exit_code = same ? MFS_EXIT_NOTHING : MFS_EXIT_DONE;
 	(void)snprintf(f->text, sizeof(f->text), same ? "%s %s is active already: nothing to do"
