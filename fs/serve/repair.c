@@ -286,10 +286,10 @@ static void *
 watcher(void *arg)
 {
 	struct mfs_repairs *r = arg;
+	struct mfs_repair_read *first;
 
 	(void)pthread_mutex_lock(&r->lock);
-	while (r->parked != NULL && atomic_load(&r->cancel) == 0) {
-		struct mfs_repair_read *first = r->parked;
+	while ((first = r->parked) != NULL && atomic_load(&r->cancel) == 0) {
 		int64_t now = mfs_clock_mono_ms();
 
 		for (struct mfs_repair_read *w = first; w != NULL; w = w->next)

@@ -22,7 +22,7 @@ configure() { # ORIGIN [MIRRORS]
 }
 configure "$HOSTILE"
 chunk=131072
-all=$(cd "$W/b1" && du -bc payload/* chunks/* | tail -n 1 | cut -f 1)
+needed=$(cd "$W/b1" && du -bc payload/* chunks/* | tail -n 1 | cut -f 1)
 
 download() { # EXPECTED OUTCOME, OPTION...: the line of dltool is in $line
 	local want=$1
@@ -46,7 +46,7 @@ fresh() { rm -rf "$W/store"; mkdir "$W/store"; }
 what="no fault"
 download ok
 whole
-[ "$(value fetched)" = "$all" ] || fail "$line: $all bytes are needed"
+[ "$(value fetched)" = "$needed" ] || fail "$line: $needed bytes are needed"
 
 step "one fault, at each of the first requests"
 for mode in 500 408 404 403 503 416 truncate corrupt wrong-range short-206 long-206 whole etag endless redirect portal login \

@@ -8,7 +8,7 @@ hostile_stats() { curl -sS "$HOSTILE_CTL/_stats"; }
 hostile_start() {
 	local scheme=http
 	rm -f "$W/port"
-	# shellcheck disable=SC2086 # two words
+	# shellcheck disable=SC2086,SC2154 # two words; e2e.sh sets top
 	/usr/bin/python3 "$top/tests/tools/hostile-http.py" "$1" --port-file "$W/port" ${hostile_tls:+--tls $hostile_tls} \
 		>>"$W/log" 2>&1 &
 	hostile_pid=$!

@@ -778,7 +778,6 @@ fill_disk(void *user, uint64_t sent)
 
 Test(download, a_disk_that_fills_meanwhile_ends_the_call_and_it_goes_on_later)
 {
-	mfs_autofree uint8_t *ballast = calloc(1, 1 << 20);
 	char path[300];
 	int fd, small;
 
