@@ -89,6 +89,8 @@ mfs_md_stamp(json_t *doc, int64_t version, int64_t expires, struct mfs_err *err)
 {
 	json_t *body = mfs_md_signed(doc);
 
+	if (version >= MFS_JSON_INT_MAX)
+		return mfs_fail(err, MFS_LIMIT_EXCEEDED, "version %lld: no higher one is left", (long long)version);
 	if (json_object_set_new(body, "version", json_integer(version)) != 0 ||
 		json_object_set_new(body, "expires", json_string(MFS_TIME(expires))) != 0 ||
 		json_object_set_new(body, "spec_version", json_string(MFS_MD_SPEC)) != 0 ||

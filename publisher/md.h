@@ -37,7 +37,7 @@ json_t *mfs_md_signed(const json_t *doc);       /* borrowed */
 int64_t mfs_md_version(const json_t *doc);
 int64_t mfs_md_expires(const json_t *doc);      /* seconds since the epoch; 0 when it is no time */
 
-/* Version, expiry (seconds since the epoch), and no signatures any more. NO_MEMORY */
+/* Version, expiry (seconds since the epoch), and no signatures any more. LIMIT_EXCEEDED (2^53-1 is reached), NO_MEMORY */
 enum mfs_code mfs_md_stamp(json_t *doc, int64_t version, int64_t expires, struct mfs_err *err);
 
 /* The bytes that go on disk, malloc'd, NUL after *len. */
