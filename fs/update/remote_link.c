@@ -22,6 +22,7 @@
 #define PAUSE_MAX_MS 60000
 #define PAUSE_WAIT   2000  /* a pause no longer than this is waited for */
 #define START_MS     150   /* between two starts: keeper refuses more than one in 100 ms */
+#define REFUSED_MAX  10u
 #define GHOST_MS     30000 /* a cancelled request is answered within it */
 
 /* ---- the reading thread ----------------------------------------------------------------------- */
@@ -58,6 +59,10 @@ frame_deliver(struct mfs_remote *r, const union mfs_wire *m)
 		if (r->hello)
 			return "a second HELLO";
 		r->hello = true;
+		if (m->hello.weakened != 0)
+			mfs_log(MFS_LOG_WARN, "fetch runs with a weaker sandbox:%s%s%s%s", (m->hello.weakened & 1) != 0 ? " no uid of its own" : "",
+				(m->hello.weakened & 2) != 0 ? " no Landlock" : "", (m->hello.weakened & 4) != 0 ? " no seccomp" : "",
+				(m->hello.weakened & 8) != 0 ? " no no_new_privs" : "");
 		return NULL;
 	}
 	if (!r->hello)
@@ -252,6 +257,8 @@ mfs_remote_lost(struct mfs_remote *r, struct mfs_err *err)
 static enum mfs_code
 link_need(struct mfs_remote *r, const _Atomic int *cancel, struct mfs_err *err)
 {
+	unsigned refused = 0;
+
 	while (r->sock < 0 || r->starting || r->drop) {
 		int64_t left = r->not_before - mfs_clock_mono_ms();
 		enum mfs_code code;
@@ -280,6 +287,12 @@ link_need(struct mfs_remote *r, const _Atomic int *cancel, struct mfs_err *err)
 		if (code == MFS_OK)
 			code = link_use(r, sock, err);
 		pthread_cond_broadcast(&r->cond);
+		if (code == MFS_CONDITION_UNMET && ++refused < REFUSED_MAX) { /* keeper started one a moment ago, for a serve before */
+			r->not_before = mfs_clock_mono_ms() + START_MS;
+			continue;
+		}
+		if (code == MFS_CONDITION_UNMET) /* to the caller that means that it cancelled */
+			code = mfs_fail(err, MFS_NET_PROTOCOL, "keeper starts no fetch");
 		if (code != MFS_OK) {
 			r->failures++;
 			r->not_before = mfs_clock_mono_ms() + r->timing.pause_ms;

@@ -479,6 +479,28 @@ Test(remote, a_start_that_fails_is_an_error_not_a_hang)
 	mfs_remote_free(r);
 }
 
+static enum mfs_code
+start_is_refused(void *user, int *sock, struct mfs_err *err)
+{
+	struct mock *k = user;
+
+	if ((*(unsigned *)k->user)++ < 2)
+		return mfs_fail(err, MFS_CONDITION_UNMET, "a fetch was started a moment ago");
+	return mock_start(k, sock, err);
+}
+
+Test(remote, keeper_that_says_not_so_fast_is_asked_again)
+{
+	unsigned asked = 0;
+	struct mock k = { .on = good, .user = &asked };
+	struct mfs_remote *r;
+
+	cr_assert_eq(mfs_remote_new(start_is_refused, &k, &r, NULL), MFS_OK);
+	cr_assert_eq(ask(r, WHOLE, NULL, NULL, NULL), MFS_OK);
+	cr_assert_eq(asked, 3);
+	remote_end(r, &k);
+}
+
 /* ---- time ----------------------------------------------------------------------------------------- */
 
 static bool
