@@ -209,12 +209,12 @@ mfs_key_fds_close(const struct mfs_config *c, struct mfs_key_fds *k)
 
 struct mfs_keys {
 	const struct mfs_config *config;
-	struct pem { uint8_t *p; size_t len; } *pems; /* config->n_keys: for lists made later */
+	/* config->n_keys public keys, for lists made later, then config->n_repos roots: len 0 could not be read */
+	struct key_file { uint8_t *p; size_t len; } *files;
 	struct lists {
 		pthread_mutex_t lock;     /* trust; never held across work */
 		struct mfs_trust **trust; /* [0] the configuration's, [1 + r] with what repository r adds */
 	} *lists;
-	struct pem *roots; /* config->n_repos; len 0: could not be read */
 	struct mfs_key *secret; /* [0] the state key, [1 + i] model i; secret memory */
 	size_t n_models;
 	bool has_state;
@@ -262,7 +262,7 @@ load_pems(const struct mfs_config *c, const struct mfs_key_fds *fds, struct mfs_
 	for (size_t i = 0; i < c->n_keys; i++) {
 		const struct mfs_config_key *key = &c->keys[i];
 
-		code = mfs_fd_read(fds->trust[i], key->file, TRUST_KEY_BYTES_MAX, &k->pems[i].p, &k->pems[i].len, err);
+		code = mfs_fd_read(fds->trust[i], key->file, TRUST_KEY_BYTES_MAX, &k->files[i].p, &k->files[i].len, err);
 		if (code != MFS_OK)
 			return mfs_err_context(err, "%s:%u:%u: trust.keys: ", MFS_ESC(key->source), key->line, key->column);
 	}
@@ -281,7 +281,7 @@ make_trust(const struct mfs_keys *k, struct mfs_span json, struct mfs_trust **ou
 	for (size_t i = 0; code == MFS_OK && i < k->config->n_keys; i++) {
 		const struct mfs_config_key *key = &k->config->keys[i];
 
-		code = mfs_trust_add_pem(t, key->file, MFS_SPAN(k->pems[i].p, k->pems[i].len), key->epoch,
+		code = mfs_trust_add_pem(t, key->file, MFS_SPAN(k->files[i].p, k->files[i].len), key->epoch,
 			(const char *const *)key->models, err);
 		if (code != MFS_OK)
 			(void)mfs_err_context(err, "%s:%u:%u: trust.keys: ", MFS_ESC(key->source), key->line, key->column);
@@ -301,12 +301,12 @@ load_trust(struct mfs_keys *k, const struct mfs_key_fds *fds, struct mfs_err *er
 	struct mfs_err why = MFS_ERR_INIT;
 	enum mfs_code code;
 
-	k->pems = calloc(c->n_keys + 1, sizeof(*k->pems));
-	k->roots = calloc(c->n_repos + 1, sizeof(*k->roots));
-	if (k->pems == NULL || k->roots == NULL || (k->lists = calloc(1, sizeof(*k->lists))) == NULL)
+	if ((k->lists = calloc(1, sizeof(*k->lists))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "keys: no memory");
 	(void)pthread_mutex_init(&k->lists->lock, NULL);
 	if ((k->lists->trust = calloc(c->n_repos + 1, sizeof(*k->lists->trust))) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "keys: no memory");
+	if ((k->files = calloc(c->n_keys + c->n_repos + 1, sizeof(*k->files))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "keys: no memory");
 	if ((code = load_pems(c, fds, k, err)) != MFS_OK || (code = make_trust(k, none, &k->lists->trust[0], err)) != MFS_OK)
 		return code;
@@ -314,7 +314,8 @@ load_trust(struct mfs_keys *k, const struct mfs_key_fds *fds, struct mfs_err *er
 		k->lists->trust[1 + i] = mfs_trust_ref(k->lists->trust[0]);
 		if (fds->root == NULL || fds->root[i] < 0)
 			continue;
-		if (mfs_fd_read(fds->root[i], c->repos[i].root, MFS_TUF_ROOT_MAX, &k->roots[i].p, &k->roots[i].len, &why) != MFS_OK)
+		if (mfs_fd_read(fds->root[i], c->repos[i].root, MFS_TUF_ROOT_MAX, &k->files[c->n_keys + i].p,
+				&k->files[c->n_keys + i].len, &why) != MFS_OK)
 			mfs_log_err(c->repos[i].name, &why);
 	}
 	return MFS_OK;
@@ -373,6 +374,14 @@ mfs_keys_load(const struct mfs_config *c, const struct mfs_key_fds *fds, struct 
 	return MFS_OK;
 }
 
+static void
+files_free(struct key_file *files, size_t n)
+{
+	while (files != NULL && n > 0)
+		free(files[--n].p);
+	free(files);
+}
+
 void
 mfs_keys_free(struct mfs_keys *k)
 {
@@ -385,12 +394,7 @@ mfs_keys_free(struct mfs_keys *k)
 		free(k->lists->trust);
 	}
 	free(k->lists);
-	for (size_t i = 0; k->pems != NULL && i < k->config->n_keys; i++)
-		free(k->pems[i].p);
-	free(k->pems);
-	for (size_t i = 0; k->roots != NULL && i < k->config->n_repos; i++)
-		free(k->roots[i].p);
-	free(k->roots);
+	files_free(k->files, k->config->n_keys + k->config->n_repos);
 	mfs_secret_free(k->secret, (k->n_models + 1) * sizeof(*k->secret));
 	for (size_t i = 0; k->models != NULL && i < k->n_models; i++)
 		free(k->models[i].reason);
@@ -431,7 +435,9 @@ mfs_keys_trust_set(const struct mfs_keys *k, size_t repo, struct mfs_span json, 
 struct mfs_span
 mfs_keys_root(const struct mfs_keys *k, size_t repo)
 {
-	return repo < k->config->n_repos ? MFS_SPAN(k->roots[repo].p, k->roots[repo].len) : (struct mfs_span){ NULL, 0 };
+	const struct key_file *f = &k->files[k->config->n_keys + repo];
+
+	return repo < k->config->n_repos ? MFS_SPAN(f->p, f->len) : (struct mfs_span){ NULL, 0 };
 }
 
 const struct mfs_key *

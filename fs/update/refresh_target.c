@@ -187,7 +187,7 @@ manifest_get(struct mfs_refresh_run *x, size_t i, const struct mfs_policy_entry 
 	const struct mfs_config *c = x->r->args.config;
 	MFS_CLEANUP(mfs_cleanup_trust) struct mfs_trust *trust = mfs_keys_trust(x->r->args.keys, i);
 	char folder[MFS_ID_MAX + MFS_VERSION_MAX + MFS_VARIANT_MAX + 4];
-	struct mfs_sha256 is;
+	struct mfs_sha256 is = { { 0 } };
 	enum mfs_code code;
 	bool found;
 
