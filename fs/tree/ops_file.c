@@ -222,7 +222,7 @@ read_paged(void *arg)
 static void
 read_parked(struct mfs_repair_read *w, bool replied)
 {
-	struct paged *p = (struct paged *)((char *)w - offsetof(struct paged, read));
+	struct paged *p = (void *)((char *)w - offsetof(struct paged, read));
 
 	if (replied) {
 		mfs_exp_unref(p->exp);
