@@ -11,7 +11,7 @@ from=--from=http://127.0.0.1:$odd
 
 step "answers to a whole file"
 while read -r case regex; do
-	wants "^$regex" "$from" slow=1000,1 cap=100000 "meta:$case"
+	wants "^$regex" "$from" slow=1000,4 cap=100000 "meta:$case"
 done <<'END'
 fine ok http=200 bytes=5000 received=5000 from=0 total=5000 retry=0 etag="v1" 
 moved ok http=200 bytes=5000
@@ -54,7 +54,7 @@ END
 
 step "answers to a range"
 while read -r case regex; do
-	wants "^$regex" "$from" slow=1000,1 range=100,50 'etag="v1"' "meta:$case"
+	wants "^$regex" "$from" slow=1000,4 range=100,50 'etag="v1"' "meta:$case"
 done <<'END'
 range-fine ok http=206 bytes=50 received=50 from=100 total=5000
 wrong-range net_protocol http=206 bytes=0
@@ -82,7 +82,7 @@ if unshare -n true 2>/dev/null; then
 fi
 
 step "one fetch takes all of them in a row"
-get "$from" slow=1000,1 cap=100000 meta:truncated meta:garbage meta:endless meta:headers-endless meta:loop meta:elsewhere \
+get "$from" slow=1000,4 cap=100000 meta:truncated meta:garbage meta:endless meta:headers-endless meta:loop meta:elsewhere \
 	meta:reset meta:hang pid meta:fine pid
 [ "$(grep -cE '^[0-9]+$' "$W/got")" = 2 ] && [ "$(grep -E '^[0-9]+$' "$W/got" | uniq | wc -l)" = 1 ] ||
 	fail "fetch was replaced: $(cat "$W/got")"
