@@ -193,6 +193,18 @@ updates_line(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_mod
 		fprintf(f, ", next now");
 }
 
+/* What was installed by hand may be signed and old: only fresh metadata says that nothing newer forbids it. */
+static const char *
+unproven(const struct mfs_facts_host *h, const struct mfs_facts_model *m)
+{
+	if (h->protection == NULL || mfs_facts_active(m) == NULL)
+		return "";
+	if (m->conf->repo < 0)
+		return "; freshness unproven: no repository";
+	return m->repo.last_success == 0 || m->repo.why == MFS_METADATA_EXPIRED ?
+		"; freshness unproven: no fresh metadata of its repository" : "";
+}
+
 void
 mfs_text_model(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_model *m)
 {
@@ -211,7 +223,7 @@ mfs_text_model(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_m
 	(void)mfs_facts_idle(h, m, idle);
 	fprintf(f, "\nnote:       %s\n", idle[0] != '\0' ? idle : "nothing to do");
 	fprintf(f, "rollback:   %s%s\n", p != NULL ? "to " : "nothing to go back to", p != NULL ? p->v->m->version : "");
-	fprintf(f, "protection: %s\n", h->protection != NULL ? h->protection : "no state yet");
+	fprintf(f, "protection: %s%s\n", h->protection != NULL ? h->protection : "no state yet", unproven(h, m));
 }
 
 /* Once for each repository, by the first model that follows it. */

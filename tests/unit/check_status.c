@@ -83,7 +83,7 @@ Test(status, text_answers_the_questions_of_3_am)
 	has(text, "last:       hash_mismatch at 2025-11-21 01:40:00 UTC: b: payload/x: chunk 3\n");
 	has(text, "note:       nothing to do\n");
 	has(text, "rollback:   to 1.0.0\n");
-	has(text, "protection: file counter: proves nothing\n");
+	has(text, "protection: file counter: proves nothing; freshness unproven: no repository\n");
 	free(text);
 }
 
