@@ -178,7 +178,7 @@ staged_name(char out[200], size_t file, const char *suffix)
 
 static pthread_mutex_t order_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t order_now, order_synced;         /* calls so far; up to which one data is on disk */
-static uint64_t order_written[LARGE / CHUNK + 2]; /* when each chunk of the large payload was written last */
+static uint64_t order_written[LARGE / CHUNK + 8]; /* when each chunk of the large payload was written last */
 static unsigned order_journals, order_wrong;
 
 static bool
