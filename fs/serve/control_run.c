@@ -114,10 +114,10 @@ run_decide(struct mfs_serve *s, struct job *j)
 		.version = j->req.version, .release = j->req.release, .key_epoch = j->req.key_epoch };
 	enum mfs_install how;
 
-	if (s->updates == NULL)
+	if (s->updates == NULL && s->config->n_repos > 0)
 		return mfs_fail(&j->err, MFS_INTERNAL, "control: serve is not whole yet");
 	if (mfs_engine_decide(s->engine, j->model, &m, &how, now, &j->err) != MFS_OK ||
-		(how == MFS_INSTALL_NEW &&
+		(how == MFS_INSTALL_NEW && s->updates != NULL &&
 			mfs_refresh_install_check(mfs_updates_refresh(s->updates), j->model, &m.id, &j->err) != MFS_OK))
 		return j->err.code;
 	j->body = json_pack("{s:b, s:s}", "same", how == MFS_INSTALL_SAME, "active", now);

@@ -421,7 +421,7 @@ b"
 }
 
 meta_file_errors_name_line_and_column() {
-	printf 'compat:\n  platforms: [linux/amd64]\n  labels: {class: [a, b], site: x}\n  runtimes:\n  - {name: onnxruntime, min: 1.15.0}\n  memory: 2GiB\n  page_size: 4096\n  depends: [{model_id: tok, min_release: 3}]\npreprocess: {mean: [0.5, 1], rgb: true}\nquantization: q4\nhealth: {command: x}\nfiles:\n  labels.txt: {media: other, executable: true}\n' >good.yaml
+	printf 'compat:\n  platforms: [linux/amd64]\n  labels: {class: [a, b], site: x}\n  runtimes:\n  - {name: onnxruntime, min: 1.15.0}\n  memory: 2GiB\n  page_size: 4096\n  depends: [{model_id: tok, min_release: 3}]\npreprocess: {mean: [0.5, 1], rgb: true}\nquantization: q4\nhealth: {vectors: [{name: a, output: {y: {min: 0, max: 1}}}]}\nfiles:\n  labels.txt: {media: other, executable: true}\n' >good.yaml
 	pack --version 1.0.0 --release 1 --meta good.yaml --out b "$W/src"
 	modelpub verify --pub "$W/release.pub.pem" b
 	for want in '"memory":2147483648' '"mean":\["0.5",1\]' '"executable":true,"media":"other","name":"labels.txt"' '"site":\["x"\]'; do
