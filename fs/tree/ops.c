@@ -153,6 +153,7 @@ op_readlink(fuse_req_t req, fuse_ino_t ino)
 	struct mfs_sha256 manifest;
 	struct mfs_node *n;
 	bool pinned = false, active = false;
+	uint64_t swaps = 0;
 	size_t model = 0;
 	int error = 0;
 
@@ -160,11 +161,17 @@ op_readlink(fuse_req_t req, fuse_ino_t ino)
 	if ((n = mfs_node_find(t, ino)) != NULL) {
 		active = n->kind == MFS_NODE_ACTIVE;
 		model = n->model;
+		swaps = active ? t->models[model].swaps : 0;
 	}
-	(void)pthread_rwlock_unlock(&t->lock);
-	if (active)
+	while (active) {
+		(void)pthread_rwlock_unlock(&t->lock);
 		pinned = mfs_pinned(t, model, fuse_req_ctx(req)->pid, &manifest); /* system calls: no lock held */
-	(void)pthread_rwlock_rdlock(&t->lock);
+		(void)pthread_rwlock_rdlock(&t->lock);
+		/* Swapped between the question and the answer: it was not known yet what this process is loading. */
+		if (t->models[model].swaps == swaps)
+			break;
+		swaps = t->models[model].swaps;
+	}
 	if ((n = mfs_node_find(t, ino)) == NULL)
 		error = ESTALE;
 	else if (!mfs_look_target(t, n, pinned ? &manifest : NULL, target, sizeof(target)))

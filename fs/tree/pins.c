@@ -147,8 +147,9 @@ mfs_pins_opened(struct mfs_pins *p, size_t model, pid_t pid, uid_t uid, const st
 	if ((l = load_of(p, model, &who, uid, manifest, n_files, now)) != NULL) {
 		uint8_t *seen = p->shm->seen[l - p->shm->loads];
 
-		if (l->last_ms != 0 && now - l->last_ms >= p->config->models[model].pin_window_ms) {
-			memset(seen, 0, (n_files + 7) / 8); /* that load is over: this open begins another */
+		/* That load is over, by its window or because it had everything: this open begins another. */
+		if (l->last_ms != 0 && (now - l->last_ms >= p->config->models[model].pin_window_ms || l->opened >= l->n_files)) {
+			memset(seen, 0, (n_files + 7) / 8);
 			l->opened = 0;
 		}
 		if ((seen[file / 8] & 1u << file % 8) == 0) {

@@ -360,6 +360,7 @@ view_swap(struct mfs_tree *t, size_t i, struct mfs_view *v, const struct mfs_exp
 
 	if (before != NULL && v->active != NULL && !mfs_sha256_equal(before, &v->active->mver->v->m->id))
 		mfs_pins_swapped(t->pins, i, before);
+	model->swaps++;
 	shown_note(t, i, v->active);
 	for (size_t k = 0; old != NULL && k < old->n; k++) {
 		old->shown[k]->shown = false;

@@ -95,6 +95,7 @@ struct mfs_view { /* what a model shows; replaced as a whole under lock */
 };
 
 struct mfs_model {
+	uint64_t swaps; /* of the view, under lock: a pin that was asked for before one of them is asked for again */
 	struct mfs_view *view;
 	struct mfs_mver *mvers; /* view_lock to change */
 	struct mfs_exp *exps;   /* view_lock to change */
