@@ -611,18 +611,30 @@ Test(update, a_signed_table_that_is_wrong_condemns_a_received_byte_does_not)
 	active_is("1.1.0", 1);
 }
 
-Test(update, a_release_that_goes_back_is_refused_once)
+Test(update, a_release_below_a_minimum_is_refused_once)
+{
+	installed(1);
+	d.config->models[0].minimum.min_release = 3;
+	publish(2, "two");
+	for (int k = 0; k < 3; k++)
+		cr_assert_eq(offer(false), MFS_POLICY_REJECTED);
+	cr_assert_eq(f.rejections, 1);
+	cr_assert_eq(f.downloads, 0);
+	crash();
+	cr_assert_eq(offer(false), MFS_POLICY_REJECTED);
+	cr_assert_eq(f.rejections, 1, "nor after a restart");
+}
+
+/* A lowered fraction offers what is older: no attack, and no way back. */
+Test(update, an_older_release_is_left_alone)
 {
 	installed(3);
 	publish(2, "two");
-	for (int k = 0; k < 3; k++)
-		cr_assert_eq(offer(false), MFS_ROLLBACK_ATTEMPT);
-	cr_assert_eq(f.rejections, 1);
+	for (int k = 0; k < 2; k++)
+		cr_assert_eq(offer(k == 1), MFS_NOT_SELECTED);
+	cr_assert_eq(f.rejections, 0);
 	cr_assert_eq(f.downloads, 0);
 	active_is("1.3.0", 3);
-	crash();
-	cr_assert_eq(offer(false), MFS_ROLLBACK_ATTEMPT);
-	cr_assert_eq(f.rejections, 1, "nor after a restart");
 }
 
 Test(update, a_bad_signature_of_what_metadata_names_condemns)
