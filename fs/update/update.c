@@ -112,6 +112,7 @@ model_offer(struct mfs_update *u, size_t i, struct mfs_via *via)
 	struct mfs_update_model *m = &u->models[i];
 	struct mfs_err err = MFS_ERR_INIT;
 	bool superseded, by_hand;
+	struct mfs_engine_update up;
 	enum mfs_code code;
 
 	(void)pthread_mutex_lock(&u->lock);
@@ -119,9 +120,11 @@ model_offer(struct mfs_update *u, size_t i, struct mfs_via *via)
 	(void)pthread_mutex_unlock(&u->lock);
 	code = mfs_cycle_offer(&u->args.run, i, via != NULL ? via->remote : NULL, by_hand, &u->cancel_refresh, &superseded,
 		&err);
+	mfs_engine_update_get(u->args.run.engine, i, &up);
 	(void)pthread_mutex_lock(&u->lock);
 	m->offered = true;
 	m->offer = code;
+	(void)snprintf(m->offer_version, sizeof(m->offer_version), "%s", code == MFS_OK ? up.v.version : "");
 	(void)snprintf(m->offer_detail, sizeof(m->offer_detail), "%.255s", err.msg);
 	if (superseded)
 		atomic_store(&m->cancel, 1);

@@ -223,7 +223,9 @@ model_final(struct mfs_update *u, const struct mfs_ask *a, size_t i, struct tall
 		return;
 	}
 	if (!a->update && m->offer == MFS_OK && m->offered) {
-		(void)snprintf(text, sizeof(text), "%s is offered (%s)", up.v.version, mfs_step_name(up.step));
+		/* The worker may be done with it already. */
+		(void)snprintf(text, sizeof(text), "%s is offered%s%s%s", m->offer_version, up.step != MFS_STEP_IDLE ? " (" : "",
+			up.step != MFS_STEP_IDLE ? mfs_step_name(up.step) : "", up.step != MFS_STEP_IDLE ? ")" : "");
 		t->did = true;
 		tally_say(t, id, text);
 		return;

@@ -24,6 +24,7 @@ struct mfs_update_model { /* under lock, but for the atomics */
 	struct mfs_via *via;
 	enum mfs_code offer;
 	char offer_detail[256];
+	char offer_version[MFS_VERSION_MAX + 1]; /* with OK */
 	bool offered;
 	_Atomic int cancel; /* the running step */
 	_Atomic uint64_t done, total, rate;
