@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2154,SC2034 # of tests/lib/e2e.sh
 # Sourced after e2e.sh by tests of updates: a repository below $W that the device follows over file://.
 # shellcheck shell=bash
 # repository [MODEL LINE]...: keys, an empty repository, a configuration. $update_extra: further keys of `update`.

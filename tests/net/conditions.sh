@@ -7,8 +7,10 @@
 . "$(dirname "$0")/../lib/web.sh"
 need_program remoteget
 chmod 0711 "$W"
-mkdir -p "$W/repo" "$W/power"
-P=$W/power
+mkdir -p "$W/repo"
+P=$(mktemp -d /tmp/modelfs-power.XXXXXX) # fetch, another user, opens it by its path
+at_exit "rm -rf $P"
+chmod 0755 "$P"
 from="--from=$W/repo"
 supply() { # NAME FILE=VALUE...
 	local f
@@ -47,7 +49,7 @@ fi
 
 step "a bus that is none"
 need_python
-"$python" - "$W/odd.bus" <<'END' &
+"$python" - "$P/odd.bus" <<'END' &
 import os, socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.bind(sys.argv[1])
@@ -62,14 +64,14 @@ for a in answers:
 s.accept()[0].recv(1)
 END
 jobs_started+=($!)
-until_true 10 test -S "$W/odd.bus" || fail "no socket"
-for _ in 1 2 3 4 5 6 7; do wants '^ok .*metered=0' "$from" "bus=$W/odd.bus" facts; done
+until_true 10 test -S "$P/odd.bus" || fail "no socket"
+for _ in 1 2 3 4 5 6 7; do wants '^ok .*metered=0' "$from" "bus=$P/odd.bus" facts; done
 
 step "metered, by NetworkManager"
 need_tool dbus-daemon
 cat >"$W/bus.conf" <<END
 <!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig><type>system</type><listen>unix:path=$W/bus</listen><auth>EXTERNAL</auth>
+<busconfig><type>system</type><listen>unix:path=$P/bus</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/><allow user="*"/></policy></busconfig>
 END
 # A bus takes only users that the host knows, and fetch becomes "modelfs-fetch" where there is one.
@@ -79,14 +81,14 @@ chmod 0644 "$W/passwd"
 known() { unshare -m sh -c 'mount --bind "$0" /etc/passwd && exec "$@"' "$W/passwd" "$@"; }
 known dbus-daemon --nofork --nopidfile --config-file="$W/bus.conf" >>"$W/log" 2>&1 &
 jobs_started+=($!)
-until_true 10 test -S "$W/bus" || fail "no bus"
-wants '^ok .*metered=0' "$from" "bus=$W/bus" facts # a user that it does not know
+until_true 10 test -S "$P/bus" || fail "no bus"
+wants '^ok .*metered=0' "$from" "bus=$P/bus" facts # a user that it does not know
 for value in 0:0 1:1 2:2 3:1 4:2 9:0; do
-	"$python" "$e2e_lib/metered-bus.py" "$W/bus" "${value%:*}" >"$W/nm" 2>>"$W/log" &
+	"$python" "$e2e_lib/metered-bus.py" "$P/bus" "${value%:*}" >"$W/nm" 2>>"$W/log" &
 	nm=$!
 	jobs_started+=("$nm")
 	until_true 10 grep -q ready "$W/nm" || fail "nobody on the bus"
-	known "$B/remoteget" "$from" "bus=$W/bus" facts >"$W/got" 2>>"$W/log" || fail "remoteget"
+	known "$B/remoteget" "$from" "bus=$P/bus" facts >"$W/got" 2>>"$W/log" || fail "remoteget"
 	grep -qE "^ok .*metered=${value#*:} " "$W/got" || fail "$value: $(cat "$W/got")"
 	kill "$nm"
 	wait "$nm" 2>/dev/null || true
