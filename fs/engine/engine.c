@@ -252,7 +252,7 @@ view_candidate(struct mfs_engine *e, size_t i, struct mfs_engine_model *out, str
 			out->versions[k].candidate = true;
 			return MFS_OK;
 		}
-	if ((grown = reallocarray(out->versions, out->n + 1, sizeof(*grown))) == NULL)
+	if ((grown = realloc(out->versions, (out->n + 1) * sizeof(*grown))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "model %s", e->args.config->models[i].id);
 	out->versions = grown;
 	grown[out->n++] = (struct mfs_engine_version){ .v = mfs_version_ref(c), .candidate = true };
