@@ -178,7 +178,7 @@ give_up(struct mfs_at *at, enum mfs_code code, const char *what)
 static bool
 bytes_are_wrong(enum mfs_code code)
 {
-	return code == MFS_MALFORMED || code == MFS_LIMIT_EXCEEDED || code == MFS_SIGNATURE_INVALID;
+	return code == MFS_MALFORMED || code == MFS_SIGNATURE_INVALID;
 }
 
 static int64_t

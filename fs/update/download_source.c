@@ -214,6 +214,8 @@ blame(struct mfs_dl_run *r, struct mfs_source *s, int64_t asked, const struct mf
 	(void)pthread_mutex_unlock(&d->lock);
 	(void)pthread_mutex_lock(&r->lock);
 	r->last_fault = *fault;
+	if (fault->code == MFS_LIMIT_EXCEEDED) /* its source sent too much: nothing that the version is to blame for */
+		r->last_fault.code = MFS_NET_PROTOCOL;
 	if (r->retry_after_s < wish)
 		r->retry_after_s = wish;
 	(void)pthread_mutex_unlock(&r->lock);

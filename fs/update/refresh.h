@@ -96,7 +96,8 @@ enum mfs_refresh_want {
 
 struct mfs_refresh_target { /* release with mfs_refresh_target_clear() */
 	enum mfs_refresh_want want;
-	struct mfs_vref version;    /* what is offered, also when NOTHING */
+	struct mfs_vref version;    /* what is offered, also when NOTHING; of an error only if `judged` */
+	bool judged;                /* its bytes are those that the metadata names: an error is about them, and no source's */
 	char rollout[MFS_VARIANT_MAX + 1]; /* id of the rollout; "" for a rollback */
 	unsigned bucket, fraction;  /* of 10000 */
 	size_t step;                /* in effect, from 1 */

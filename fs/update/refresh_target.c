@@ -158,10 +158,11 @@ static enum mfs_code
 extra_get(struct mfs_refresh_run *x, const char *folder, struct mfs_signed *s, struct mfs_err *err)
 {
 	MFS_CLEANUP(mfs_cleanup_manifest) struct mfs_manifest *m = NULL;
-	enum mfs_code code = mfs_manifest_parse(MFS_SPAN(s->manifest, s->manifest_len), &m, err);
+	enum mfs_code code;
 
-	if (code != MFS_OK || m->n_key_ids < 2)
-		return code;
+	/* One that does not parse is judged by who verifies it. */
+	if (mfs_manifest_parse(MFS_SPAN(s->manifest, s->manifest_len), &m, NULL) != MFS_OK || m->n_key_ids < 2)
+		return MFS_OK;
 	if ((s->extra = calloc(m->n_key_ids, sizeof(*s->extra))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "signatures");
 	for (size_t k = 1; k < m->n_key_ids; k++) {
@@ -202,8 +203,10 @@ manifest_get(struct mfs_refresh_run *x, size_t i, const struct mfs_policy_entry 
 		return mfs_fail(err, MFS_HASH_MISMATCH, "repository %s: %s: manifest %s, but the policy names %s", c->repos[x->repo].name,
 			folder, MFS_HEX(&is), MFS_HEX(&e->manifest));
 	if ((code = part_get(x, folder, "signature.sig", MFS_SIGNATURE_BYTES_MAX, &found, NULL, &out->bytes.sig,
-		     &out->bytes.sig_len, err)) != MFS_OK || (code = extra_get(x, folder, &out->bytes, err)) != MFS_OK ||
-		(code = mfs_signed_verify(&out->bytes, trust, c->threshold, &out->m, NULL, err)) != MFS_OK)
+		     &out->bytes.sig_len, err)) != MFS_OK || (code = extra_get(x, folder, &out->bytes, err)) != MFS_OK)
+		return code;
+	out->judged = true; /* these are the bytes that the metadata names: what is wrong now is wrong with them */
+	if ((code = mfs_signed_verify(&out->bytes, trust, c->threshold, &out->m, NULL, err)) != MFS_OK)
 		return code;
 	return mfs_policy_entry_check(e, c->models[i].model_id, out->m, err);
 }
@@ -293,10 +296,13 @@ mfs_refresh_target(struct mfs_refresh *r, size_t i, const struct mfs_refresh_via
 	mfs_refresh_tell(&x);
 	mfs_refresh_run_end(&x);
 	if (code != MFS_OK) {
-		struct mfs_vref version = local.version;
+		const bool judged = local.judged;
+		struct mfs_vref version = judged ? local.version : (struct mfs_vref){ 0 };
 
+		/* Whatever came over the network, whoever sent it, concerns no version before it was judged. */
 		mfs_refresh_target_clear(&local);
-		local.version = version; /* the refusal concerns it */
+		local.version = version;
+		local.judged = judged;
 	}
 	*out = local;
 	return code;

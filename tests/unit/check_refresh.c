@@ -609,7 +609,52 @@ Test(refresh, a_bundle_signature_is_demanded_besides_the_repositorys)
 	policy_publish();
 	mk_repo_commit(repo);
 	(void)run();
-	target_is(MFS_SIGNATURE_INVALID, NULL);
+	{
+		struct mfs_err err = MFS_ERR_INIT;
+		struct mfs_refresh_target t;
+
+		cr_assert_eq(mfs_refresh_target(refresh, 0, NULL, NULL, &t, &err), MFS_SIGNATURE_INVALID);
+		cr_assert(t.judged && !mfs_sha256_is_zero(&t.version.manifest), "these bytes are the version's");
+		mfs_refresh_target_clear(&t);
+	}
+}
+
+/* Whoever sits on the way must not be able to have a good version condemned. */
+Test(refresh, garbage_on_the_way_concerns_no_version)
+{
+	static const char *const files[] = { "metadata/timestamp.json", "metadata/2.snapshot.json", "metadata/2.release.det.json" };
+	static const char *const garbage[] = { "{", "{\"signed\":1}", "" };
+	struct mk_repo_copy *good;
+
+	(void)publish(1);
+	policy_publish();
+	mk_repo_commit(repo);
+	(void)run();
+	good = mk_repo_keep(repo);
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		for (size_t k = 0; k < sizeof(garbage) / sizeof(garbage[0]); k++) {
+			struct mfs_err err = MFS_ERR_INIT;
+			struct mfs_refresh_target t;
+
+			mk_repo_put(repo, files[i], garbage[k], strlen(garbage[k]));
+			if (mfs_refresh_target(refresh, 0, NULL, NULL, &t, &err) != MFS_OK) {
+				cr_assert_not(t.judged);
+				cr_assert(mfs_sha256_is_zero(&t.version.manifest), "%s: %s", files[i], err.msg);
+			}
+			mfs_refresh_target_clear(&t);
+			mk_repo_put_back(repo, good, "");
+		}
+	mk_repo_put(repo, "metadata/timestamp.json", "{", 1);
+	{
+		struct mfs_err err = MFS_ERR_INIT;
+		struct mfs_refresh_target t;
+
+		cr_assert_neq(mfs_refresh_target(refresh, 0, NULL, NULL, &t, &err), MFS_OK, "the garbage was never looked at");
+		mfs_refresh_target_clear(&t);
+	}
+	mk_repo_put_back(repo, good, "");
+	mk_repo_copy_free(good);
+	target_is(MFS_OK, "1.1.0");
 }
 
 Test(refresh, one_models_missing_policy_file_does_not_keep_back_the_trust_list_of_all)
