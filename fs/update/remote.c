@@ -14,7 +14,7 @@
 
 #define TICK_MS    200
 #define PIPE_BYTES (1u << 20)
-#define READ_BYTES (256u << 10)
+#define READ_BYTES (64u << 10) /* what may come behind a wrong byte, and is lost with it */
 #define GRACE_MS   2000 /* fetch keeps the deadline itself; so much later serve does */
 #define DONE_MS    5000 /* from the end of the pipe to DONE */
 

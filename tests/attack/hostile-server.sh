@@ -49,7 +49,7 @@ whole
 [ "$(value fetched)" = "$needed" ] || fail "$line: $needed bytes are needed"
 
 # A fault costs one chunk, and what came behind it in the same read of the pipe (READ_BYTES of remote.c).
-behind=$((256 * 1024))
+behind=$((64 * 1024))
 step "one fault, at each of the first requests"
 for mode in 500 408 404 403 503 416 truncate corrupt wrong-range short-206 long-206 whole etag endless redirect portal login \
 	reset gzip junk headers; do
