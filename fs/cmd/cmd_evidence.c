@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -22,7 +23,29 @@ struct tar {
 	int fd;
 	unsigned files, left_out;
 	struct mfs_err err;
+	struct file_id { dev_t dev; ino_t ino; } *keys; /* the files of configured keys, wherever they lie */
+	size_t n_keys;
 };
+
+static void
+key_note(struct tar *t, const char *uri)
+{
+	struct stat st;
+
+	if (uri != NULL && strncmp(uri, "file:", 5) == 0 && stat(uri + 5, &st) == 0)
+		t->keys[t->n_keys++] = (struct file_id){ st.st_dev, st.st_ino };
+}
+
+static bool
+keys_note(struct tar *t, const struct mfs_config *c)
+{
+	if ((t->keys = calloc(c->n_models + 1, sizeof(*t->keys))) == NULL)
+		return false;
+	key_note(t, c->device_key);
+	for (size_t i = 0; i < c->n_models; i++)
+		key_note(t, c->models[i].model_key);
+	return true;
+}
 
 /* POSIX.1-1988 ustar; names of at most 100 bytes with a prefix of at most 155. */
 static bool
@@ -80,9 +103,13 @@ tar_add(struct tar *t, const char *name, const void *bytes, size_t len)
 }
 
 static bool
-is_secret(const char *name)
+is_secret(const struct tar *t, const char *name, const struct stat *st)
 {
-	return strcmp(name, "key") == 0 || strcmp(name, "lock") == 0 || strcmp(name, "install.lock") == 0;
+	for (size_t i = 0; i < t->n_keys; i++)
+		if (t->keys[i].dev == st->st_dev && t->keys[i].ino == st->st_ino)
+			return true;
+	return strcmp(name, "key") == 0 || strcmp(name, "device-key") == 0 || strcmp(name, "lock") == 0 ||
+		strcmp(name, "install.lock") == 0;
 }
 
 /* Every regular file below a folder; links are not followed, keys not opened. */
@@ -103,8 +130,8 @@ folder_add(struct tar *t, int dirfd, const char *prefix, unsigned depth)
 		int n, fd;
 
 		n = snprintf(name, sizeof(name), "%s/%s", prefix, e->d_name);
-		if (e->d_name[0] == '.' || n < 0 || (size_t)n >= sizeof(name) || is_secret(e->d_name) ||
-			fstatat(dirfd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		if (e->d_name[0] == '.' || n < 0 || (size_t)n >= sizeof(name) ||
+			fstatat(dirfd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 || is_secret(t, e->d_name, &st))
 			continue;
 		if (S_ISDIR(st.st_mode) && depth < 4 &&
 			(fd = openat(dirfd, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) >= 0)
@@ -199,7 +226,11 @@ mfs_cmd_evidence(int argc, char **argv)
 		(void)mfs_fail_sys(&t.err, MFS_IO, "%s", MFS_ESC(args.output));
 		return mfs_cmd_fail("evidence", &t.err);
 	}
-	all_add(&t, &env);
+	if (keys_note(&t, env.config))
+		all_add(&t, &env);
+	else
+		(void)mfs_fail(&t.err, MFS_NO_MEMORY, "no memory");
+	free(t.keys);
 	if (t.err.code == MFS_OK && (mfs_write_full(t.fd, end, sizeof(end)) != 0 || fsync(t.fd) != 0))
 		(void)mfs_fail_sys(&t.err, MFS_IO, "cannot write");
 	(void)close(t.fd);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cmd_common.h"
+#include "device_key.h"
 #include "io.h"
 #include "trusted.h"
 
@@ -136,7 +137,7 @@ keys_init(struct mfs_cmd_env *env)
 {
 	struct mfs_folders before;
 	struct mfs_err err = MFS_ERR_INIT;
-	bool there = false;
+	bool there = false, made = false;
 
 	if (mfs_setup_folders(env->config, false, &before, NULL) == MFS_OK) {
 		there = faccessat(before.state, "key", F_OK, AT_SYMLINK_NOFOLLOW) == 0 && before.run >= 0;
@@ -144,12 +145,19 @@ keys_init(struct mfs_cmd_env *env)
 	}
 	if (mfs_setup_folders(env->config, true, &env->folders, &err) != MFS_OK)
 		return mfs_cmd_fail("keys", &err);
-	if (there) {
-		printf("state key and folders are there: nothing to do\n");
+	/* A key of another store is made with the tools of that store. */
+	if (strncmp(env->config->device_key, "file:", 5) == 0 && (mfs_libraries_load(&err) != MFS_OK ||
+		mfs_device_key_create(env->config->device_key, &made, &err) != MFS_OK))
+		return mfs_cmd_fail("keys", &err);
+	if (made)
+		printf("made the device key %s\n", MFS_ESC(env->config->device_key + 5));
+	if (there && !made) {
+		printf("keys and folders are there: nothing to do\n");
 		return MFS_EXIT_NOTHING;
 	}
-	printf("made the state key %s/key; state and store belong to uid %u\n", MFS_ESC(env->config->state),
-		(unsigned)env->folders.uid);
+	if (!there)
+		printf("made the state key %s/key; state and store belong to uid %u\n", MFS_ESC(env->config->state),
+			(unsigned)env->folders.uid);
 	return MFS_EXIT_DONE;
 }
 

@@ -10,6 +10,7 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include "device_key.h"
 #include "doctor.h"
 
 #define FUSE_SUPER     0x65735546
@@ -147,6 +148,23 @@ keys(struct mfs_doctor *d, struct mfs_cmd_env *env)
 		mfs_doctor_say(d, MFS_FINE, "keys", NULL, "%zu trust keys, and every model key that is configured", c->n_keys);
 }
 
+static void
+device_key(struct mfs_doctor *d, const struct mfs_config *c)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_device_key key;
+
+	if (!d->root)
+		return;
+	if (mfs_device_key_load(c->device_key, &key, &err) == MFS_OK)
+		mfs_doctor_say(d, MFS_FINE, "device key", NULL, "%s, %s", key.type, MFS_HEX(&key.id));
+	else if (err.sys_errno == ENOENT)
+		mfs_doctor_say(d, MFS_FINE, "device key", NULL, "not made yet; 'modelfs device' makes it");
+	else
+		mfs_doctor_say(d, MFS_WEAK, "device key", "correct device.key, or what it names", "%s: no grant can be addressed to "
+			"this host", err.msg);
+}
+
 static bool
 status_bool(const struct mfs_doctor *d, const char *group, const char *name)
 {
@@ -245,6 +263,7 @@ mfs_doctor_instance(struct mfs_doctor *d, struct mfs_cmd_env *env)
 	user(d, env->config);
 	folders(d, env->config);
 	keys(d, env);
+	device_key(d, env->config);
 	protection(d, env->config);
 	socket_and_mount(d, env->config);
 }

@@ -387,6 +387,7 @@ mfs_config_free(struct mfs_config *c)
 	}
 	free(c->keys);
 	free(c->device_id);
+	free(c->device_key);
 	free(c->device_class);
 	free(c->device_region);
 	free_ranges(c->labels, c->n_labels);

@@ -215,6 +215,35 @@ read_runtimes(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, con
 	return read_pairs(w, y, key, true, (struct pairs){ &w->c->runtimes, &w->c->n_runtimes });
 }
 
+/* A file below the configuration's folder, or a URI that OpenSSL opens; a PIN does not belong into a configuration. */
+static enum mfs_code
+read_device_key(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const struct mfs_field *f, void *dst)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789+.-";
+	mfs_autofree char *path = NULL;
+	char **out = dst;
+	enum mfs_code code;
+
+	if ((code = mfs_read_text(w, y, key, f, NULL)) != MFS_OK)
+		return code;
+	if (y->text[0] < 'a' || y->text[0] > 'z' || y->text[strspn(y->text, letters)] != ':')
+		return mfs_yaml_fail(y, key, w->err, "must be \"file:PATH\" or another URI, such as \"handle:0x81000001\"");
+	if (strstr(y->text, "pin-value=") != NULL)
+		return mfs_yaml_fail(y, key, w->err, "holds a PIN, which everybody can read here; write pin-source=file:PATH");
+	if (strncmp(y->text, "file:", 5) != 0)
+		return mfs_read_text(w, y, key, f, dst);
+	struct mfs_yaml rest = { .kind = MFS_YAML_SCALAR, .file = y->file, .line = y->line, .column = y->column,
+		.text = y->text + 5 };
+	if ((code = mfs_read_path(w, &rest, key, f, &path)) != MFS_OK)
+		return code;
+	free(*out);
+	if (asprintf(out, "file:%s", path) < 0) {
+		*out = NULL;
+		return mfs_fail(w->err, MFS_NO_MEMORY, "configuration: no memory");
+	}
+	return MFS_OK;
+}
+
 static const struct mfs_field device_fields[] = {
 	{ "id", mfs_read_text, AT(mfs_config, device_id), NULL },
 	{ "class", mfs_read_text, AT(mfs_config, device_class), NULL },
@@ -223,7 +252,7 @@ static const struct mfs_field device_fields[] = {
 	{ "apps", read_apps, 0, NULL },
 	{ "runtimes", read_runtimes, 0, NULL },
 	{ "channel", mfs_read_text, AT(mfs_config, device_channel), NULL },
-	{ "key", mfs_read_text, MFS_INERT, NULL },
+	{ "key", read_device_key, AT(mfs_config, device_key), NULL },
 	{ NULL, NULL, 0, NULL },
 };
 
@@ -331,6 +360,16 @@ set_device_id(struct mfs_walk *w)
 	return set_default(w, &w->c->device_id, hex);
 }
 
+static enum mfs_code
+set_device_key(struct mfs_walk *w)
+{
+	if (w->c->device_key == NULL && asprintf(&w->c->device_key, "file:%s/device-key", w->c->state) < 0) {
+		w->c->device_key = NULL;
+		return mfs_fail(w->err, MFS_NO_MEMORY, "configuration: no memory");
+	}
+	return MFS_OK;
+}
+
 /* true: path is base or lies below it. */
 static bool
 below(const char *path, const char *base)
@@ -385,7 +424,7 @@ check_whole(struct mfs_walk *w, const struct mfs_yaml *root)
 		(code = set_default(w, &c->state, "/var/lib/modelfs/state")) != MFS_OK ||
 		(code = set_default(w, &c->store, "/var/lib/modelfs/store")) != MFS_OK ||
 		(code = set_default(w, &c->counter, "file")) != MFS_OK || (code = set_run(w)) != MFS_OK ||
-		(code = set_device_id(w)) != MFS_OK)
+		(code = set_device_id(w)) != MFS_OK || (code = set_device_key(w)) != MFS_OK)
 		return code;
 	return check_folders(w, root);
 }

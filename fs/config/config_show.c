@@ -161,9 +161,6 @@ put_trust(FILE *f, const struct mfs_config *c)
 static void
 put_device(FILE *f, const struct mfs_config *c)
 {
-	if (c->device_id == NULL && c->device_class == NULL && c->device_region == NULL && c->n_labels == 0 &&
-		c->n_apps == 0 && c->n_runtimes == 0 && c->device_channel == NULL)
-		return;
 	(void)fprintf(f, "device:\n");
 	put_entry(f, "  id", c->device_id);
 	put_entry(f, "  class", c->device_class);
@@ -172,6 +169,7 @@ put_device(FILE *f, const struct mfs_config *c)
 	put_ranges(f, "labels", c->labels, c->n_labels);
 	put_ranges(f, "apps", c->apps, c->n_apps);
 	put_ranges(f, "runtimes", c->runtimes, c->n_runtimes);
+	put_entry(f, "  key", c->device_key);
 }
 
 static void

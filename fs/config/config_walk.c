@@ -102,11 +102,8 @@ mfs_walk_mapping(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, 
 			f++;
 		if (f->key == NULL)
 			return fail_unknown(w, name, buf, fields);
-		dst = f->offset == MFS_INERT || obj == NULL ? NULL : (char *)obj + f->offset;
+		dst = obj == NULL ? NULL : (char *)obj + f->offset;
 		if ((code = f->read(w, value, buf, f, dst)) != MFS_OK)
-			return code;
-		if (f->offset == MFS_INERT && obj != NULL &&
-			(code = mfs_walk_note(w, name, buf, "accepted, but has no effect in this version")) != MFS_OK)
 			return code;
 	}
 	return MFS_OK;

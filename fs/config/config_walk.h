@@ -2,8 +2,7 @@
 /*
  * config_walk.h - typed values out of a YAML tree, driven by tables of keys (inside fs/config*.c).
  *
- * A reader checks its node and stores at `dst`; with dst NULL it only checks the type (keys that
- * have no effect in this version).
+ * A reader checks its node and stores at `dst`; with dst NULL it only checks the type.
  */
 #ifndef MFS_CONFIG_WALK_H
 #define MFS_CONFIG_WALK_H
@@ -26,11 +25,9 @@ typedef enum mfs_code mfs_read_fn(struct mfs_walk *w, const struct mfs_yaml *y, 
 struct mfs_field {
 	const char *key;
 	mfs_read_fn *read;
-	size_t offset;   /* of dst in the object; MFS_INERT: no effect in this version */
+	size_t offset;   /* of dst in the object */
 	const void *arg; /* for the reader: choices, a table of fields */
 };
-
-#define MFS_INERT ((size_t)-1)
 
 /* Every key must be in the table (ends with key NULL); an unknown one names the nearest. */
 enum mfs_code mfs_walk_mapping(struct mfs_walk *w, const struct mfs_yaml *y, const char *key,

@@ -142,6 +142,7 @@ struct mfs_config {
 	struct mfs_range *apps; size_t n_apps;         /* name, version in min */
 	struct mfs_range *runtimes; size_t n_runtimes; /* name, version in min, "file:" already read */
 	char *device_channel;    /* NULL without */
+	char *device_key;        /* "file:/abs/path", or another URI of OpenSSL's store; default file:STATE/device-key */
 	struct mfs_config_repository *repos; size_t n_repos; /* sorted by name, bytewise */
 	struct mfs_config_update update; /* retain and min_free are beside it */
 	struct mfs_config_origin telemetry; /* url NULL: off. Never a client certificate or a token */

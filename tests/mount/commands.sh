@@ -22,7 +22,8 @@ m 0 '^trust  [0-9a-f]{64}  epoch 1' keys show
 m 0 '^state: ' config show
 m 4 'not mounted' wait det --timeout 200ms
 m 4 'no version is active' exec det -- true
-m 0 'made the state key' keys init
+m 1 'keys init' device
+m 0 'made the device key' keys init
 m 2 'nothing to do' keys init
 m 2 'nothing to go back to' rollback det
 m 2 'all as signed' verify
@@ -33,6 +34,28 @@ expect 64 'no such option' "$modelfs" status --frob
 expect 64 "no command 'frob'" "$modelfs" frob
 expect 0 'usage: modelfs wait' "$modelfs" wait --help
 [ ! -e "$W/store/blobs" ] || [ -z "$(find "$W/store/blobs" -type f)" ] || fail "blobs of nothing"
+
+step "device: the key that grants are addressed to, as others see it"
+"$modelfs" device -c "$CFG" --json >"$W/device.json" || fail "device"
+[ "$(wc -l <"$W/device.json")" = 1 ] || fail "device is not one line"
+openssl pkey -in "$W/state/device-key" -pubout -outform DER -out "$W/device.der"
+jq -e --arg id "$(sha256sum <"$W/device.der" | cut -d' ' -f1)" --arg key "$(od -An -tx1 -v "$W/device.der" | tr -d ' \n')" \
+	'.device_key_id == $id and .public_key == $key and .device_key_type == "P-256"' "$W/device.json" >/dev/null ||
+	fail "device: $(cat "$W/device.json")"
+m 0 "^device_key_id +$(jq -r .device_key_id "$W/device.json")" device
+"$modelfs" device -c "$CFG" --json | cmp - "$W/device.json" || fail "the device key changed"
+m 0 'ok +device key: P-256' doctor
+rm "$W/state/device-key"
+m 0 'made the device key' device
+expect 0 "no keys" "$modelfs" evidence -c "$CFG" -o "$W/evidence.tar"
+! tar tf "$W/evidence.tar" | grep -q device-key || fail "the device key is in the evidence"
+sed "s|^models:|device: {key: \"file:state/own.pem\"}\nmodels:|" "$CFG" >"$W/own.yaml"
+openssl genpkey -algorithm X25519 -out "$W/state/own.pem"
+chmod 0600 "$W/state/own.pem"
+expect 0 '"device_key_type":"X25519"' "$modelfs" device --json -c "$W/own.yaml"
+rm "$W/evidence.tar"
+expect 0 "no keys" "$modelfs" evidence -c "$W/own.yaml" -o "$W/evidence.tar"
+! tar xOf "$W/evidence.tar" | grep -q 'PRIVATE KEY' || fail "a device key is in the evidence"
 
 fixture_files() {
 	local v

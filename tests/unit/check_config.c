@@ -116,6 +116,8 @@ ParameterizedTestParameters(config, a_wrong_configuration_is_refused_with_line_a
 		{ KEYS "repositories: {a: {url: \"file:///a\", root: r}, b: {url: \"file:///b\", root: r}}\nmodels: {det: {}}\n", "3:15: models.det: has no 'repository'" },
 		{ KEYS "models: {det: {model_key: mk.bin}}\n", "2:27: models.det.model_key: must be \"file:PATH\"" },
 		{ KEYS "models: {det: {model_key: \"credential:../x\"}}\n", "2:27: models.det.model_key: not the name" },
+		{ KEYS "device: {key: dk.pem}\n", "2:15: device.key: must be \"file:PATH\" or another URI" },
+		{ KEYS "device: {key: \"pkcs11:object=d?pin-value=1234\"}\n", "2:15: device.key: holds a PIN" },
 		{ KEYS "models: {det: {mode: 0644}}\n", "2:22: models.det.mode: must be who may read" },
 		{ KEYS "models: {det: {group: no such group}}\n", "2:23: models.det.group: no group" },
 		{ KEYS "models: {det: {group: 4294967295}}\n", "2:23: models.det.group: not the number" },
@@ -231,6 +233,7 @@ Test(config, every_key_of_the_interface_is_accepted)
 	cr_assert_null(c->keys[1].models[1]);
 	cr_assert_eq(c->keys[1].line, 11);
 	cr_assert_str_eq(c->device_id, "dev-1");
+	cr_assert_str_eq(c->device_key, "handle:0x81000001");
 	cr_assert_str_eq(c->labels[0].name, "site");
 	cr_assert_str_eq(c->labels[0].min, "x");
 	cr_assert_str_eq(c->apps[0].min, "3.2.0");
@@ -334,8 +337,10 @@ Test(config, updates_and_repositories_have_defaults)
 	cr_assert_eq(c->update.stale, MFS_STALE_SERVE);
 	cr_assert_eq(c->update.offline_install, MFS_OFFLINE_SIGNED);
 	cr_assert_null(c->telemetry.url);
+	cr_assert_str_eq(c->device_key, "file:/var/lib/modelfs/state/device-key");
 	mfs_config_free(c);
-	c = parse(KEYS "models: {det: }\n");
+	c = parse(KEYS "state: /s\ndevice: {key: \"file:dk.pem\"}\nmodels: {det: }\n");
+	cr_assert_str_eq(c->device_key, "file:/etc/modelfs/dk.pem");
 	cr_assert_eq(c->models[0].repo, -1);
 	mfs_config_free(c);
 	c = parse(KEYS "update: {interval: 2d}\n");
@@ -343,10 +348,10 @@ Test(config, updates_and_repositories_have_defaults)
 	mfs_config_free(c);
 }
 
-Test(config, keys_without_effect_are_named)
+Test(config, facts_that_cannot_be_had_are_named)
 {
-	struct mfs_config *c = parse(everything);
-	static const char *const want[] = { "device.key: " };
+	struct mfs_config *c = parse(KEYS "device: {runtimes: {ort: \"file:/nowhere/at/all\"}}\n");
+	static const char *const want[] = { "device.runtimes.ort: " };
 
 	for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
 		bool found = false;
