@@ -207,13 +207,18 @@ void mfs_engine_update_get(struct mfs_engine *e, size_t i, struct mfs_engine_upd
 /*
  * The record of an attempt, durable when it returns; a NULL detail is none. Failing, nothing changed.
  *
- * expect  the version that the record must be about; another one superseded it: CONDITION_UNMET. NULL: any
+ * expect  what the record must be about and where it must stand; another attempt superseded it, or it was ended
+ *         meanwhile: CONDITION_UNMET. NULL: any
  *
  * _refuse remembers a refusal, ends the attempt for that version, and makes it an event and the last
  * outcome unless this very refusal is remembered already (then *known is true).
  */
+struct mfs_engine_expect {
+	struct mfs_sha256 manifest;
+	enum mfs_step step;
+};
 enum mfs_code mfs_engine_attempt(struct mfs_engine *e, size_t i, const struct mfs_cycle_attempt *a,
-	const struct mfs_sha256 *expect, struct mfs_err *err);
+	const struct mfs_engine_expect *expect, struct mfs_err *err);
 enum mfs_code mfs_engine_refuse(struct mfs_engine *e, size_t i, const struct mfs_cycle_refusal *r, bool *known,
 	struct mfs_err *err);
 enum mfs_code mfs_engine_observation(struct mfs_engine *e, size_t i, const struct mfs_cycle_observation *o,

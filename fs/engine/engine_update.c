@@ -97,8 +97,8 @@ mfs_engine_update_get(struct mfs_engine *e, size_t i, struct mfs_engine_update *
 }
 
 enum mfs_code
-mfs_engine_attempt(struct mfs_engine *e, size_t i, const struct mfs_cycle_attempt *a, const struct mfs_sha256 *expect,
-	struct mfs_err *err)
+mfs_engine_attempt(struct mfs_engine *e, size_t i, const struct mfs_cycle_attempt *a,
+	const struct mfs_engine_expect *expect, struct mfs_err *err)
 {
 	struct mfs_cycle_attempt next = *a, old;
 	struct mfs_cycle_model *cm;
@@ -110,9 +110,10 @@ mfs_engine_attempt(struct mfs_engine *e, size_t i, const struct mfs_cycle_attemp
 	(void)pthread_mutex_lock(&e->lock);
 	if ((cm = mfs_engine_cycle(e, i)) == NULL) {
 		code = mfs_fail(err, MFS_NO_MEMORY, "cycle");
-	} else if (expect != NULL && !mfs_sha256_equal(&cm->attempt.v.manifest, expect)) {
-		code = mfs_fail(err, MFS_CONDITION_UNMET, "superseded by version %s",
-			cm->attempt.v.version[0] != '\0' ? cm->attempt.v.version : "none");
+	} else if (expect != NULL && (!mfs_sha256_equal(&cm->attempt.v.manifest, &expect->manifest) ||
+			   cm->attempt.step != expect->step)) {
+		code = mfs_fail(err, MFS_CONDITION_UNMET, "superseded by version %s (%s)",
+			cm->attempt.v.version[0] != '\0' ? cm->attempt.v.version : "none", mfs_step_name(cm->attempt.step));
 	} else {
 		old = cm->attempt;
 		cm->attempt = next;

@@ -18,7 +18,7 @@ mfs_at_read(const struct mfs_cycle_run *r, size_t i, struct mfs_at *at)
 	at->i = i;
 	at->now = r->parts->now(r->parts->user);
 	mfs_engine_update_get(r->engine, i, u);
-	at->expect = u->v.manifest;
+	at->expect = (struct mfs_engine_expect){ .manifest = u->v.manifest, .step = u->step };
 	at->a = (struct mfs_cycle_attempt){ .step = u->step, .v = u->v, .since = u->since, .deadline = u->deadline,
 		.not_before = u->not_before, .starts = u->starts, .failures = u->failures, .why = u->why,
 		.detail = u->detail[0] != '\0' ? u->detail : NULL, .free_bytes = u->free_bytes, .by_hand = u->by_hand,
@@ -31,7 +31,7 @@ mfs_at_save(struct mfs_at *at)
 	struct mfs_err err = MFS_ERR_INIT;
 
 	if (mfs_engine_attempt(at->r->engine, at->i, &at->a, &at->expect, &err) == MFS_OK) {
-		at->expect = at->a.v.manifest;
+		at->expect = (struct mfs_engine_expect){ .manifest = at->a.v.manifest, .step = at->a.step };
 		return true;
 	}
 	if (err.code != MFS_CONDITION_UNMET)
@@ -46,7 +46,7 @@ mfs_at_enter(struct mfs_at *at, enum mfs_step s)
 	at->a.since = at->now;
 	at->a.deadline = at->now + mfs_step_limit(s, at->r->config, at->i);
 	at->a.not_before = 0;
-	at->a.starts = at->a.failures = 0;
+	at->a.starts = 0; /* failures stay: what a later step sends back to be fetched again costs a longer pause each time */
 	at->a.why = MFS_OK;
 	at->a.detail = NULL;
 	at->a.free_bytes = 0;

@@ -11,7 +11,7 @@ struct mfs_at {
 	int64_t now;
 	struct mfs_engine_update up;  /* as it was read */
 	struct mfs_cycle_attempt a;   /* detail points into up, or to a text of the caller */
-	struct mfs_sha256 expect;     /* the version that it is about */
+	struct mfs_engine_expect expect; /* as read, or last written here */
 };
 
 void mfs_at_read(const struct mfs_cycle_run *r, size_t i, struct mfs_at *at);

@@ -41,19 +41,41 @@ mfs_cycle_target(struct mfs_refresh *refresh, size_t i, struct mfs_remote *via, 
 	return code;
 }
 
+/* Did policy or key trust turn against the very version that is on its way? */
+static bool
+refused_meanwhile(const struct mfs_at *at, struct mfs_err *why)
+{
+	const struct mfs_cycle_run *r = at->r;
+	enum mfs_install how;
+	struct mfs_version *v = NULL;
+	enum mfs_code code = mfs_engine_version(r->engine, at->i, &at->a.v.manifest, &v, why);
+
+	if (code == MFS_OK && !at->a.rollback)
+		code = mfs_engine_eligible(r->engine, at->i, v->m, &how, why);
+	mfs_version_unref(v);
+	return code == MFS_REVOKED || code == MFS_POLICY_REJECTED || code == MFS_KEY_UNTRUSTED;
+}
+
 /* Nothing is offered any more: what was on its way stops. */
 static void
 abandon(struct mfs_at *at, bool *superseded, const char *why)
 {
+	struct mfs_err refusal = MFS_ERR_INIT;
 	char detail[MFS_VERSION_MAX + 80];
 
 	if (at->a.step == MFS_STEP_IDLE)
 		return;
+	*superseded = true;
+	if (refused_meanwhile(at, &refusal)) {
+		(void)mfs_at_refuse(at, &refusal, NULL); /* which writes the end of the attempt down */
+		at->a = (struct mfs_cycle_attempt){ .v = at->a.v, .why = refusal.code };
+		at->expect.step = MFS_STEP_IDLE;
+		return;
+	}
 	(void)snprintf(detail, sizeof(detail), "%s is no longer brought: %s", at->a.v.version, why);
 	mfs_engine_happened(at->r->engine, at->i, NULL, at->a.v.version, MFS_NOT_SELECTED, detail);
 	at->a = (struct mfs_cycle_attempt){ 0 };
 	(void)mfs_at_save(at);
-	*superseded = true;
 	at->r->parts->drop(at->r->parts->user, at->i);
 }
 

@@ -33,6 +33,7 @@ static struct fake {
 	struct mfs_cycle_facts facts;
 	uint64_t free_bytes;
 	_Atomic int *set_cancel; /* set during the download: superseded under way */
+	void (*meanwhile)(void);  /* called during the download */
 	enum mfs_code refresh;
 	int64_t boot_ms;
 } f;
@@ -95,6 +96,8 @@ fake_download(void *user, size_t i, struct mfs_version *v, struct mfs_remote *vi
 	f.downloads++;
 	if (f.set_cancel != NULL)
 		atomic_store(f.set_cancel, 1);
+	if (f.meanwhile != NULL)
+		f.meanwhile();
 	*retry_after_s = f.retry_after;
 	if (f.download != MFS_OK)
 		return mfs_fail(err, f.download, "the fake download says %s", mfs_code_name(f.download));
@@ -528,6 +531,34 @@ Test(update, a_damaged_blob_is_fetched_again)
 	active_is("1.1.0", 1);
 }
 
+/* A disk that never keeps what it is given costs a download each time: less and less often. */
+Test(update, a_version_that_is_damaged_again_and_again_is_fetched_ever_more_seldom)
+{
+	int64_t pause = 0;
+
+	installed(1);
+	publish(2, "two");
+	f.health = MFS_HASH_MISMATCH;
+	cr_assert_eq(offer(false), MFS_OK);
+	for (unsigned k = 1; k <= 6; k++) {
+		int64_t now;
+
+		f.random = ((uint32_t)MFS_BACKOFF_BASE_S << (k - 1)) - 1; /* the longest pause that may be */
+		now = run_steps();
+		cr_assert_eq(state().step, MFS_STEP_DOWNLOAD);
+		cr_assert_eq(state().failures, k, "%u failures, not %u", state().failures, k);
+		cr_assert_gt(now, pause);
+		cr_assert_eq(f.downloads, k);
+		pause = now;
+		f.now += now;
+		crash();
+	}
+	cr_assert_eq(f.rejections, 0);
+	f.health = MFS_OK;
+	cr_assert_eq(run_steps(), MFS_CYCLE_IDLE);
+	active_is("1.2.0", 1);
+}
+
 /* ---- refusals ------------------------------------------------------------------------------------------------------ */
 
 Test(update, what_fails_its_health_check_is_condemned_and_not_tried_again)
@@ -695,6 +726,7 @@ Test(update, a_superseded_step_writes_nothing)
 {
 	_Atomic int cancel = 0;
 	struct mfs_cycle_attempt a = { .step = MFS_STEP_DOWNLOAD };
+	struct mfs_engine_expect expect = { .step = MFS_STEP_DOWNLOAD };
 	struct mfs_err err = MFS_ERR_INIT;
 	struct mfs_engine_update up;
 
@@ -708,9 +740,53 @@ Test(update, a_superseded_step_writes_nothing)
 	cr_assert_eq(state().failures, 0);
 	up = state();
 	a.v = up.v;
-	a.v.manifest.b[0] ^= 1;
-	cr_assert_eq(mfs_engine_attempt(d.engine, 0, &a, &a.v.manifest, &err), MFS_CONDITION_UNMET);
+	expect.manifest = up.v.manifest;
+	expect.manifest.b[0] ^= 1;
+	cr_assert_eq(mfs_engine_attempt(d.engine, 0, &a, &expect, &err), MFS_CONDITION_UNMET);
+	expect = (struct mfs_engine_expect){ .manifest = up.v.manifest, .step = MFS_STEP_VERIFY };
+	cr_assert_eq(mfs_engine_attempt(d.engine, 0, &a, &expect, &err), MFS_CONDITION_UNMET);
 	cr_assert_str_eq(state().v.version, "1.2.0");
+}
+
+static void
+minimum_raised(void)
+{
+	d.config->models[0].minimum.min_release = 3;
+	cr_assert_eq(offer(false), MFS_POLICY_REJECTED);
+}
+
+static void
+minimum_raised_and_gone(void)
+{
+	d.config->models[0].minimum.min_release = 3;
+	f.bundle = NULL;
+	cr_assert_eq(offer(false), MFS_NOT_SELECTED);
+	f.bundle = "two"; /* for the download, which ends well */
+}
+
+/* The refresher ends an attempt while the worker is in one of its steps: the end of the step does not bring it back. */
+Test(update, what_is_refused_under_way_stays_refused)
+{
+	void (*const ways[])(void) = { minimum_raised, minimum_raised_and_gone };
+
+	for (size_t k = 0; k < sizeof(ways) / sizeof(ways[0]); k++) {
+		if (k > 0) {
+			teardown();
+			setup();
+		}
+		installed(1);
+		publish(2, "two");
+		f.meanwhile = ways[k];
+		cr_assert_eq(offer(false), MFS_OK);
+		(void)step();
+		cr_assert_eq(state().step, MFS_STEP_IDLE, "%s", mfs_step_name(state().step));
+		cr_assert_eq(run_steps(), MFS_CYCLE_IDLE);
+		cr_assert_eq(f.rejections, 1);
+		cr_assert_eq(f.rejected, MFS_POLICY_REJECTED);
+		cr_assert_eq(state().refusal.why, MFS_POLICY_REJECTED);
+		cr_assert_eq(f.healths, 0);
+		active_is("1.1.0", 1);
+	}
 }
 
 Test(update, what_is_not_offered_any_more_stops)
