@@ -175,20 +175,25 @@ boot_ms(void *user)
 	return mfs_clock_boot_ms();
 }
 
-/* What keeper and fetch know of the host; what cannot be asked for is not known. */
+/* What fetch knows of the host; what cannot be asked for is not known. */
 static void
 facts_ask(struct mfs_updates *u, struct mfs_cycle_facts *f)
 {
-	struct mfs_serve *s = u->s;
 	struct mfs_err err = MFS_ERR_INIT;
-	int64_t held = 0;
 
 	*f = (struct mfs_cycle_facts){ 0 };
-	if (mfs_conditions_ask(s->config) && !(f->known = mfs_remote_conditions(s->remote, &f->wire, &err) == MFS_OK))
+	if (mfs_conditions_ask(u->s->config) && !(f->known = mfs_remote_conditions(u->s->remote, &f->wire, &err) == MFS_OK))
 		mfs_log_err("conditions", &err);
-	if (s->config->update.conditions.hold_file != NULL &&
-		(mfs_klink_call(s->klink, MFS_K_HOLD, 0, 0, NULL, &held, &err) != MFS_OK || held != 0))
-		f->hold = true;
+}
+
+/* Asked each time: who made the file counts on it at once. */
+static bool
+held(struct mfs_updates *u)
+{
+	int64_t is = 0;
+
+	return u->s->config->update.conditions.hold_file != NULL &&
+		(mfs_klink_call(u->s->klink, MFS_K_HOLD, 0, 0, NULL, &is, NULL) != MFS_OK || is != 0);
 }
 
 static void
@@ -206,6 +211,7 @@ part_facts(void *user, struct mfs_cycle_facts *out)
 	}
 	*out = u->facts;
 	(void)pthread_mutex_unlock(&u->facts_lock);
+	out->hold = held(u);
 	if (localtime_r(&wall, &tm) != NULL)
 		out->minute = (unsigned)(tm.tm_hour * 60 + tm.tm_min);
 	out->budget_left = mfs_engine_budget_left(u->s->engine, mfs_refresh_now(u->refresh) / 86400);
