@@ -37,3 +37,5 @@ blobs() {
 		[ -s "$1/$file" ] || : >"$2/blobs/sha256/${hash:0:2}/$hash/00000"
 	done
 }
+# faulted: at least one request met its fault since faults_clear.
+faulted() { [ "$(hostile_stats | jq .faults)" -gt 0 ]; }

@@ -29,3 +29,15 @@ shows() { # N: the mount shows exactly what was packed as release N
 	[ "$(readlink "$MNT/det/active")" = "versions/1.$1.0" ] || fail "1.$1.0 is not active: $(cat "$MNT/det/status")"
 	diff -r "$W/src$1" "$MNT/det/active" || fail "release $1 differs"
 }
+# follow URL [MIRROR,...]: the device asks there instead.
+follow() {
+	sed -i -e "s#^repository: .*#repositories: {default: {url: \"$1\", root: keys/root.json${2:+, mirrors: [$2]}}}#" "$CFG"
+}
+# cycle_ JQ: of the update cycle of det in status --json, one line.
+cycle_() { status_ det --json 2>>"$W/log" | jq -rc ".cycle | $1"; }
+# event VERSION CODE [from]: an event says so of the version, as the one that came, or that it went from.
+event() {
+	"$modelfs" events -c "$CFG" --json >"$W/events" 2>>"$W/log" || fail "events: exit $?"
+	jq -es --arg v "$1" --argjson c "$2" --arg f "${3:-to}" 'any(.code == $c and (.[$f] == $v or .version == $v))' "$W/events" >>"$W/log" ||
+		fail "no event with code $2 about $1: $(tail -n 3 "$W/events")"
+}
