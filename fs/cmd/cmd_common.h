@@ -99,6 +99,15 @@ typedef int mfs_offline_fn(struct mfs_offline *o, const struct mfs_config *c, si
 int mfs_cmd_change(const char *command, const struct mfs_args *args, const struct mfs_ctl_request *req, int idle_ms,
 	bool (*line)(void *user, const json_t *body), mfs_offline_fn *offline);
 
+/*
+ * Look at the trusted state while nothing is mounted: in a confined child, without a lock and without a write.
+ *
+ * fn       prints and returns the exit code; o is NULL (and this process is not confined) when nothing was ever
+ *          installed here. State that is there but cannot be read is an error, never "nothing"
+ */
+typedef int mfs_look_fn(const struct mfs_cmd_env *env, const struct mfs_offline *o, void *arg);
+int mfs_cmd_look(const char *command, struct mfs_cmd_env *env, mfs_look_fn *fn, void *arg);
+
 /* A bar on a terminal, a calm line now and then elsewhere (stderr). Zero to start; total 0 is fine. */
 struct mfs_progress {
 	const char *what;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd_mark.c - `modelfs mark good|bad ID VERSION|active`, `modelfs pin ID VERSION`, `modelfs explain ID`. */
+/* cmd_mark.c - `modelfs mark good|bad ID VERSION|active`, `modelfs pin ID VERSION`. */
 #include <stdio.h>
 #include <string.h>
 
@@ -93,32 +93,4 @@ mfs_cmd_pin(int argc, char **argv)
 		return mfs_cmd_usage(NULL);
 	(void)snprintf(asked.model, sizeof(asked.model), "%s", args.pos[0]);
 	return mfs_cmd_change(argv[0], &args, &asked, CHANGE_IDLE_MS, NULL, pin_offline);
-}
-
-int
-mfs_cmd_explain(int argc, char **argv)
-{
-	MFS_CLEANUP(mfs_cmd_env_close) struct mfs_cmd_env env = MFS_CMD_ENV_INIT;
-	struct mfs_ctl_request r = { .command = MFS_CTL_EXPLAIN, .timeout_ms = -1 };
-	struct mfs_err err = MFS_ERR_INIT;
-	struct mfs_ctl_reply reply;
-	struct mfs_args args;
-	const json_t *text;
-	ssize_t i;
-	int code;
-
-	if (!mfs_args_parse(argc, argv, 0, 1, 1, &args, &code))
-		return code;
-	if (mfs_cmd_env_config(&env, args.config, &err) != MFS_OK || (i = mfs_cmd_model(env.config, args.pos[0], &err)) < 0)
-		return mfs_cmd_fail("explain", &err);
-	(void)snprintf(r.model, sizeof(r.model), "%s", env.config->models[i].id);
-	if (mfs_client_ask(env.config, &r, 30000, NULL, NULL, &reply, &err) != MFS_OK) {
-		if (err.code == MFS_CONDITION_UNMET && err.sys_errno != 0)
-			(void)mfs_err_hint(&err, "; 'explain' asks a mounted modelfs, 'modelfs status' shows what is installed");
-		return mfs_cmd_fail("explain", &err);
-	}
-	text = json_object_get(reply.body, "text");
-	if (reply.code == MFS_OK && json_is_string(text))
-		mfs_cmd_print(stdout, json_string_value(text), json_string_length(text));
-	return mfs_client_finish("explain", &reply);
 }

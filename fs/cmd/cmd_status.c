@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_status.c - `modelfs status [ID] [--json]`: from serve, or without a mount from the trusted state. */
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "cmd_common.h"
 #include "status.h"
@@ -30,69 +27,9 @@ render(const struct mfs_config *c, struct mfs_engine *e, const struct offline *q
 }
 
 static int
-offline_main(struct mfs_cmd_env *env, int link, void *arg)
+look(const struct mfs_cmd_env *env, const struct mfs_offline *o, void *arg)
 {
-	struct mfs_err err = MFS_ERR_INIT;
-	struct mfs_offline o;
-	int status;
-
-	(void)link;
-	if (mfs_offline_open(env, MFS_TRUSTED_READ, &o, &err) != MFS_OK)
-		return mfs_cmd_fail("status", &err);
-	status = render(env->config, o.engine, arg);
-	mfs_offline_close(&o);
-	return status;
-}
-
-static bool
-stands(const char *folder, const char *name)
-{
-	char path[PATH_MAX];
-	struct stat st;
-
-	return snprintf(path, sizeof(path), "%s/%s", folder, name) < (int)sizeof(path) && lstat(path, &st) == 0;
-}
-
-/* Something is missing, but was anything ever installed? Then saying "nothing" would be wrong. */
-static bool
-was_installed(const struct mfs_config *c, struct mfs_err *err)
-{
-	static const char *const parts[] = { "anchor.0", "anchor.1", "counter" };
-
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		if (!stands(c->state, parts[i]))
-			continue;
-		if (err->code == MFS_IO)
-			(void)mfs_err_hint(err, "; the state is there: mounting or installing makes a new store, and what was in "
-				"it must be installed again");
-		return true;
-	}
-	if (!stands(c->store, ".state-id"))
-		return false;
-	(void)mfs_err_hint(err, "; the store says that there was a state: restore it or run 'modelfs recover'");
-	return true;
-}
-
-static int
-status_offline(struct mfs_cmd_env *env, struct offline *q)
-{
-	struct mfs_err err = MFS_ERR_INIT;
-	pid_t pid;
-	int status;
-
-	if (mfs_cmd_env_open(env, false, &err) != MFS_OK) {
-		/* No folder, or no key in an empty one: nothing was ever installed here. */
-		if (err.sys_errno == ENOENT && (err.code == MFS_IO || err.code == MFS_KEY_UNAVAILABLE) &&
-			!was_installed(env->config, &err))
-			return render(env->config, NULL, q);
-		if (err.sys_errno == EACCES)
-			(void)mfs_err_hint(&err, "; modelfs is not mounted, so only root can tell");
-		return mfs_cmd_fail("status", &err);
-	}
-	if (mfs_cmd_confined("status", env, -1, offline_main, q, NULL, &pid, &err) != MFS_OK ||
-		(status = mfs_cmd_reap(pid, "status", &err)) < 0)
-		return mfs_cmd_fail("status", &err);
-	return status;
+	return render(env->config, o != NULL ? o->engine : NULL, arg);
 }
 
 int
@@ -128,5 +65,5 @@ mfs_cmd_status(int argc, char **argv)
 	q.kind = i >= 0 ? (args.json ? MFS_STATUS_MODEL_JSON : MFS_STATUS_MODEL_TEXT)
 			: (args.json ? MFS_STATUS_ALL_JSON : MFS_STATUS_ALL_TEXT);
 	q.model = i >= 0 ? (size_t)i : 0;
-	return status_offline(&env, &q);
+	return mfs_cmd_look("status", &env, look, &q);
 }

@@ -12,18 +12,19 @@
 #include "status_facts.h"
 
 static void
-repository_lines(FILE *f, struct mfs_serve *s, size_t i)
+repository_lines(FILE *f, const struct mfs_explained *x, size_t i)
 {
-	ssize_t repo = s->config->models[i].repo;
-	struct mfs_engine_repo r;
+	ssize_t repo = x->config->models[i].repo;
+	struct mfs_engine_repo r = { 0 };
 	char when[40], next[40];
 
 	if (repo < 0) {
 		fprintf(f, "repository: none; 'modelfs install' brings bundles\n");
 		return;
 	}
-	mfs_engine_repo_get(s->engine, (size_t)repo, &r);
-	fprintf(f, "repository: %s, %s\n", s->config->repos[repo].name, MFS_ESC(s->config->repos[repo].origin.url));
+	if (x->engine != NULL)
+		mfs_engine_repo_get(x->engine, (size_t)repo, &r);
+	fprintf(f, "repository: %s, %s\n", x->config->repos[repo].name, MFS_ESC(x->config->repos[repo].origin.url));
 	if (r.last_check == 0)
 		fprintf(f, "  checked:  never yet");
 	else
@@ -31,7 +32,10 @@ repository_lines(FILE *f, struct mfs_serve *s, size_t i)
 			r.detail[0] != '\0' ? ": " : "", r.detail);
 	if (r.last_success != r.last_check)
 		fprintf(f, "\n  success:  %s", r.last_success == 0 ? "never yet" : mfs_time_text(when, r.last_success, true));
-	fprintf(f, "\n  next:     %s\n", r.next_check == 0 ? "soon" : mfs_time_text(next, r.next_check, true));
+	if (x->updates == NULL)
+		fprintf(f, "\n  next:     once modelfs is mounted\n");
+	else
+		fprintf(f, "\n  next:     %s\n", r.next_check == 0 ? "soon" : mfs_time_text(next, r.next_check, true));
 }
 
 static void
@@ -43,10 +47,10 @@ rollout_lines(FILE *f, const struct mfs_policy_reason *x)
 }
 
 static void
-policy_lines(FILE *f, struct mfs_serve *s, size_t i)
+policy_lines(FILE *f, const struct mfs_explained *e, size_t i)
 {
-	struct mfs_refresh *refresh = mfs_updates_refresh(s->updates);
 	struct mfs_policy_explanation x = { 0 };
+	struct mfs_refresh *refresh = e->refresh;
 	struct mfs_policy_choice choice = { 0 };
 	struct mfs_policy_device device = { 0 };
 	struct mfs_err err = MFS_ERR_INIT;
@@ -63,7 +67,7 @@ policy_lines(FILE *f, struct mfs_serve *s, size_t i)
 		p->n_revoked == 1 ? "" : "s", p->min_release);
 	if ((state = mfs_refresh_policy_state(refresh, i, detail)) != MFS_OK)
 		fprintf(f, "  not renewed: %s: %s; nothing new is activated\n", mfs_code_name(state), detail);
-	mfs_refresh_device(s->config, i, &device);
+	mfs_refresh_device(e->config, i, &device);
 	fprintf(f, "device:     %s, class %s, region %s, channel %s\n", MFS_ESC(device.id != NULL ? device.id : "(none)"),
 		MFS_ESC(device.class != NULL ? device.class : "(none)"), MFS_ESC(device.region != NULL ? device.region : "(none)"),
 		MFS_ESC(device.channel != NULL ? device.channel : "(none)"));
@@ -80,38 +84,45 @@ policy_lines(FILE *f, struct mfs_serve *s, size_t i)
 }
 
 static void
-condition_lines(FILE *f, struct mfs_serve *s)
+condition_lines(FILE *f, const struct mfs_explained *x)
 {
 	static const struct { enum mfs_step step; const char *name; } gates[] = {
 		{ MFS_STEP_DOWNLOAD, "download" }, { MFS_STEP_STAGE, "staging" }, { MFS_STEP_ACTIVATE, "activation" },
 	};
-	const struct mfs_cycle_run *run = mfs_updates_run(s->updates);
-	struct mfs_cycle_facts facts = { .budget_left = UINT64_MAX };
+	const struct mfs_cycle_facts *facts = x->host;
+	struct mfs_config known = *x->config;
 
-	run->parts->facts(run->parts->user, &facts);
+	/* Who could tell runs only with a mount: the rest is compared all the same. */
+	if (x->updates == NULL && mfs_conditions_ask(&known)) {
+		fprintf(f, "power and network: not asked for while nothing is mounted\n");
+		known.update.conditions = (struct mfs_config_conditions){ .hold_file = known.update.conditions.hold_file };
+	}
 	for (size_t k = 0; k < sizeof(gates) / sizeof(gates[0]); k++) {
 		struct mfs_err err = MFS_ERR_INIT;
 
-		if (mfs_conditions_check(s->config, &facts, gates[k].step, &err) == MFS_OK)
+		if (mfs_conditions_check(&known, facts, gates[k].step, &err) == MFS_OK)
 			fprintf(f, "%s may go on: every condition is met\n", gates[k].name);
 		else
 			fprintf(f, "%s waits: %s: %s\n", gates[k].name, mfs_code_name(err.code), err.msg);
 	}
-	if (facts.budget_left != UINT64_MAX)
-		fprintf(f, "bytes left today: %" PRIu64 "\n", facts.budget_left);
+	if (facts->budget_left != UINT64_MAX)
+		fprintf(f, "bytes left today: %" PRIu64 "\n", facts->budget_left);
 }
 
 static void
-model_lines(FILE *f, struct mfs_serve *s, size_t i)
+model_lines(FILE *f, const struct mfs_explained *x, size_t i)
 {
-	struct mfs_update_facts facts;
+	const char *id = x->config->models[i].id;
 	struct mfs_engine_model m;
 	const struct mfs_engine_update *u = &m.update;
 	char when[40];
 
-	if (mfs_engine_model_get(s->engine, i, &m, NULL) != MFS_OK)
+	if (x->engine == NULL) {
+		fprintf(f, "active:     nothing: nothing was ever installed here\n");
 		return;
-	mfs_update_facts(mfs_updates_threads(s->updates), i, &facts);
+	}
+	if (mfs_engine_model_get(x->engine, i, &m, NULL) != MFS_OK)
+		return;
 	if (m.n > 0 && m.versions[0].active)
 		fprintf(f, "active:     %s (release %" PRId64 ")\n", m.versions[0].v->m->version, m.versions[0].v->m->release);
 	else
@@ -121,16 +132,16 @@ model_lines(FILE *f, struct mfs_serve *s, size_t i)
 		fprintf(f, "observed:   %s, %" PRId64 " of %" PRId64 " s, %u good checks\n", u->observation.v.version,
 			u->observation.seconds, u->observation.total, u->observation.checks);
 	if (m.held)
-		fprintf(f, "held:       by a rollback, until 'modelfs unpin %s'\n", s->config->models[i].id);
+		fprintf(f, "held:       by a rollback, until 'modelfs unpin %s'\n", id);
 	if (u->pin[0] != '\0')
-		fprintf(f, "pinned:     to %s, until 'modelfs unpin %s'\n", u->pin, s->config->models[i].id);
+		fprintf(f, "pinned:     to %s, until 'modelfs unpin %s'\n", u->pin, id);
 	if (u->step != MFS_STEP_IDLE)
 		fprintf(f, "update:     %s: %s since %s%s%s%s%s\n", u->v.version, mfs_step_name(u->step),
 			mfs_time_text(when, u->since, true), u->why != MFS_OK ? ", waits: " : "",
 			u->why != MFS_OK ? mfs_code_name(u->why) : "", u->why != MFS_OK ? ": " : "", u->detail);
-	else if (facts.offered)
-		fprintf(f, "update:     %s%s%s\n", mfs_code_name(facts.offer), facts.offer_detail[0] != '\0' ? ": " : "",
-			facts.offer_detail);
+	else if (x->updates != NULL && x->updates->offered)
+		fprintf(f, "update:     %s%s%s\n", mfs_code_name(x->updates->offer), x->updates->offer_detail[0] != '\0' ? ": " : "",
+			x->updates->offer_detail);
 	if (!mfs_sha256_is_zero(&u->refusal.v.manifest))
 		fprintf(f, "refused:    %s at %s: %s: %s\n", u->refusal.v.version, mfs_time_text(when, u->refusal.time, true),
 			mfs_code_name(u->refusal.why), u->refusal_detail);
@@ -138,24 +149,40 @@ model_lines(FILE *f, struct mfs_serve *s, size_t i)
 }
 
 enum mfs_code
-mfs_explain(struct mfs_serve *s, size_t i, char **out, size_t *len, struct mfs_err *err)
+mfs_explain_render(const struct mfs_explained *x, size_t i, char **out, size_t *len, struct mfs_err *err)
 {
 	FILE *f;
 
 	*out = NULL;
-	if (s->updates == NULL)
-		return mfs_fail(err, MFS_INTERNAL, "explain: no updates here");
 	if ((f = open_memstream(out, len)) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "explain: no memory");
-	fprintf(f, "model:      %s (%s)\n", s->config->models[i].id, s->config->models[i].model_id);
-	model_lines(f, s, i);
-	repository_lines(f, s, i);
-	policy_lines(f, s, i);
-	condition_lines(f, s);
+	fprintf(f, "model:      %s (%s)\n", x->config->models[i].id, x->config->models[i].model_id);
+	model_lines(f, x, i);
+	repository_lines(f, x, i);
+	policy_lines(f, x, i);
+	condition_lines(f, x);
 	if (fclose(f) != 0) {
 		free(*out);
 		*out = NULL;
 		return mfs_fail(err, MFS_NO_MEMORY, "explain: no memory");
 	}
 	return MFS_OK;
+}
+
+enum mfs_code
+mfs_explain(struct mfs_serve *s, size_t i, char **out, size_t *len, struct mfs_err *err)
+{
+	struct mfs_cycle_facts host = { .budget_left = UINT64_MAX };
+	struct mfs_update_facts updates;
+	struct mfs_explained x = { .config = s->config, .engine = s->engine, .host = &host, .updates = &updates };
+	const struct mfs_cycle_run *run;
+
+	*out = NULL;
+	if (s->updates == NULL)
+		return mfs_fail(err, MFS_INTERNAL, "explain: no updates here");
+	run = mfs_updates_run(s->updates);
+	run->parts->facts(run->parts->user, &host);
+	mfs_update_facts(mfs_updates_threads(s->updates), i, &updates);
+	x.refresh = mfs_updates_refresh(s->updates);
+	return mfs_explain_render(&x, i, out, len, err);
 }

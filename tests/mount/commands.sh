@@ -18,6 +18,8 @@ keys
 config
 m 0 'nothing was ever installed' status
 m 0 'right: 1 model, 1 trust key' config check
+m 0 'nothing was ever installed here' explain det
+m 1 "no model 'dat'" explain dat
 m 0 '^trust  [0-9a-f]{64}  epoch 1' keys show
 m 0 '^state: ' config show
 m 4 'not mounted' wait det --timeout 200ms

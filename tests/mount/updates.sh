@@ -68,7 +68,23 @@ grep -q '^state/tuf/default/root.json$' "$W/list" && grep -q '^state/policy/det.
 ! tar xOf "$W/evidence.tar" | grep -qF -f <(od -An -tx1 -v "$W/mk.bin" | tr -d ' \n') || fail "a model key is in the evidence"
 expect 1 "exists" "$modelfs" evidence -c "$CFG" -o "$W/evidence.tar"
 "$modelfs" device -c "$CFG" --json | jq -e '.id == "dev-1" and .class == "x" and .region == "eu"' >>"$W/log" || fail "device --json"
+
+step "explained as well while nothing is mounted: the same policy, the same choice; what is not asked is said"
+choice() { sed -n '/^policy:/,/^download/{/^download/d;p;}' "$1"; }
+"$modelfs" explain -c "$CFG" det >"$W/mounted.txt"
 unmount_
+sed 's|^update: {|update: {conditions: {power: ac, hold_file: hold}, window: "00:00-23:59", |' "$CFG" >"$W/held.yaml"
+"$modelfs" explain -c "$CFG" det >"$W/offline.txt" || fail "explain without a mount"
+[ -n "$(choice "$W/offline.txt")" ] && diff <(choice "$W/mounted.txt") <(choice "$W/offline.txt") || fail "another choice without a mount"
+grep -q '^active: *1.4.0 (release 4)' "$W/offline.txt" && grep -q 'next: *once modelfs is mounted' "$W/offline.txt" || fail "$(cat "$W/offline.txt")"
+expect 0 "power and network: not asked for" "$modelfs" explain -c "$W/held.yaml" det
+touch "$W/hold"
+expect 0 "download waits: held: held by the file $W/hold" "$modelfs" explain -c "$W/held.yaml" det
+printf ' ' >>"$W/state/policy/det.json"
+expect 0 "policy: *none in force" "$modelfs" explain -c "$CFG" det
+"$modelfs" status -c "$CFG" >"$W/before"
+"$modelfs" explain -c "$CFG" det >/dev/null
+cmp "$W/before" <("$modelfs" status -c "$CFG") || fail "explain changed something"
 mount_
 shows 4
 unmount_
