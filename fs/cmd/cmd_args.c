@@ -78,6 +78,7 @@ mfs_args_parse(int argc, char **argv, unsigned accept, int min_pos, int max_pos,
 		{ "version", required_argument, NULL, 'V' },
 		{ "timeout", required_argument, NULL, 'T' },
 		{ "from", required_argument, NULL, 'F' },
+		{ "cacert", required_argument, NULL, 'A' },
 		{ "output", required_argument, NULL, 'o' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -92,7 +93,7 @@ mfs_args_parse(int argc, char **argv, unsigned accept, int min_pos, int max_pos,
 			: opt == 'f'       ? MFS_ARG_FOLLOW
 			: opt == 'V'       ? MFS_ARG_VERSION
 			: opt == 'T'       ? MFS_ARG_TIMEOUT
-			: opt == 'F'       ? MFS_ARG_FROM
+			: opt == 'F' || opt == 'A' ? MFS_ARG_FROM
 			: opt == 'o'       ? MFS_ARG_OUTPUT
 					   : 0;
 
@@ -110,6 +111,7 @@ mfs_args_parse(int argc, char **argv, unsigned accept, int min_pos, int max_pos,
 		case 'f': out->follow = true; break;
 		case 'V': out->version = optarg; break;
 		case 'F': out->from = optarg; break;
+		case 'A': out->cacert = optarg; break;
 		case 'o': out->output = optarg; break;
 		default:
 			if (!mfs_duration_parse(optarg, &out->timeout_ms))

@@ -29,6 +29,7 @@ struct mfs_args {
 	const char *version; /* --version V */
 	int64_t timeout_ms;  /* --timeout T; -1 without */
 	const char *from;    /* --from URL|DIR */
+	const char *cacert;  /* --cacert FILE, of --from */
 	const char *output;  /* -o FILE */
 	char **pos;          /* positional arguments, in order; what follows "--" too */
 	int n_pos;

@@ -56,9 +56,9 @@ line(void *user, const json_t *body)
 
 /* A fetch for the command; -1 in *sock when none is wanted. */
 static enum mfs_code
-fetch_start(const struct mfs_config *c, const char *from, int *sock, pid_t *pid, struct mfs_err *err)
+fetch_start(const struct mfs_config *c, const struct mfs_args *a, int *sock, pid_t *pid, struct mfs_err *err)
 {
-	struct mfs_fetch_args args = { .config = c, .from = from, .parent = getpid() };
+	struct mfs_fetch_args args = { .config = c, .from = a->from, .cacert = a->cacert, .parent = getpid() };
 
 	return mfs_fetch_spawn(&args, sock, pid, err);
 }
@@ -85,7 +85,7 @@ offline(struct mfs_cmd_env *env, const char *command, size_t model, const struct
 	int status;
 
 	o.hold = hold != NULL && (faccessat(AT_FDCWD, hold, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT);
-	if (fetch_start(env->config, args->from, &o.sock, &fetch, &err) != MFS_OK ||
+	if (fetch_start(env->config, args, &o.sock, &fetch, &err) != MFS_OK ||
 		mfs_cmd_confined(command, env, -1, mfs_update_offline, &o, NULL, &pid, &err) != MFS_OK) {
 		fetch_end(&o.sock, fetch);
 		return mfs_cmd_fail(command, &err);
@@ -98,7 +98,7 @@ offline(struct mfs_cmd_env *env, const char *command, size_t model, const struct
 
 /* One conversation; *again: serve ended under it. */
 static int
-ask(const struct mfs_config *c, const struct mfs_ctl_request *r, const char *from, struct show *s, bool *again)
+ask(const struct mfs_config *c, const struct mfs_ctl_request *r, const struct mfs_args *args, struct show *s, bool *again)
 {
 	const char *command = mfs_ctl_command_name(r->command);
 	struct mfs_ctl_reply reply = { 0 };
@@ -107,7 +107,7 @@ ask(const struct mfs_config *c, const struct mfs_ctl_request *r, const char *fro
 	pid_t fetch = 0;
 	enum mfs_code code;
 
-	if (from != NULL && fetch_start(c, from, &sock, &fetch, &err) != MFS_OK)
+	if (args->from != NULL && fetch_start(c, args, &sock, &fetch, &err) != MFS_OK)
 		return mfs_cmd_fail(command, &err);
 	code = mfs_client_ask_with(c, r, sock, UPDATE_IDLE_MS, line, s, &reply, &err);
 	fetch_end(&sock, fetch);
@@ -127,7 +127,7 @@ ask(const struct mfs_config *c, const struct mfs_ctl_request *r, const char *fro
 }
 
 static int
-mounted(const struct mfs_config *c, const struct mfs_ctl_request *r, const char *from, bool *nobody)
+mounted(const struct mfs_config *c, const struct mfs_ctl_request *r, const struct mfs_args *args, bool *nobody)
 {
 	const int64_t until = mfs_clock_mono_ms() + ASK_AGAIN_MS;
 	struct show s = { .progress = { 0 } };
@@ -145,7 +145,7 @@ mounted(const struct mfs_config *c, const struct mfs_ctl_request *r, const char 
 	mfs_cleanup_close(&probe);
 	for (;;) {
 		again = mfs_clock_mono_ms() < until;
-		status = ask(c, r, from, &s, &again);
+		status = ask(c, r, args, &s, &again);
 		if (!again)
 			return status;
 		(void)nanosleep(&(struct timespec){ .tv_nsec = 200000000 }, NULL);
@@ -171,14 +171,21 @@ run(int argc, char **argv, enum mfs_ctl_command command)
 		return mfs_cmd_fail(name, &err);
 	if (i >= 0)
 		(void)snprintf(r.model, sizeof(r.model), "%s", env.config->models[i].id);
+	if (args.from == NULL && args.cacert != NULL) {
+		fprintf(stderr, "modelfs: %s: --cacert is of --from URL; a configured repository has tls: {ca: FILE}\n", name);
+		return mfs_cmd_usage(NULL);
+	}
+	if (args.from != NULL && mfs_fetch_from_check(&(struct mfs_fetch_args){ .config = env.config, .from = args.from,
+			.cacert = args.cacert }, &err) != MFS_OK)
+		return mfs_cmd_fail(name, &err);
 	r.from = args.from != NULL;
-	code = mounted(env.config, &r, args.from, &nobody);
+	code = mounted(env.config, &r, &args, &nobody);
 	if (!nobody)
 		return code;
 	if (mfs_cmd_env_open(&env, true, &err) != MFS_OK || mfs_cmd_side(&env, &up, &err) != MFS_OK)
 		return mfs_cmd_fail(name, &err);
 	if (up) /* it was mounted meanwhile */
-		return mounted(env.config, &r, args.from, &nobody);
+		return mounted(env.config, &r, &args, &nobody);
 	return offline(&env, name, i >= 0 ? (size_t)i : env.config->n_models, &args);
 }
 

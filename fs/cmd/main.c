@@ -12,7 +12,7 @@ static const struct mfs_cmd commands[] = {
 	{ "serve", "", "internal", mfs_cmd_serve, true },
 	{ "status", "[-c FILE] [ID] [--json]", "what is served, since when, and what happened last", mfs_cmd_status, false },
 	{ "check", "[-c FILE] [ID]", "ask the repositories now, and say what is offered", mfs_cmd_check, false },
-	{ "update", "[-c FILE] [ID] [--from URL|DIR]", "bring what is offered, check it, make it active", mfs_cmd_update, false },
+	{ "update", "[-c FILE] [ID] [--from URL|DIR [--cacert FILE]]", "bring what is offered, check it, make it active", mfs_cmd_update, false },
 	{ "install", "[-c FILE] BUNDLE [ID]", "verify a bundle, copy it into the store, make it active", mfs_cmd_install, false },
 	{ "rollback", "[-c FILE] ID", "back to the previous version; holds the model", mfs_cmd_rollback, false },
 	{ "pin", "[-c FILE] ID VERSION", "keep a model at a version", mfs_cmd_pin, false },

@@ -10,42 +10,50 @@
 
 /* ---- URLs ----------------------------------------------------------------------------------------- */
 
-/*
- * A text of printable ASCII that starts with one of the schemes, has a host unless it is file:,
- * and holds nothing that does not belong into an origin: no credentials (the configuration is
- * shown to everybody), no query, no fragment, no ".." and no braces but `allowed`.
- */
+const char *
+mfs_config_url_wrong(const char *url, const char *const *schemes)
+{
+	const char *rest = NULL, *host_end;
+	size_t len = strlen(url);
+	bool file;
+
+	if (len > URL_MAX)
+		return "longer than 2048 bytes";
+	for (size_t i = 0; i < len; i++)
+		if (url[i] <= ' ' || url[i] > '~' || strchr("\"<>\\^`|", url[i]) != NULL)
+			return "holds a character that a URL has to write as %XX";
+	for (size_t i = 0; schemes[i] != NULL && rest == NULL; i++)
+		if (strncmp(url, schemes[i], strlen(schemes[i])) == 0)
+			rest = url + strlen(schemes[i]);
+	if (rest == NULL)
+		return "";
+	if (strpbrk(rest, "?#") != NULL)
+		return "must be without '?' and '#'";
+	host_end = rest + strcspn(rest, "/");
+	if (memchr(rest, '@', (size_t)(host_end - rest)) != NULL)
+		return "must hold no user and password; use auth: {token_file: PATH}";
+	file = strncmp(url, "file://", 7) == 0;
+	if (file ? host_end != rest || rest[0] == '\0' : host_end == rest)
+		return file ? "must be file:///FOLDER" : "names no host";
+	if (strstr(rest, "/../") != NULL || (len >= 3 && strcmp(url + len - 3, "/..") == 0))
+		return "must hold no '..'";
+	return NULL;
+}
+
 static enum mfs_code
 check_url(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const char *const *schemes)
 {
-	const char *rest = NULL, *host_end;
 	enum mfs_code code = mfs_read_text(w, y, key, NULL, NULL);
-	size_t len;
+	const char *wrong;
 
 	if (code != MFS_OK)
 		return code;
-	if ((len = strlen(y->text)) > URL_MAX)
-		return mfs_yaml_fail(y, key, w->err, "longer than %u bytes", URL_MAX);
-	for (size_t i = 0; i < len; i++)
-		if (y->text[i] <= ' ' || y->text[i] > '~' || strchr("\"<>\\^`|", y->text[i]) != NULL)
-			return mfs_yaml_fail(y, key, w->err, "holds a character that a URL has to write as %%XX");
-	for (size_t i = 0; schemes[i] != NULL && rest == NULL; i++)
-		if (strncmp(y->text, schemes[i], strlen(schemes[i])) == 0)
-			rest = y->text + strlen(schemes[i]);
-	if (rest == NULL)
+	if ((wrong = mfs_config_url_wrong(y->text, schemes)) == NULL)
+		return MFS_OK;
+	if (wrong[0] == '\0')
 		return mfs_yaml_fail(y, key, w->err, "must start with %s%s%s", schemes[0], schemes[1] != NULL ? " or " : "",
 			schemes[1] != NULL ? schemes[1] : "");
-	if (strpbrk(rest, "?#") != NULL)
-		return mfs_yaml_fail(y, key, w->err, "must be without '?' and '#'");
-	host_end = rest + strcspn(rest, "/");
-	if (memchr(rest, '@', (size_t)(host_end - rest)) != NULL)
-		return mfs_yaml_fail(y, key, w->err, "must hold no user and password; use auth: {token_file: PATH}");
-	if (strncmp(y->text, "file://", 7) == 0 ? host_end != rest || rest[0] == '\0' : host_end == rest)
-		return mfs_yaml_fail(y, key, w->err, "%s", strncmp(y->text, "file://", 7) == 0 ?
-			"must be file:///FOLDER" : "names no host");
-	if (strstr(rest, "/../") != NULL || (len >= 3 && strcmp(y->text + len - 3, "/..") == 0))
-		return mfs_yaml_fail(y, key, w->err, "must hold no '..'");
-	return MFS_OK;
+	return mfs_yaml_fail(y, key, w->err, "%s", wrong);
 }
 
 /* Without trailing slashes, so that "/metadata/..." can follow. */

@@ -185,6 +185,13 @@ MFS_DEFINE_CLEANUP(config, struct mfs_config, mfs_config_free)
 /* Index of a model by its local id, or -1. */
 ssize_t mfs_config_find(const struct mfs_config *c, const char *id);
 
+/*
+ * What is wrong with the URL of an origin, or NULL. It is printable ASCII that starts with one of the schemes
+ * (NULL-terminated), has a host unless it is file:, and holds nothing that does not belong there: no credentials (the
+ * configuration is shown to everybody), no query, no fragment, no "..". "": none of the schemes.
+ */
+const char *mfs_config_url_wrong(const char *url, const char *const *schemes);
+
 /* Index of a repository by its name, or -1. */
 ssize_t mfs_config_find_repo(const struct mfs_config *c, const char *name);
 

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -191,27 +192,105 @@ configured_add(struct plan *p, const struct mfs_config *c, struct mfs_err *err)
 	return MFS_OK;
 }
 
+/* Is url the same as base, or below it? base has no trailing slash. */
+static size_t
+below(const char *url, const char *base)
+{
+	size_t n = strlen(base);
+
+	return strncmp(url, base, n) == 0 && (url[n] == '/' || url[n] == '\0') ? n : 0;
+}
+
+/*
+ * How a URL of the command line is reached: as the configured repository or mirror that it lies below. On the same
+ * server, but elsewhere: TLS trust and proxy, and nothing that says who we are.
+ */
+static struct mfs_config_origin
+origin_for(const struct mfs_config *c, const char *url)
+{
+	struct mfs_config_origin o = { 0 };
+	size_t best = 0;
+
+	for (size_t i = 0; i < c->n_repos; i++) {
+		const struct mfs_config_repository *r = &c->repos[i];
+		bool same = same_host(r->origin.url, url);
+		size_t n = below(url, r->origin.url);
+
+		for (size_t k = 0; k < r->n_mirrors; k++) {
+			size_t m = below(url, r->mirrors[k].url);
+
+			n = m > n ? m : n;
+		}
+		if (n > best || (best == 0 && same && o.url == NULL)) {
+			best = n;
+			o = r->origin;
+			if (n == 0 || !same)
+				o.token_file = o.tls_cert = o.tls_key = NULL;
+			if (!same)
+				o.tls_pin = NULL; /* of the server itself */
+		}
+	}
+	return o;
+}
+
+static bool
+is_url(const char *from)
+{
+	return strncmp(from, "https://", 8) == 0 || strncmp(from, "http://", 7) == 0 || strncmp(from, "file://", 7) == 0;
+}
+
 /* A folder on the command line becomes a URL: what is not plain in one is encoded. */
 static enum mfs_code
-from_add(struct plan *p, const char *from, struct mfs_err *err)
+from_add(struct plan *p, const struct mfs_fetch_args *a, struct mfs_err *err)
 {
 	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/-._~";
-	const struct mfs_config_origin none = { 0 };
+	struct mfs_config_origin o = { 0 };
 	mfs_autofree char *path = NULL;
-	char url[1024] = "file://";
+	char url[1024] = "file://", given[1024];
 	size_t n = strlen(url);
 
-	if (strncmp(from, "https://", 8) == 0 || strncmp(from, "http://", 7) == 0 || strncmp(from, "file:///", 8) == 0)
-		return origin_add(p, 0, -1, from, &none, true, err);
-	path = realpath(from, NULL);
+	if (is_url(a->from)) {
+		n = strlen(a->from);
+		while (n > 0 && a->from[n - 1] == '/')
+			n--;
+		if (n >= sizeof(given))
+			return mfs_fail(err, MFS_CONFIG_INVALID, "%s: too long", MFS_ESC(a->from));
+		(void)snprintf(given, sizeof(given), "%.*s", (int)n, a->from);
+		o = origin_for(a->config, given);
+		if (a->cacert != NULL)
+			o.tls_ca = (char *)(uintptr_t)a->cacert;
+		return origin_add(p, 0, -1, given, &o, true, err);
+	}
+	path = realpath(a->from, NULL);
 	if (path == NULL)
-		return mfs_fail_sys(err, MFS_CONFIG_INVALID, "%s", MFS_ESC(from));
+		return mfs_fail_sys(err, MFS_CONFIG_INVALID, "%s", MFS_ESC(a->from));
 	for (const char *s = path; *s != '\0'; s++) {
 		if (n + 4 > sizeof(url))
-			return mfs_fail(err, MFS_CONFIG_INVALID, "%s: too long", MFS_ESC(from));
+			return mfs_fail(err, MFS_CONFIG_INVALID, "%s: too long", MFS_ESC(a->from));
 		n += (size_t)sprintf(url + n, strchr(plain, *s) != NULL ? "%c" : "%%%02X", (unsigned char)*s);
 	}
-	return origin_add(p, 0, -1, url, &none, true, err);
+	return origin_add(p, 0, -1, url, &o, true, err);
+}
+
+enum mfs_code
+mfs_fetch_from_check(const struct mfs_fetch_args *a, struct mfs_err *err)
+{
+	static const char *const schemes[] = { "https://", "http://", "file://", NULL };
+	const char *wrong;
+	struct stat st;
+
+	if (a->cacert != NULL && strncmp(a->from, "https://", 8) != 0)
+		return mfs_fail(err, MFS_CONFIG_INVALID, "--cacert: %s is no https URL", MFS_ESC(a->from));
+	if (a->cacert != NULL && access(a->cacert, R_OK) != 0)
+		return mfs_fail_sys(err, MFS_CONFIG_INVALID, "--cacert %s", MFS_ESC(a->cacert));
+	if (is_url(a->from))
+		return (wrong = mfs_config_url_wrong(a->from, schemes)) == NULL ? MFS_OK :
+			mfs_fail(err, MFS_CONFIG_INVALID, "--from %s: %s", MFS_ESC(a->from), wrong);
+	if (strstr(a->from, "://") != NULL)
+		return mfs_fail(err, MFS_CONFIG_INVALID, "--from %s: must be a folder, https://, http:// or file://", MFS_ESC(a->from));
+	if (stat(a->from, &st) != 0)
+		return mfs_fail_sys(err, MFS_CONFIG_INVALID, "--from %s", MFS_ESC(a->from));
+	return S_ISDIR(st.st_mode) ? MFS_OK : mfs_fail(err, MFS_CONFIG_INVALID, "--from %s: not a folder", MFS_ESC(a->from));
 }
 
 static enum mfs_code
@@ -246,7 +325,7 @@ plan_make(const struct mfs_fetch_args *a, struct plan *p, struct mfs_err *err)
 	if (!text_fit(doc->bus, sizeof(doc->bus), a->bus != NULL ? a->bus : "/run/dbus/system_bus_socket") ||
 		!text_fit(doc->power, sizeof(doc->power), a->power != NULL ? a->power : "/sys/class/power_supply"))
 		return mfs_fail(err, MFS_INTERNAL, "fetch: a path is too long");
-	if ((a->from != NULL ? from_add(p, a->from, err) : configured_add(p, c, err)) != MFS_OK)
+	if ((a->from != NULL ? from_add(p, a, err) : configured_add(p, c, err)) != MFS_OK)
 		return err->code;
 	p->size = sizeof(*doc) + doc->n * sizeof(doc->origin[0]);
 	return MFS_OK;

@@ -12,7 +12,13 @@
 
 struct mfs_fetch_args {
 	const struct mfs_config *config;
-	const char *from;   /* a folder, or an http(s):// or file:// URL: the only origin, repository 0. NULL: what is configured */
+	/*
+	 * A folder, or an http(s):// or file:// URL: the only origin, repository 0. NULL: what is configured. One below the
+	 * URL of a configured repository or mirror is reached as that is: CA file, pin, proxy, client certificate, token;
+	 * on the same server outside of it without the last two.
+	 */
+	const char *from;
+	const char *cacert; /* of `from`, instead of the configured or the system's; NULL */
 	pid_t parent;       /* fetch dies with it: the calling process; 0: only with its socket */
 	/* 0 or NULL: the default. For tests. */
 	unsigned low_speed, low_speed_s;
@@ -21,6 +27,9 @@ struct mfs_fetch_args {
 
 #define MFS_FETCH_LOW_SPEED   1000u /* bytes per second; a bandwidth limit below twice that lowers it */
 #define MFS_FETCH_LOW_SPEED_S 30u
+
+/* Can a fetch be started for `from`? errors CONFIG_INVALID: no such folder, no such file, a URL that is none */
+enum mfs_code mfs_fetch_from_check(const struct mfs_fetch_args *a, struct mfs_err *err);
 
 /*
  * Start one. A child opens folders, certificates and the token file (they may be slow, or not there)
