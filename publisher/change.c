@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "blobs.h"
+#include "grants.h"
 #include "io.h"
 #include "repo_internal.h"
 
@@ -422,12 +423,17 @@ blobs_bring(int fd, const char *path, struct mfs_repo *r, struct mfs_err *err)
 	mfs_autofree char *top = NULL;
 	MFS_CLEANUP(fts_end) FTS *f = NULL;
 	mfs_autoclose int from = openat(fd, mfs_step_names[MFS_STEP_BLOBS], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct mfs_grants grants = { .from = from, .to = r };
 	const FTSENT *e;
 	uint64_t size = 0;
 
 	if (from < 0)
 		return errno == ENOENT ? MFS_OK : mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
-	if (asprintf(&top, "%s/%s", path, mfs_step_names[MFS_STEP_BLOBS]) < 0)
+	if (mfs_grants_copy(&grants, err) != MFS_OK)
+		return mfs_err_context(err, "%s/%s/", MFS_ESC(path), mfs_step_names[MFS_STEP_BLOBS]);
+	if (faccessat(from, "blobs", F_OK, 0) != 0)
+		return MFS_OK;
+	if (asprintf(&top, "%s/%s/blobs", path, mfs_step_names[MFS_STEP_BLOBS]) < 0)
 		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(path));
 	if ((f = fts_open((char *const[]){ top, NULL }, FTS_PHYSICAL | FTS_NOCHDIR, NULL)) == NULL)
 		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(top));

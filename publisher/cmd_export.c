@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* modelpub export: a repository, or a part of its models, to a stick or a site's mirror. */
 #include <fcntl.h>
-#include <fts.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include "blobs.h"
 #include "cmd.h"
 #include "cmd_repo.h"
+#include "grants.h"
 #include "io.h"
 #include "repo.h"
 #include "repo_internal.h"
@@ -189,40 +189,13 @@ roots_copy(struct export *x, struct mfs_err *err)
 	return MFS_OK;
 }
 
-static void
-fts_end(FTS **f)
-{
-	if (*f != NULL)
-		(void)fts_close(*f);
-}
-
 /* Grants are outside TUF, small, and verify by content wherever they come from. */
 static enum mfs_code
 grants_copy(struct export *x, struct mfs_err *err)
 {
-	mfs_autofree char *top = NULL;
-	MFS_CLEANUP(fts_end) FTS *f = NULL;
-	const FTSENT *e;
-	enum mfs_code code;
+	struct mfs_grants g = { .from = x->from->fd, .to = x->to, .replace = true };
 
-	if (faccessat(x->from->fd, "grants", F_OK, 0) != 0)
-		return MFS_OK;
-	if (asprintf(&top, "%s/grants", x->from->path) < 0)
-		return mfs_fail(err, MFS_NO_MEMORY, "grants");
-	if ((f = fts_open((char *const[]){ top, NULL }, FTS_PHYSICAL | FTS_NOCHDIR, NULL)) == NULL)
-		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(top));
-	while ((e = fts_read(f)) != NULL) {
-		const char *name = e->fts_path + strlen(x->from->path) + 1;
-		mfs_autofree uint8_t *bytes = NULL;
-		size_t len;
-
-		if (e->fts_info != FTS_F || e->fts_name[0] == '.')
-			continue;
-		if ((code = mfs_file_read(x->from->fd, name, 64u << 10, &bytes, &len, err)) != MFS_OK ||
-			(code = mfs_repo_write(x->to, name, MFS_SPAN(bytes, len), err)) != MFS_OK)
-			return code;
-	}
-	return MFS_OK;
+	return mfs_grants_copy(&g, err);
 }
 
 /* The target folder: absent, empty, or an earlier export that is not newer. */

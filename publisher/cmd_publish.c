@@ -7,6 +7,7 @@
 
 #include "cmd_repo.h"
 #include "gate.h"
+#include "grants.h"
 #include "io.h"
 #include "offer.h"
 #include "publish.h"
@@ -50,6 +51,7 @@ struct request {
 	struct mfs_manifest *m;
 	struct mfs_policy *policy;
 	int dirfd;
+	size_t grants; /* added */
 };
 
 static void
@@ -201,6 +203,41 @@ signatures_new(struct request *r)
 	return false;
 }
 
+static void
+note_grant(void *arg, const char *path, const char *why)
+{
+	const struct request *r = arg;
+
+	mfs_repocmd_note(&r->c, "%s: not copied: %s", MFS_ESC(path), why);
+}
+
+/* Wrapped keys of the bundle: outside of what is signed, so also for a bundle that is published already. */
+static enum mfs_code
+grants_copy(struct request *r, struct mfs_err *err)
+{
+	struct mfs_grants g = { .from = r->dirfd, .to = r->c.repo, .out = r->c.outdir, .only = r->m, .note = note_grant, .arg = r };
+	struct mfs_grants look = { .from = r->dirfd, .to = r->c.repo, .look = true };
+	enum mfs_code code = mfs_grants_copy(&look, err); /* before the first is written */
+
+	if (code == MFS_OK)
+		code = mfs_grants_copy(&g, err);
+	r->grants = g.added;
+	return code == MFS_OK ? MFS_OK : mfs_err_context(err, "%s: ", MFS_ESC(r->bundle));
+}
+
+/* The bundle is published, and nothing is to be signed. */
+static enum mfs_code
+grants_only(struct request *r, struct mfs_err *err)
+{
+	enum mfs_code code;
+
+	if (r->c.stage != NULL)
+		return MFS_OK;
+	if ((code = grants_copy(r, err)) != MFS_OK || r->grants == 0 || r->c.outdir == NULL)
+		return code;
+	return mfs_outdir_commit(r->c.outdir, err);
+}
+
 static enum mfs_code
 change(struct request *r, enum mfs_published *state, struct mfs_err *err)
 {
@@ -211,9 +248,11 @@ change(struct request *r, enum mfs_published *state, struct mfs_err *err)
 	if ((code = keys_check(r, err)) != MFS_OK || (code = mfs_offer_load(repo, r->m->model_id, &r->policy, err)) != MFS_OK ||
 		(code = mfs_publish_check(repo, r->m, r->policy, state, err)) != MFS_OK)
 		return code;
+	if ((code = mfs_bundledir_open(r->bundle, &r->dirfd, err)) != MFS_OK)
+		return code;
 	if (*state == MFS_PUBLISHED_SAME && !signatures_new(r))
-		return MFS_OK;
-	if ((code = gate(r, err)) != MFS_OK || (code = mfs_bundledir_open(r->bundle, &r->dirfd, err)) != MFS_OK ||
+		return grants_only(r, err);
+	if ((code = gate(r, err)) != MFS_OK || (code = grants_copy(r, err)) != MFS_OK ||
 		(code = mfs_publish_blobs(repo, r->c.outdir, r->c.reuse, r->dirfd, r->m, r->link, r->c.quiet, &bytes, err)) != MFS_OK ||
 		(code = mfs_publish_docs(repo, r->m, &r->docs, err)) != MFS_OK)
 		return code;
@@ -234,8 +273,13 @@ run(struct request *r, const char *path)
 		return mfs_report("publish", r->bundle, &err);
 	if (mfs_repocmd_open(&r->c, path, false, &err) != MFS_OK || change(r, &state, &err) != MFS_OK)
 		return mfs_repocmd_fail(&r->c, &err);
+	if (r->grants > 0)
+		(void)printf("%zu grant%s added%s%s\n", r->grants, r->grants == 1 ? "" : "s", r->c.out != NULL ? " to the upload " : "",
+			r->c.out != NULL ? MFS_ESC(r->c.out) : "");
 	if (state == MFS_PUBLISHED_SAME) {
 		mfs_print_summary(r->m, "already published: ", "");
+		if (r->grants > 0)
+			return mfs_finish("publish");
 		return mfs_finish("publish") == MFS_EXIT_DONE ? MFS_EXIT_NOTHING : MFS_EXIT_FAILED;
 	}
 	mfs_print_summary(r->m, "published: ", "");

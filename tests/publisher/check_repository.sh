@@ -326,6 +326,59 @@ an_upload_folder_has_four_steps_and_leaves_the_repository_alone() {
 	expect 1 'not empty' modelpub refresh REPO --keys "$W/K" --out UP
 }
 
+grants_of_a_bundle_come_along() {
+	local mk ck dev other
+	openssl rand -out mk.bin 32 && chmod 0600 mk.bin
+	pack --version 1.2.0 --release 2 --model-key mk.bin --out b "$W/src" >/dev/null
+	mk=$(grep -oE '"model_key_id":"[0-9a-f]{64}"' b/manifest.json | grep -oE '[0-9a-f]{64}')
+	ck=$(grep -oE '"content_key_id":"[0-9a-f]{64}"' b/manifest.json | grep -oE '[0-9a-f]{64}')
+	dev=$(echo dev-1 | sha256sum | cut -c1-64) other=$(echo other | sha256sum | cut -c1-64)
+	mkdir -p "b/grants/$mk" "b/grants/$other" "b/grants/$dev"
+	head -c 113 /dev/urandom >"b/grants/$mk/$dev.hpke"
+	head -c 40 /dev/urandom >"b/grants/$other/$ck.kwp" # a further model key of this model
+	head -c 113 /dev/urandom >"b/grants/$other/$dev.hpke"
+	head -c 113 /dev/urandom >"b/grants/$dev/$dev.hpke" # of another model
+	head -c 40 /dev/urandom >"b/grants/$other/$mk.kwp"
+	echo x >"b/grants/$mk/README" && echo x >"b/grants/README" && : >"b/grants/$mk/$other.hpke"
+	fresh
+	expect 0 '3 grants added' modelpub publish REPO b --keys "$W/K" --percent 5
+	[ "$(grep -c 'not copied' "$W/out")" = 5 ]
+	(cd REPO && find grants -type f | sort) >have
+	printf '%s\n' "grants/$mk/$dev.hpke" "grants/$other/$ck.kwp" "grants/$other/$dev.hpke" | sort | diff - have
+	cmp "b/grants/$mk/$dev.hpke" "REPO/grants/$mk/$dev.hpke"
+	ok REPO --root "$W/K/root.json"
+	# again: nothing; another device later: that alone; one that is there is not replaced
+	expect 2 'already published' modelpub publish REPO b --keys "$W/K"
+	head -c 113 /dev/urandom >"b/grants/$mk/$mk.hpke"
+	cp "b/grants/$mk/$dev.hpke" kept && head -c 113 /dev/urandom >"b/grants/$mk/$dev.hpke"
+	expect 0 '1 grant added' modelpub publish REPO b --keys "$W/K"
+	grep -q "$mk/$dev.hpke: not copied: the repository has another" "$W/out"
+	cmp kept "REPO/grants/$mk/$dev.hpke"
+	# an upload takes what the repository lacks, a commit and an export all of it
+	fresh
+	modelpub publish REPO b --keys "$W/K" --percent 5 --out UP
+	[ ! -e REPO/grants ]
+	cmp "b/grants/$mk/$mk.hpke" "UP/1-blobs/grants/$mk/$mk.hpke"
+	modelpub metadata commit REPO UP
+	ok REPO --full
+	[ "$(find REPO/grants -type f | wc -l)" = 4 ]
+	modelpub export REPO stick
+	diff -r REPO/grants stick/grants
+	head -c 113 /dev/urandom >"b/grants/$mk/$ck.hpke"
+	expect 0 '1 grant added to the upload UP2' modelpub publish REPO b --keys "$W/K" --out UP2
+	[ "$(find UP2 -type f)" = "UP2/1-blobs/grants/$mk/$ck.hpke" ]
+	cp -a UP2/1-blobs/. REPO/
+	expect 2 'already published' modelpub publish REPO b --keys "$W/K" --out UP3
+	[ ! -e UP3 ]
+	# a bundle is not believed: no link is followed
+	fresh
+	ln -sf /etc/passwd "b/grants/$mk/$dev.hpke"
+	expect 3 "malformed.*$dev.hpke: not a regular file" modelpub publish REPO b --keys "$W/K"
+	diff -r "$W/R1" REPO
+	rm -r b/grants && ln -s "$PWD/stick/grants" b/grants
+	expect 3 'malformed.*grants: not a folder' modelpub publish REPO b --keys "$W/K"
+}
+
 publishing_needs_metadata_and_targets_and_no_blobs() {
 	fresh
 	rm -r REPO/blobs
