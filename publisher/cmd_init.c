@@ -195,7 +195,8 @@ run(struct request *r, const char *repo)
 	char where[512];
 
 	if (mfs_repocmd_open(&r->c, repo, true, &err) != MFS_OK || keys_fill(r, &err) != MFS_OK ||
-		pin_check(r, &err) != MFS_OK || trust_fill(r, &err) != MFS_OK || mfs_repocmd_commit(&r->c, &err) != MFS_OK ||
+		pin_check(r, &err) != MFS_OK || trust_fill(r, &err) != MFS_OK ||
+		mfs_lifetimes_keep(r->c.repo, &r->c.life, &err) != MFS_OK || mfs_repocmd_commit(&r->c, &err) != MFS_OK ||
 		root_copy(r, &err) != MFS_OK)
 		return mfs_repocmd_fail(&r->c, &err);
 	(void)printf("initialised: %s\n", mfs_repocmd_where(&r->c, where));

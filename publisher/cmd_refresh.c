@@ -12,11 +12,14 @@ static const char help_text[] =
 	"Sign a new timestamp. The timestamp key is enough; every other role of which less than a third of\n"
 	"its lifetime is left is signed again too if its keys are at hand, and named if they are not.\n"
 	"\n"
-	"  --all                sign every role again whose keys are at hand\n" MFS_REPO_HELP;
+	"  --all                sign every role again whose keys are at hand\n"
+	"  --keep               lifetimes of --expires count from now on, as those of init do (targets and snapshot\n"
+	"                       keys are needed too)\n" MFS_REPO_HELP;
 
-enum { OPT_ALL = MFS_OPT_OTHER };
+enum { OPT_ALL = MFS_OPT_OTHER, OPT_KEEP };
 
-static const struct option options[] = { { "all", no_argument, NULL, OPT_ALL }, MFS_REPO_OPTIONS };
+static const struct option options[] = { { "all", no_argument, NULL, OPT_ALL }, { "keep", no_argument, NULL, OPT_KEEP },
+	MFS_REPO_OPTIONS };
 
 /* Sign a role again when it is time and its keys are here. */
 static enum mfs_code
@@ -30,10 +33,10 @@ renew(struct mfs_repocmd *c, const char *name, bool all, struct mfs_err *err)
 	if ((code = mfs_repo_role(c->repo, name, &role, err)) != MFS_OK)
 		return code;
 	left = mfs_md_expires(role->doc) - c->repo->now;
-	if (!all && left > c->life.s[mfs_life_of(name)] / 3)
+	if (!all && left > c->repo->life.s[mfs_life_of(name)] / 3)
 		return MFS_OK;
 	if (mfs_repo_keys_check(c->repo, c->ring, name, &missing) != MFS_OK) {
-		if (left <= c->life.s[mfs_life_of(name)] / 3)
+		if (left <= c->repo->life.s[mfs_life_of(name)] / 3)
 			(void)fprintf(stderr, "modelpub refresh: %s: %s %s, and was not renewed: %s\n", MFS_ESC(c->repo->path),
 				MFS_ESC(name), left > 0 ? "expires soon" : "HAS EXPIRED", missing.msg);
 		return MFS_OK;
@@ -58,12 +61,14 @@ delegated(struct mfs_repocmd *c, bool all, struct mfs_err *err)
 }
 
 static enum mfs_code
-refresh(struct mfs_repocmd *c, const char *repo, bool all, struct mfs_err *err)
+refresh(struct mfs_repocmd *c, const char *repo, bool all, bool keep, struct mfs_err *err)
 {
-	static const char *const need[] = { "timestamp", NULL };
+	static const char *const need[] = { "timestamp", "snapshot", "targets", NULL }, *const usual[] = { "timestamp", NULL };
 	enum mfs_code code;
 
-	if ((code = mfs_repocmd_open(c, repo, false, err)) != MFS_OK || (code = mfs_repocmd_need(c, need, err)) != MFS_OK ||
+	if ((code = mfs_repocmd_open(c, repo, false, err)) != MFS_OK ||
+		(code = mfs_repocmd_need(c, keep ? need : usual, err)) != MFS_OK ||
+		(keep && (code = mfs_lifetimes_keep(c->repo, &c->life, err)) != MFS_OK) ||
 		(code = renew(c, "snapshot", all, err)) != MFS_OK)
 		return code;
 	/* Whatever else is renewed comes into the snapshot: without its key nothing else can be. */
@@ -79,7 +84,7 @@ mfs_cmd_refresh(int argc, char **argv)
 {
 	mfs_autorepocmd struct mfs_repocmd r;
 	struct mfs_err err = MFS_ERR_INIT;
-	bool all = false;
+	bool all = false, keep = false;
 	char where[512];
 	int c, taken;
 
@@ -91,12 +96,16 @@ mfs_cmd_refresh(int argc, char **argv)
 		}
 		if (c == OPT_ALL)
 			all = true;
+		else if (c == OPT_KEEP)
+			keep = true;
 		else if ((taken = mfs_repocmd_option(&r, c, optarg)) != MFS_EXIT_DONE)
 			return taken == -1 ? MFS_EXIT_USAGE : taken;
 	}
 	if (optind + 1 != argc)
 		return mfs_usage("refresh", "want exactly one REPO");
-	if (refresh(&r, argv[optind], all, &err) != MFS_OK)
+	if (keep && memcmp(&r.life, &(struct mfs_lifetimes){ 0 }, sizeof(r.life)) == 0)
+		return mfs_usage("refresh", "--keep keeps what --expires says");
+	if (refresh(&r, argv[optind], all, keep, &err) != MFS_OK)
 		return mfs_repocmd_fail(&r, &err);
 	(void)printf("refreshed: timestamp valid until %s, in %s\n", MFS_TIME(mfs_md_expires(r.repo->timestamp.doc)),
 		mfs_repocmd_where(&r, where));

@@ -12,7 +12,7 @@
 void
 mfs_repocmd_init(struct mfs_repocmd *c, const char *name, int argc, char **argv)
 {
-	*c = (struct mfs_repocmd){ .name = name, .argc = argc, .argv = argv, .life = mfs_lifetimes_default };
+	*c = (struct mfs_repocmd){ .name = name, .argc = argc, .argv = argv };
 }
 
 void
@@ -107,7 +107,7 @@ mfs_repocmd_open(struct mfs_repocmd *c, const char *repo, bool create, struct mf
 	code = create ? mfs_repo_create(repo, &c->repo, err) : mfs_repo_open(repo, true, pin, &c->repo, err);
 	if (code != MFS_OK)
 		return code;
-	c->repo->life = c->life;
+	mfs_lifetimes_given(c->repo, &c->life);
 	if (c->out != NULL || c->stage != NULL)
 		return mfs_outdir_create(c->out != NULL ? c->out : c->stage, &c->outdir, err);
 	return MFS_OK;

@@ -16,7 +16,7 @@ struct mfs_repocmd {
 	const char *keys, *passin, *root, *out, *stage;
 	const char *reuse; /* blobs of an upload folder that is made again: rebase gives it */
 	struct mfs_args key_args;
-	struct mfs_lifetimes life;
+	struct mfs_lifetimes life; /* given by --expires; 0: not */
 	bool quiet;
 	/* filled by mfs_repocmd_open() */
 	struct mfs_keyring *ring;
@@ -44,7 +44,7 @@ enum { MFS_OPT_KEYS = 280, MFS_OPT_KEY, MFS_OPT_PASSIN, MFS_OPT_EXPIRES, MFS_OPT
 	"  --key ROLE=URI       a role key elsewhere (repeatable)\n"                                                  \
 	"  --passin SOURCE      pass phrase of the keys: file:PATH or env:NAME (else asked for on the terminal)\n"    \
 	"  --root FILE          root.json to trust (default: KEYDIR/root.json if there is one)\n"                     \
-	"  --expires ROLE=TIME  lifetime of what is signed now, for example timestamp=36h (repeatable)\n"
+	"  --expires ROLE=TIME  lifetime of what is signed now, for example timestamp=36h (repeatable); init's is kept\n"
 #define MFS_REPO_HELP_WHERE                                                                                          \
 	"  --out DIR            leave the repository as it is, write upload steps 1-blobs to 4-timestamp into DIR\n"  \
 	"  --stage DIR          leave the repository as it is, write DIR for 'modelpub metadata sign|commit'\n"

@@ -328,7 +328,8 @@ mfs_repo_open(const char *path, bool write, const char *pin, struct mfs_repo **o
 		(code = role_load(r, "snapshot", meta_version(&r->timestamp, "snapshot"), r->root.doc, &r->timestamp,
 			 &r->snapshot, err)) != MFS_OK ||
 		(code = role_load(r, "targets", meta_version(&r->snapshot, "targets"), r->root.doc, &r->snapshot, &r->targets,
-			 err)) != MFS_OK)
+			 err)) != MFS_OK ||
+		(code = mfs_lifetimes_recall(r, err)) != MFS_OK)
 		return code;
 	*out = mfs_steal(&r);
 	return MFS_OK;

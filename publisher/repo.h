@@ -30,6 +30,14 @@ enum mfs_code mfs_lifetimes_set(struct mfs_lifetimes *l, const char *arg, struct
 /* Of "timestamp", "release.det". */
 enum mfs_life mfs_life_of(const char *role);
 
+/* What a repository was made with, from its targets, over the defaults; mfs_repo_open() does it. MALFORMED */
+struct mfs_repo;
+enum mfs_code mfs_lifetimes_recall(struct mfs_repo *r, struct mfs_err *err);
+/* What was given goes before, for this change (0: not given). */
+void mfs_lifetimes_given(struct mfs_repo *r, const struct mfs_lifetimes *given);
+/* And from now on, by a change of targets; nothing given, no change. */
+enum mfs_code mfs_lifetimes_keep(struct mfs_repo *r, const struct mfs_lifetimes *given, struct mfs_err *err);
+
 struct mfs_repo_role {
 	char *name;   /* "root", "targets", "release.det" */
 	json_t *doc;  /* envelope, as edited */
@@ -50,7 +58,7 @@ struct mfs_repo {
 	char *path;
 	int fd;
 	int64_t now; /* seconds since the epoch, fixed for this change */
-	struct mfs_lifetimes life;
+	struct mfs_lifetimes life; /* of what this change signs */
 	struct mfs_repo_role root, targets, snapshot, timestamp;
 	json_t *old_root;             /* the root on disk, once this change edits it; NULL before */
 	struct mfs_repo_role **roles; /* delegated ones, as far as read or made */

@@ -10,49 +10,6 @@
 #include "io.h"
 #include "repo_internal.h"
 
-const struct mfs_lifetimes mfs_lifetimes_default = { { [MFS_LIFE_ROOT] = 365LL * MFS_MD_DAY,
-	[MFS_LIFE_TARGETS] = 365LL * MFS_MD_DAY, [MFS_LIFE_RELEASE] = 365LL * MFS_MD_DAY, [MFS_LIFE_POLICY] = 30LL * MFS_MD_DAY,
-	[MFS_LIFE_SNAPSHOT] = 7LL * MFS_MD_DAY, [MFS_LIFE_TIMESTAMP] = MFS_MD_DAY } };
-
-static const char *const life_names[MFS_LIFE_N] = { [MFS_LIFE_ROOT] = "root", [MFS_LIFE_TARGETS] = "targets",
-	[MFS_LIFE_RELEASE] = "release", [MFS_LIFE_POLICY] = "policy", [MFS_LIFE_SNAPSHOT] = "snapshot",
-	[MFS_LIFE_TIMESTAMP] = "timestamp" };
-
-enum mfs_life
-mfs_life_of(const char *role)
-{
-	const size_t len = strcspn(role, ".");
-
-	for (int i = 0; i < MFS_LIFE_N; i++)
-		if (strlen(life_names[i]) == len && strncmp(role, life_names[i], len) == 0)
-			return (enum mfs_life)i;
-	return MFS_LIFE_RELEASE;
-}
-
-enum mfs_code
-mfs_lifetimes_set(struct mfs_lifetimes *l, const char *arg, struct mfs_err *err)
-{
-	const char *equals = strchr(arg, '=');
-	char *end;
-	long long n, unit;
-
-	for (int i = 0; equals != NULL && i < MFS_LIFE_N; i++) {
-		if (strlen(life_names[i]) != (size_t)(equals - arg) || strncmp(arg, life_names[i], (size_t)(equals - arg)) != 0)
-			continue;
-		errno = 0;
-		n = strtoll(equals + 1, &end, 10);
-		unit = *end == 'd' ? MFS_MD_DAY : *end == 'h' ? 3600 : *end == 'm' ? 60 : 0;
-		if (errno != 0 || equals[1] < '0' || equals[1] > '9' || unit == 0 || end[1] != '\0' || n < 1 ||
-			n > 100LL * 365 * MFS_MD_DAY / unit)
-			break;
-		l->s[i] = n * unit;
-		return MFS_OK;
-	}
-	return mfs_fail(err, MFS_CONFIG_INVALID,
-		"--expires %s: want root|targets|release|policy|snapshot|timestamp=TIME, for example timestamp=36h or policy=14d",
-		MFS_ESC(arg));
-}
-
 enum mfs_code
 mfs_repo_alloc(const char *path, struct mfs_repo **out, struct mfs_err *err)
 {

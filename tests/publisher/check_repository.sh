@@ -249,6 +249,39 @@ refresh_renews_what_nears_its_end_when_the_keys_are_there() {
 	ok REPO
 }
 
+lifetimes_of_init_are_kept() {
+	days() { # FILE: whole days until it expires
+		echo $((($(date -u -d "$(grep -oE '"expires":"[^"]*"' "$1" | cut -d'"' -f4)" +%s) - $(date +%s) + 3600) / 86400))
+	}
+	newest() { find REPO/metadata -name "*.$1.json" | sort -V | tail -n 1; }
+	modelpub init REPO --keys K --trust "$W/release.pub.pem" --expires timestamp=3d --expires policy=60d --expires release=90d
+	modelpub publish REPO "$(bundle 1)" --keys K
+	[ "$(days REPO/metadata/timestamp.json) $(days "$(newest policy.det)") $(days "$(newest release.det)")" = "3 60 90" ]
+	[ "$(days "$(newest snapshot)")" = 7 ]
+	# a cron job has the timestamp key alone, and no option
+	keys_of cron timestamp
+	cp K/timestamp.pem cron/
+	modelpub refresh REPO --keys cron
+	[ "$(days REPO/metadata/timestamp.json)" = 3 ]
+	# what a command is given is of that command
+	modelpub refresh REPO --keys cron --expires timestamp=9d
+	[ "$(days REPO/metadata/timestamp.json)" = 9 ]
+	modelpub refresh REPO --keys cron
+	[ "$(days REPO/metadata/timestamp.json)" = 3 ]
+	# unless it is to be kept, by who may sign that
+	expect 4 'role (targets|snapshot)' modelpub refresh REPO --keys cron --expires timestamp=5d --keep
+	expect 64 'what --expires says' modelpub refresh REPO --keys cron --keep
+	modelpub refresh REPO --keys K --expires timestamp=5d --keep
+	modelpub refresh REPO --keys cron
+	modelpub revoke REPO det 1.1.0 --keys K --action stop
+	[ "$(days REPO/metadata/timestamp.json) $(days "$(newest policy.det)")" = "5 60" ]
+	ok REPO --root K/root.json
+	other_tuf REPO/metadata K/root.json det/policy.json
+	# it is signed: who may write the folder cannot have a year signed
+	sed -i 's/"timestamp":432000/"timestamp":999999999/' "$(newest targets)"
+	expect 3 'hash_mismatch|metadata_signature_invalid' modelpub refresh REPO --keys cron
+}
+
 expired_metadata_is_told_and_refresh_cures_it() {
 	fresh
 	expect 4 'metadata_expired.*refresh' ok REPO --time 2099-01-01T00:00:00Z
