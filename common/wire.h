@@ -84,10 +84,12 @@ struct mfs_wire_post { /* to the origin of telemetry, on a connection of its own
 	uint32_t zero;
 };
 
+enum { MFS_WIRE_NO_UID = 1, MFS_WIRE_NO_LANDLOCK = 2, MFS_WIRE_NO_SECCOMP = 4, MFS_WIRE_NO_NEW_PRIVS = 8 };
+
 struct mfs_wire_hello {
 	struct mfs_wire_head head;
 	uint32_t origins;  /* it knows */
-	uint32_t weakened; /* bits: 1 no own uid, 2 no Landlock, 4 no seccomp, 8 no no_new_privs */
+	uint32_t weakened; /* MFS_WIRE_NO_*: what its sandbox lacks */
 };
 
 struct mfs_wire_headers {

@@ -211,8 +211,8 @@ fetcher_start(struct fetcher *f, struct mfs_err *err)
 		return mfs_fail(err, MFS_NO_MEMORY, "libcurl");
 	f->bucket = (struct bucket){ .rate = f->origins.doc->bandwidth, .at_ms = mfs_clock_mono_ms() };
 	hello.hello.origins = f->origins.doc->n;
-	hello.hello.weakened = (report.uid || f->origins.doc->uid == UINT32_MAX ? 0u : 1u) | (report.landlock ? 0u : 2u) |
-		(report.seccomp ? 0u : 4u) | (report.no_new_privs ? 0u : 8u);
+	hello.hello.weakened = (report.uid ? 0u : MFS_WIRE_NO_UID) | (report.landlock ? 0u : MFS_WIRE_NO_LANDLOCK) |
+		(report.seccomp ? 0u : MFS_WIRE_NO_SECCOMP) | (report.no_new_privs ? 0u : MFS_WIRE_NO_NEW_PRIVS);
 	fetcher_send(f, &hello, MFS_W_HELLO, 0);
 	return MFS_OK;
 }

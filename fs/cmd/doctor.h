@@ -25,6 +25,9 @@ void mfs_doctor_host(struct mfs_doctor *d);
 /* This instance: folders, keys, socket, mountpoint. */
 void mfs_doctor_instance(struct mfs_doctor *d, struct mfs_cmd_env *env);
 
+/* What the running serve says of itself: d->status. Pure. */
+void mfs_doctor_served(struct mfs_doctor *d, const struct mfs_config *c);
+
 /* One line a finding, or one JSON document; returns the exit code (1 when something is broken). Pure. */
 int mfs_doctor_print(const struct mfs_doctor *d, bool json, FILE *out);
 

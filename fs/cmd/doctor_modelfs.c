@@ -173,9 +173,25 @@ status_bool(const struct mfs_doctor *d, const char *group, const char *name)
 	return json_is_true(json_object_get(o, name));
 }
 
-/* What the running serve says of itself. */
 static void
-served(struct mfs_doctor *d, const struct mfs_config *c)
+sandbox(struct mfs_doctor *d, const char *what, const char *group, const char *who)
+{
+	static const char *const parts[] = { "uid", "no_new_privs", "seccomp", "landlock" };
+	char missing[64] = "";
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (!status_bool(d, group, parts[i]))
+			(void)snprintf(missing + strlen(missing), sizeof(missing) - strlen(missing), " %s", parts[i]);
+	if (missing[0] == '\0')
+		mfs_doctor_say(d, MFS_FINE, what, NULL, "uid, no_new_privs, seccomp, landlock");
+	else
+		mfs_doctor_say(d, MFS_WEAK, what, "mount as root, without 'sandbox: optional', on Linux 5.19 or newer with Landlock",
+			"%s is confined less than it should be: without%s", who, missing);
+}
+
+/* What the running serve says of itself. */
+void
+mfs_doctor_served(struct mfs_doctor *d, const struct mfs_config *c)
 {
 	json_int_t ahead = json_integer_value(json_object_get(d->status, "read_ahead_kb"));
 	json_int_t failures = json_integer_value(json_object_get(d->status, "chunk_failures"));
@@ -191,13 +207,10 @@ served(struct mfs_doctor *d, const struct mfs_config *c)
 	else
 		mfs_doctor_say(d, MFS_WEAK, "passthrough", "run Linux 6.9 or newer with CONFIG_FUSE_PASSTHROUGH, as root",
 			"not available: paged tier only");
-	if (status_bool(d, "sandbox", "uid") && status_bool(d, "sandbox", "seccomp") &&
-		status_bool(d, "sandbox", "no_new_privs"))
-		mfs_doctor_say(d, MFS_FINE, "sandbox", NULL, "uid, no_new_privs, seccomp%s",
-			status_bool(d, "sandbox", "landlock") ? ", Landlock" : "");
-	else
-		mfs_doctor_say(d, MFS_WEAK, "sandbox", "mount as root, without 'sandbox: optional'",
-			"serve is confined less than it should be");
+	sandbox(d, "sandbox", "sandbox", "serve, which reads what others made,");
+	/* Unknown until something was fetched. */
+	if (json_is_object(json_object_get(d->status, "fetch_sandbox")))
+		sandbox(d, "fetch sandbox", "fetch_sandbox", "fetch, which talks to the network,");
 	if (failures != 0)
 		mfs_doctor_say(d, MFS_BROKEN, "store", "run 'modelfs verify', then install the version again",
 			"%lld chunks did not verify and were refused", (long long)failures);
@@ -224,7 +237,7 @@ socket_and_mount(struct mfs_doctor *d, const struct mfs_config *c)
 		json_decref(reply.body);
 		mfs_doctor_say(d, MFS_FINE, "control socket", NULL, "%s/control answers", c->run);
 		if (d->status != NULL)
-			served(d, c);
+			mfs_doctor_served(d, c);
 		return;
 	}
 	if (err.code != MFS_CONDITION_UNMET || err.sys_errno == 0) {

@@ -38,6 +38,8 @@ struct mfs_facts_host {
 	bool passthrough, noswap, resend, rootless;
 	unsigned read_ahead_kb;
 	struct mfs_sandbox_report sandbox;
+	struct mfs_sandbox_report fetch_sandbox; /* without landlock_abi */
+	bool has_fetch_sandbox; /* a fetch has come up */
 	uint64_t store_bytes, resident_bytes;
 	bool has_store_bytes;
 };

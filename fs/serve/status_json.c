@@ -233,7 +233,6 @@ json_sandbox(const struct mfs_sandbox_report *r)
 	put(&o, "uid", json_boolean(r->uid));
 	put(&o, "no_new_privs", json_boolean(r->no_new_privs));
 	put(&o, "landlock", json_boolean(r->landlock));
-	put(&o, "landlock_abi", json_integer(r->landlock_abi));
 	put(&o, "seccomp", json_boolean(r->seccomp));
 	return o;
 }
@@ -241,7 +240,7 @@ json_sandbox(const struct mfs_sandbox_report *r)
 json_t *
 mfs_json_host(const struct mfs_facts_host *h)
 {
-	json_t *o = json_object();
+	json_t *o = json_object(), *sandbox;
 
 	put(&o, "format", text("modelfs-status/1"));
 	put(&o, "modelfs", text(PACKAGE_VERSION));
@@ -257,7 +256,10 @@ mfs_json_host(const struct mfs_facts_host *h)
 	put(&o, "restarts", json_integer(h->restarts));
 	put(&o, "taken_over", json_integer((json_int_t)h->taken_over));
 	put(&o, "chunk_failures", json_integer((json_int_t)h->chunk_failures));
-	put(&o, "sandbox", json_sandbox(&h->sandbox));
+	sandbox = json_sandbox(&h->sandbox);
+	put(&sandbox, "landlock_abi", json_integer(h->sandbox.landlock_abi));
+	put(&o, "sandbox", sandbox);
+	put(&o, "fetch_sandbox", h->has_fetch_sandbox ? json_sandbox(&h->fetch_sandbox) : json_null());
 	put(&o, "read_ahead_kb", json_integer(h->read_ahead_kb));
 	put(&o, "passthrough", json_boolean(h->passthrough));
 	put(&o, "resident_bytes", json_integer((json_int_t)h->resident_bytes));

@@ -14,6 +14,7 @@ host_gather(struct mfs_serve *s, struct mfs_facts_host *h)
 {
 	struct mfs_shm *shm = s->shm;
 	uint64_t repair_failures; /* events say more of them */
+	unsigned weak;
 
 	*h = (struct mfs_facts_host){
 		.config = s->config, .protection = mfs_engine_protection(s->engine), .kind = s->config->counter,
@@ -23,6 +24,10 @@ host_gather(struct mfs_serve *s, struct mfs_facts_host *h)
 		.passthrough = shm->passthrough != 0, .noswap = shm->noswap != 0, .resend = shm->kernel_resend != 0,
 		.rootless = shm->rootless != 0, .read_ahead_kb = shm->read_ahead_kb, .sandbox = s->sandbox,
 	};
+	if (s->remote != NULL && (h->has_fetch_sandbox = mfs_remote_weakened(s->remote, &weak)))
+		h->fetch_sandbox = (struct mfs_sandbox_report){ .uid = (weak & MFS_WIRE_NO_UID) == 0,
+			.landlock = (weak & MFS_WIRE_NO_LANDLOCK) == 0, .seccomp = (weak & MFS_WIRE_NO_SECCOMP) == 0,
+			.no_new_privs = (weak & MFS_WIRE_NO_NEW_PRIVS) == 0 };
 	mfs_repairs_counts(s->repairs, &h->chunk_repairs, &repair_failures);
 	for (size_t i = 0; i < MFS_RESIDENTS; i++)
 		if (atomic_load(&shm->residents[i].state) != MFS_RESIDENT_FREE)

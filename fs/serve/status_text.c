@@ -241,6 +241,16 @@ repo_line(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_model 
 		}
 }
 
+static void
+sandbox_line(FILE *f, const char *who, const struct mfs_sandbox_report *r)
+{
+	if (r->uid && r->no_new_privs && r->seccomp && r->landlock)
+		return;
+	fprintf(f, "sandbox: of %s weaker than it should be: without%s%s%s%s; see 'modelfs doctor'\n", who,
+		r->uid ? "" : " uid", r->no_new_privs ? "" : " no_new_privs", r->seccomp ? "" : " seccomp",
+		r->landlock ? "" : " Landlock");
+}
+
 void
 mfs_text_all(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_model *m, size_t n)
 {
@@ -252,10 +262,10 @@ mfs_text_all(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_mod
 			mfs_time_text(when, h->mounted_at, true), h->serve_pid, h->restarts);
 	else
 		fprintf(f, "not mounted\n");
-	if (h->mounted && !(h->sandbox.uid && h->sandbox.no_new_privs && h->sandbox.seccomp && h->sandbox.landlock))
-		fprintf(f, "sandbox: weaker than it should be:%s%s%s%s; see 'modelfs doctor'\n", h->sandbox.uid ? "" : " uid",
-			h->sandbox.no_new_privs ? "" : " no_new_privs", h->sandbox.seccomp ? "" : " seccomp",
-			h->sandbox.landlock ? "" : " Landlock");
+	if (h->mounted)
+		sandbox_line(f, "serve", &h->sandbox);
+	if (h->mounted && h->has_fetch_sandbox)
+		sandbox_line(f, "fetch", &h->fetch_sandbox);
 	if (h->chunk_failures != 0)
 		fprintf(f, "store: %" PRIu64 " chunks did not verify and were refused; run 'modelfs verify'\n",
 			h->chunk_failures);

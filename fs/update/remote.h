@@ -111,6 +111,12 @@ enum mfs_code mfs_remote_post(struct mfs_remote *r, const void *body, size_t len
 /* Power supply, battery, metered network, interfaces, as fetch sees them. errors NET_PROTOCOL, IO */
 enum mfs_code mfs_remote_conditions(struct mfs_remote *r, struct mfs_wire_facts *out, struct mfs_err *err);
 
+/*
+ * What the last fetch that came up runs without, for `status` and `doctor`: bits as in struct mfs_wire_hello.
+ * false: none has come up yet. Never waits
+ */
+bool mfs_remote_weakened(const struct mfs_remote *r, unsigned *bits);
+
 /* For status: how often a fetch was started and how often one had to be dropped. */
 void mfs_remote_counts(struct mfs_remote *r, uint64_t *starts, uint64_t *drops);
 

@@ -40,6 +40,7 @@ struct mfs_remote {
 	int sock;             /* -1: none. Owned by the thread that reads it */
 	bool drop;            /* somebody found a lie: the reading thread ends the connection */
 	bool hello;
+	_Atomic int weakened;           /* of the last HELLO; -1: none yet. May be read without the lock */
 	unsigned threads;     /* that read: at most one but for one that is on its way out */
 	unsigned waiting;     /* requests that hold a place */
 	struct mfs_pending *list;

@@ -59,10 +59,11 @@ frame_deliver(struct mfs_remote *r, const union mfs_wire *m)
 		if (r->hello)
 			return "a second HELLO";
 		r->hello = true;
-		if (m->hello.weakened != 0)
-			mfs_log(MFS_LOG_WARN, "fetch runs with a weaker sandbox:%s%s%s%s", (m->hello.weakened & 1) != 0 ? " no uid of its own" : "",
-				(m->hello.weakened & 2) != 0 ? " no Landlock" : "", (m->hello.weakened & 4) != 0 ? " no seccomp" : "",
-				(m->hello.weakened & 8) != 0 ? " no no_new_privs" : "");
+		/* Once, not at each start: status goes on saying it. */
+		if (atomic_exchange(&r->weakened, (int)m->hello.weakened) != (int)m->hello.weakened && m->hello.weakened != 0)
+			mfs_log(MFS_LOG_WARN, "fetch runs with a weaker sandbox:%s%s%s%s", (m->hello.weakened & MFS_WIRE_NO_UID) != 0 ? " no uid of its own" : "",
+				(m->hello.weakened & MFS_WIRE_NO_LANDLOCK) != 0 ? " no Landlock" : "", (m->hello.weakened & MFS_WIRE_NO_SECCOMP) != 0 ? " no seccomp" : "",
+				(m->hello.weakened & MFS_WIRE_NO_NEW_PRIVS) != 0 ? " no no_new_privs" : "");
 		return NULL;
 	}
 	if (!r->hello)
@@ -409,6 +410,7 @@ remote_alloc(void)
 	if (r == NULL)
 		return NULL;
 	r->sock = -1;
+	atomic_init(&r->weakened, -1);
 	r->timing = (struct mfs_remote_timing){ .ping_ms = 5000, .silent_ms = 15000, .stall_ms = 180000, .idle_ms = 30000,
 		.pause_ms = 250 };
 	pthread_mutex_init(&r->lock, NULL);
@@ -476,6 +478,15 @@ void
 mfs_remote_timing_set(struct mfs_remote *r, const struct mfs_remote_timing *t)
 {
 	r->timing = *t;
+}
+
+bool
+mfs_remote_weakened(const struct mfs_remote *r, unsigned *bits)
+{
+	const int said = atomic_load(&r->weakened);
+
+	*bits = said >= 0 ? (unsigned)said : 0;
+	return said >= 0;
 }
 
 void

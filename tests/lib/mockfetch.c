@@ -18,6 +18,7 @@ mock_run(void *arg)
 
 	free(arg);
 	memset(&m, 0, sizeof(m));
+	m.hello.weakened = own.weakened;
 	if (!own.no_hello)
 		(void)mfs_wire_send(own.sock, &m, MFS_W_HELLO, 0, -1);
 	while (go && mfs_wire_recv(own.sock, false, &m, &fd, NULL) > 0) {

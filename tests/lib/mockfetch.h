@@ -18,6 +18,7 @@ typedef bool mock_fn(struct mock *k, const union mfs_wire *m, int fd);
 struct mock { /* fill `on`, the rest is the mock's */
 	mock_fn *on;
 	bool no_hello, no_pong;
+	unsigned weakened; /* of HELLO */
 	void *user;
 
 	unsigned starts; /* how often it was started */

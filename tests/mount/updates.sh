@@ -19,6 +19,8 @@ shows 1
 
 step "a poll with nothing new; then a new version"
 expect 2 "nothing newer" "$modelfs" check -c "$CFG" det
+status_ --json | jq -e '.fetch_sandbox | .uid and .no_new_privs' >/dev/null || fail "nothing is said of the sandbox of fetch: $(status_ --json)"
+expect 0 'fetch sandbox' sh -c "'$modelfs' doctor -c '$CFG' || true"
 publish 2
 expect 0 "1.2.0 is offered" "$modelfs" check -c "$CFG" det
 # What is offered is brought by itself; `update` waits for that, or finds it done.

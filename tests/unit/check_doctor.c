@@ -46,6 +46,39 @@ Test(doctor, knows_what_each_kernel_lacks)
 	}
 }
 
+Test(doctor, names_what_each_sandbox_lacks)
+{
+	static const char all[] = "{\"uid\":true,\"no_new_privs\":true,\"seccomp\":true,\"landlock\":true}",
+		some[] = "{\"uid\":true,\"no_new_privs\":true,\"seccomp\":false,\"landlock\":false}";
+	static const struct { const char *serve, *fetch, *serve_level, *fetch_level; } cases[] = {
+		{ all, "null", "ok", NULL }, { some, all, "warn", "ok" }, { all, some, "ok", "warn" },
+	};
+	struct mfs_config c = { .read_ahead_kb = 1024 };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct mfs_doctor d = doctor();
+		const char *found[2] = { NULL, NULL };
+		const json_t *v;
+		size_t k;
+
+		d.status = json_pack("{s:o, s:o}", "sandbox", json_loads(cases[i].serve, 0, NULL), "fetch_sandbox",
+			json_loads(cases[i].fetch, JSON_DECODE_ANY, NULL));
+		mfs_doctor_served(&d, &c);
+		json_array_foreach(d.checks, k, v) {
+			const char *what = json_string_value(json_object_get(v, "what")), *level = json_string_value(json_object_get(v, "level"));
+
+			if (strcmp(what, "sandbox") == 0 || strcmp(what, "fetch sandbox") == 0)
+				found[what[0] == 'f'] = level;
+			if (strstr(what, "sandbox") != NULL && strcmp(level, "warn") == 0)
+				cr_assert_not_null(strstr(json_string_value(json_object_get(v, "why")), "without seccomp landlock"));
+		}
+		cr_assert_str_eq(found[0], cases[i].serve_level);
+		cr_assert(cases[i].fetch_level == NULL ? found[1] == NULL : strcmp(found[1], cases[i].fetch_level) == 0, "case %zu", i);
+		json_decref(d.status);
+		json_decref(d.checks);
+	}
+}
+
 Test(doctor, exit_code_says_whether_something_is_broken)
 {
 	struct mfs_doctor d = doctor();

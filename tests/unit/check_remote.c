@@ -428,6 +428,20 @@ Test(remote, every_lie_ends_that_fetch_and_the_next_request_gets_another, .timeo
 	}
 }
 
+Test(remote, what_the_sandbox_of_fetch_lacks_is_kept)
+{
+	struct mock k = { .on = good, .weakened = MFS_WIRE_NO_UID | MFS_WIRE_NO_SECCOMP };
+	struct mfs_remote *r = remote_over(&k, &quick);
+	unsigned bits = 77;
+
+	cr_assert(!mfs_remote_weakened(r, &bits));
+	cr_assert_eq(bits, 0);
+	cr_assert_eq(ask(r, WHOLE, NULL, NULL, NULL), MFS_OK);
+	cr_assert(mfs_remote_weakened(r, &bits));
+	cr_assert_eq(bits, MFS_WIRE_NO_UID | MFS_WIRE_NO_SECCOMP);
+	remote_end(r, &k);
+}
+
 Test(remote, a_fetch_that_says_nothing_at_all_is_dropped)
 {
 	struct mock k = { .on = good, .no_hello = true };

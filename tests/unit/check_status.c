@@ -141,8 +141,14 @@ Test(status, a_weak_sandbox_and_refused_chunks_are_never_silent)
 	host.sandbox.landlock = false;
 	host.chunk_failures = 3;
 	text = document(false, false, MFS_SNAP_BYTES);
-	has(text, "sandbox: weaker than it should be: Landlock");
+	has(text, "sandbox: of serve weaker than it should be: without Landlock;");
 	has(text, "3 chunks did not verify");
+	cr_assert(strstr(text, "of fetch") == NULL, "nothing is known of a fetch that never ran");
+	free(text);
+	host.has_fetch_sandbox = true;
+	host.fetch_sandbox = (struct mfs_sandbox_report){ .no_new_privs = true };
+	text = document(false, false, MFS_SNAP_BYTES);
+	has(text, "sandbox: of fetch weaker than it should be: without uid seccomp Landlock;");
 	free(text);
 }
 
@@ -170,6 +176,13 @@ Test(status, json_has_the_fields_that_programs_read)
 	cr_assert_str_eq(json_string_value(json_object_get(json_object_get(o, "mounted"), "path")), "/models");
 	cr_assert_eq(json_integer_value(json_object_get(json_object_get(o, "sandbox"), "landlock_abi")), 4);
 	cr_assert_eq(json_array_size(json_object_get(all, "models")), 1);
+	cr_assert(json_is_null(json_object_get(o, "fetch_sandbox")));
+	json_decref(o);
+	host.has_fetch_sandbox = true;
+	host.fetch_sandbox = (struct mfs_sandbox_report){ .uid = true, .no_new_privs = true, .seccomp = true };
+	o = parsed(true, MFS_SNAP_BYTES);
+	cr_assert(json_is_true(json_object_get(json_object_get(o, "fetch_sandbox"), "uid")));
+	cr_assert(json_is_false(json_object_get(json_object_get(o, "fetch_sandbox"), "landlock")));
 	json_decref(o);
 	json_decref(all);
 }
