@@ -36,6 +36,7 @@ struct mfs_source {
 	int64_t until_ms;      /* not before */
 	int64_t blamed_ms;     /* of the last fault; what was asked before it does not count again */
 	unsigned faults;       /* in a row */
+	struct mfs_err fault;  /* the last one; OK: none */
 	unsigned ignored_range; /* times in a row that it sent all */
 	bool no_range;
 };

@@ -133,6 +133,20 @@ rest(struct mfs_dl_run *r, int64_t ms)
 	(void)pthread_mutex_unlock(&r->lock);
 }
 
+/* Every source rests from what an earlier call met: what the one that is asked next did, and when that is. */
+static void
+all_rest(struct mfs_download *d, int64_t now, int64_t until, struct mfs_err *err)
+{
+	struct mfs_err fault;
+	int64_t ignored;
+
+	(void)pthread_mutex_lock(&d->lock);
+	fault = choose(d, now, &ignored)->fault;
+	(void)pthread_mutex_unlock(&d->lock);
+	(void)mfs_fail(err, fault.code != MFS_OK ? fault.code : MFS_NET_TIMEOUT, "every source is at rest after earlier faults; the "
+		"next is asked in %lld s; %s", (long long)(until - now + 999) / 1000, fault.msg);
+}
+
 /* The source to ask now; waits until one may be asked. NULL: *err says why the call is over. */
 static struct mfs_source *
 source_wait(struct mfs_dl_run *r, uint64_t *discard, struct mfs_err *err)
@@ -158,8 +172,7 @@ source_wait(struct mfs_dl_run *r, uint64_t *discard, struct mfs_err *err)
 			if (r->last_fault.code != MFS_OK)
 				*err = r->last_fault;
 			else /* an earlier call was turned away */
-				(void)mfs_fail(err, MFS_NET_TIMEOUT, "every source is at rest after earlier faults; the next is asked in %lld s",
-					(long long)(until - now + 999) / 1000);
+				all_rest(d, now, until, err);
 			if (r->retry_after_s < (until - now) / 1000)
 				r->retry_after_s = (until - now) / 1000;
 			(void)pthread_mutex_unlock(&r->lock);
@@ -199,12 +212,16 @@ blame(struct mfs_dl_run *r, struct mfs_source *s, int64_t asked, const struct mf
 	struct mfs_download *d = r->d;
 	int64_t now = mfs_clock_mono_ms();
 	int64_t wish = got->retry_after_s > DAY_S ? DAY_S : got->retry_after_s;
+	struct mfs_err said = *fault;
 
+	if (said.code == MFS_LIMIT_EXCEEDED) /* its source sent too much: nothing that the version is to blame for */
+		said.code = MFS_NET_PROTOCOL;
 	(void)pthread_mutex_lock(&d->lock);
 	/* Requests that were under way together are one fault. */
 	if (asked >= s->blamed_ms) {
 		s->faults = keep && !mismatch ? 1 : s->faults + 1;
 		s->blamed_ms = now;
+		s->fault = said;
 		/* Something useful came: straight on, but not in a tight loop. Wrong bytes: longer if others are there. */
 		s->until_ms = now + (keep && !mismatch ? jitter(d->backoff_ms / 10) :
 			backoff(d, s->faults + (mismatch && d->n_sources > 1 ? 3 : 0)));
@@ -213,9 +230,7 @@ blame(struct mfs_dl_run *r, struct mfs_source *s, int64_t asked, const struct mf
 		s->until_ms = now + wish * 1000;
 	(void)pthread_mutex_unlock(&d->lock);
 	(void)pthread_mutex_lock(&r->lock);
-	r->last_fault = *fault;
-	if (fault->code == MFS_LIMIT_EXCEEDED) /* its source sent too much: nothing that the version is to blame for */
-		r->last_fault.code = MFS_NET_PROTOCOL;
+	r->last_fault = said;
 	if (r->retry_after_s < wish)
 		r->retry_after_s = wish;
 	(void)pthread_mutex_unlock(&r->lock);
