@@ -20,6 +20,7 @@ struct batch {
 	struct news list[BATCH_COUNT];
 	size_t n, bytes;
 	bool roles;      /* the roles of the run are not in the anchor yet */
+	bool again;      /* what came for a model was not what is signed: the next run looks again */
 	uint8_t *trust;  /* an accepted trust.json; NULL: the one of the anchor stays */
 	size_t trust_len;
 	int64_t issued;  /* greatest of the accepted policies */
@@ -324,6 +325,8 @@ models_look(struct batch *b, struct mfs_err *err)
 		}
 		if (code == MFS_OK)
 			why = (struct mfs_err)MFS_ERR_INIT; /* a stored file that did not fit may have left words */
+		/* Whoever spoilt it must not hide a revocation until the next snapshot. */
+		b->again = b->again || mfs_code_class(code) == MFS_CLASS_TRUST;
 		policy_state_set(b->x->r, i, &why);
 		if ((b->n == BATCH_COUNT || b->bytes >= BATCH_BYTES) && (code = flush(b, err)) != MFS_OK)
 			return code;
@@ -420,7 +423,7 @@ mfs_refresh_policies(struct mfs_refresh_run *x, struct mfs_err *err)
 			*err = trust;
 		return trust.code;
 	}
-	if (code == MFS_OK)
+	if (code == MFS_OK && !b->again)
 		repo->complete = snapshot.sha256;
 	return code;
 }

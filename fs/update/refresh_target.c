@@ -269,6 +269,11 @@ mfs_refresh_target(struct mfs_refresh *r, size_t i, const struct mfs_refresh_via
 			r->args.config->models[i].id);
 	/* Most of the time this is all: the policy is at hand, and its choice is active. */
 	if ((code = choose(r, i, &entry, &local, err)) == MFS_OK && local.want == MFS_REFRESH_NOTHING) {
+		char detail[256];
+
+		/* Unless another policy is there, and could not be taken: nobody knows what that one offers. */
+		if ((code = mfs_refresh_policy_state(r, i, detail)) != MFS_OK && code != MFS_NOT_SELECTED)
+			return mfs_fail(err, code, "%s", detail);
 		*out = local;
 		return MFS_OK;
 	}

@@ -657,6 +657,45 @@ Test(refresh, garbage_on_the_way_concerns_no_version)
 	target_is(MFS_OK, "1.1.0");
 }
 
+/* Nor hide a revocation for longer than the garbage comes: the metadata that names it was seen, the policy was not. */
+Test(refresh, garbage_in_a_policys_place_hides_its_revocation_no_longer_than_it_comes)
+{
+	for (int k = 0; k < 2; k++) {
+		struct mfs_sha256 hash;
+		char file[160], detail[256];
+		const struct mk_role *role;
+		struct mk_repo_copy *good;
+
+		if (k > 0) {
+			teardown();
+			setup();
+		}
+		(void)publish(1);
+		policy_publish();
+		mk_repo_commit(repo);
+		(void)run();
+		install_published();
+		revoked("1.1.0", MFS_ACTION_WITHDRAW);
+		role = &repo->roles[release + 1];
+		cr_assert_eq(mfs_sha256(MFS_SPAN(role->targets[0].bytes, role->targets[0].len), &hash, NULL), MFS_OK);
+		if (k == 0)
+			(void)snprintf(file, sizeof(file), "targets/det/%s.policy.json", MFS_HEX(&hash));
+		else
+			(void)snprintf(file, sizeof(file), "metadata/%d.policy.det.json", (int)role->version);
+		good = mk_repo_keep(repo);
+		cr_assert(mk_repo_file(repo, file, &(struct mfs_span){ 0 }), "%s", file);
+		mk_repo_put(repo, file, "{", 1);
+		(void)run();
+		cr_assert_eq(mfs_refresh_policy_state(refresh, 0, detail), MFS_HASH_MISMATCH, "%s: %s", file, detail);
+		target_is(MFS_HASH_MISMATCH, NULL);
+		active_is("1.1.0");
+		mk_repo_put_back(repo, good, "");
+		mk_repo_copy_free(good);
+		(void)run();
+		active_is("");
+	}
+}
+
 Test(refresh, one_models_missing_policy_file_does_not_keep_back_the_trust_list_of_all)
 {
 	(void)publish(1);
