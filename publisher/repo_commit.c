@@ -185,13 +185,31 @@ folders_make(int fd, char *path, struct mfs_err *err)
 	}
 }
 
+/*
+ * Many web servers make a file's ETag of its length and its time in seconds: of two timestamps that are published
+ * within one second a device would take the second for the first, until the next one comes.
+ */
+static enum mfs_code
+time_pass(int dir, const char *name, const struct stat *before, struct mfs_err *err)
+{
+	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = before->st_mtim.tv_sec + 1 } };
+	struct stat now;
+
+	if (fstatat(dir, name, &now, AT_SYMLINK_NOFOLLOW) != 0 ||
+		(now.st_mtim.tv_sec <= before->st_mtim.tv_sec && utimensat(dir, name, times, AT_SYMLINK_NOFOLLOW) != 0))
+		return mfs_fail_sys(err, MFS_IO, "%s: its time", MFS_ESC(name));
+	return MFS_OK;
+}
+
 enum mfs_code
 mfs_repo_write(struct mfs_repo *r, const char *path, struct mfs_span bytes, struct mfs_err *err)
 {
 	mfs_autofree char *copy = strdup(path);
 	mfs_autoclose int dir = -1;
+	struct stat before;
 	enum mfs_code code;
 	char *slash;
+	bool replaces;
 
 	if (copy == NULL || (slash = strrchr(copy, '/')) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(path));
@@ -200,7 +218,10 @@ mfs_repo_write(struct mfs_repo *r, const char *path, struct mfs_span bytes, stru
 		return code;
 	if ((dir = openat(r->fd, copy, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		return mfs_fail_sys(err, MFS_IO, "%s/%s", MFS_ESC(r->path), MFS_ESC(copy));
-	if ((code = mfs_file_replace(dir, slash + 1, bytes.p, bytes.len, 0644, err)) != MFS_OK)
+	replaces = fstatat(dir, slash + 1, &before, AT_SYMLINK_NOFOLLOW) == 0;
+	if ((code = mfs_file_replace(dir, slash + 1, bytes.p, bytes.len, 0644, err)) == MFS_OK && replaces)
+		code = time_pass(dir, slash + 1, &before, err);
+	if (code != MFS_OK)
 		(void)mfs_err_context(err, "%s/%s/", MFS_ESC(r->path), MFS_ESC(copy));
 	return code;
 }

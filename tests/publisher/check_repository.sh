@@ -234,6 +234,19 @@ refresh_needs_the_timestamp_key_alone() {
 	modelpub refresh REPO --keys none
 }
 
+# Web servers name a file by its length and its second: what is published twice in one must differ in it.
+each_timestamp_has_a_second_of_its_own() {
+	local last=0 now
+	fresh
+	for _ in 1 2 3; do
+		modelpub refresh REPO --keys "$W/K"
+		now=$(stat -c %Y REPO/metadata/timestamp.json)
+		[ "$now" -gt "$last" ] || say_fail "$now after $last"
+		last=$now
+	done
+	ok REPO
+}
+
 refresh_renews_what_nears_its_end_when_the_keys_are_there() {
 	fresh
 	modelpub refresh REPO --keys "$W/K" --all --expires snapshot=10m --expires policy=10m --expires release=10m
