@@ -168,6 +168,9 @@ mfs_err_context(struct mfs_err *err, const char *fmt, ...)
 	if (vsnprintf(err->msg, sizeof(err->msg), fmt, ap) < 0)
 		err->msg[0] = '\0';
 	va_end(ap);
+	/* "b.yaml: b.yaml: No such file": what names it already is not named again. */
+	if (strncmp(old, err->msg, strlen(err->msg)) == 0)
+		err->msg[0] = '\0';
 	err_append(err, "%s", old);
 	return err->code;
 }

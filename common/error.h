@@ -101,7 +101,7 @@ enum mfs_code mfs_fail(struct mfs_err *err, enum mfs_code code, const char *fmt,
 enum mfs_code mfs_fail_sys(struct mfs_err *err, enum mfs_code code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Prefix the message with a context ("model det: "); returns err->code. */
+/* Prefix the message with a context ("model det: "), unless it begins with that; returns err->code. */
 enum mfs_code mfs_err_context(struct mfs_err *err, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 

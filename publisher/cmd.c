@@ -43,7 +43,10 @@ mfs_usage(const char *name, const char *fmt, ...)
 int
 mfs_report(const char *name, const char *what, const struct mfs_err *err)
 {
-	if (what != NULL)
+	const size_t n = what != NULL ? strlen(MFS_ESC(what)) : 0;
+
+	/* Named already: not again. */
+	if (what != NULL && (strncmp(err->msg, MFS_ESC(what), n) != 0 || err->msg[n] != ':'))
 		(void)fprintf(stderr, "modelpub %s: %s: %s: %s\n", name, MFS_ESC(what), mfs_code_name(err->code), err->msg);
 	else
 		(void)fprintf(stderr, "modelpub %s: %s: %s\n", name, mfs_code_name(err->code), err->msg);

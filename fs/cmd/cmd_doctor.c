@@ -63,11 +63,11 @@ configuration(struct mfs_doctor *d, struct mfs_cmd_env *env, const char *path)
 
 	if (mfs_cmd_env_config(env, path, &err) != MFS_OK) {
 		mfs_doctor_say(d, MFS_BROKEN, "configuration", "correct it; 'modelfs config check' tells when it is right",
-			"%s", err.msg);
+			"%s", err.msg + (strncmp(err.msg, "configuration: ", 15) == 0 ? 15 : 0));
 		return;
 	}
 	for (size_t i = 0; i < env->config->n_notes; i++)
-		mfs_doctor_say(d, MFS_WEAK, "configuration", "remove it, or wait for the release that knows it", "%s",
+		mfs_doctor_say(d, MFS_WEAK, "configuration", "correct what it names", "%s",
 			env->config->notes[i]);
 	mfs_doctor_say(d, MFS_FINE, "configuration", NULL, "%s, %zu models, %zu trust keys", env->config->path,
 		env->config->n_models, env->config->n_keys);

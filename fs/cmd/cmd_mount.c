@@ -81,8 +81,8 @@ control_listen(struct mfs_keeper *k, struct mfs_err *err)
 static void
 run_clean(struct mfs_keeper *k)
 {
-	if (k->folders.run < 0 || k->lock_fd < 0)
-		return; /* somebody else's */
+	if (k->folders.run < 0 || k->lock_fd < 0 || k->config == NULL)
+		return; /* somebody else's, or nothing was made yet */
 	control_link(k, true);
 	(void)unlinkat(k->folders.run, MFS_CONTROL_SOCKET, 0);
 	(void)unlinkat(k->folders.run, MOUNT_FILE, 0);
@@ -99,6 +99,7 @@ output_redirect(struct mfs_keeper *k, struct mfs_err *err)
 
 	if (null < 0 || log < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(log, 2) < 0)
 		return mfs_fail_sys(err, MFS_IO, "%s/%s", MFS_ESC(k->config->run), LOG_FILE);
+	k->own_log = true;
 	return MFS_OK;
 }
 
@@ -177,7 +178,8 @@ keeper_main(struct mfs_keeper *k)
 	watchdog_read(k);
 	if (keeper_prepare(k, &k->result) == MFS_OK && chdir("/") == 0)
 		mfs_keeper_run(k);
-	if (k->result.code != MFS_OK)
+	/* Said once: by the command as long as it shares our stderr, else by the log of the service. */
+	if (k->result.code != MFS_OK && (k->foreground || k->own_log))
 		mfs_log_err("", &k->result);
 	mfs_notify("STOPPING=1");
 	mfs_kadopt_forget();
@@ -253,5 +255,5 @@ mfs_cmd_mount(int argc, char **argv)
 	mfs_log_open("modelfs[keeper]", MFS_LOG_INFO);
 	if (!k.foreground)
 		return background(&k);
-	return keeper_main(&k) == MFS_OK ? MFS_EXIT_DONE : mfs_cmd_fail("mount", &k.result);
+	return (int)mfs_code_exit(keeper_main(&k));
 }

@@ -144,6 +144,7 @@ struct mfs_keeper {
 	const char *config_path; /* NULL: the search path */
 	const char *mount_arg;   /* MOUNTPOINT of the command line, or NULL */
 	bool foreground, resend;
+	bool own_log; /* stderr is the log in the run folder */
 	int report_fd; /* the command that waits; -1 once told */
 
 	struct mfs_config_snapshot *snapshot;

@@ -12,8 +12,12 @@ try() { # LINE REGEX TEXT
 	grep -qiE -- "$2" "$W/expect.out" || fail "no /$2/ in: $(cat "$W/expect.out")"
 	grep -q config_invalid "$W/expect.out" || fail "no outcome in: $(cat "$W/expect.out")"
 	expect 1 "modelfs\.yaml:$1:" "$modelfs" mount -c "$CFG"
+	once
+	expect 1 "modelfs\.yaml:$1:" "$modelfs" mount -f -c "$CFG"
+	once
 	expect 1 "modelfs\.yaml:$1:" "$modelfs" status -c "$CFG"
 }
+once() { [ "$(grep -o 'modelfs\.yaml' "$W/expect.out" | wc -l)" = 1 ] || fail "not said once: $(cat "$W/expect.out")"; }
 g=$(good)
 trust='trust: {keys: [release.pub.pem]}'
 printf '%b' "$g\n$trust\nmodels:\n  det: {serve: auto}\n" >"$CFG"
@@ -35,6 +39,17 @@ try 6 'tab|character|token' "$g\n$trust\n\tmodels: {}\n"
 try 7 'memory_budget' "$g\n$trust\nmodels: {det: {}}\nmemory_budget: lots\n"
 try 7 'counter' "$g\n$trust\nmodels: {det: {}}\ncounter: none\n"
 try 6 'pin_window' "$g\n$trust\nmodels: {det: {pin_window: -3s}}\n"
+
+# files that it names: told by every command, and no state or lock is left behind for the next one
+printf '%b' "$g\ntrust: {keys: [nowhere.pem]}\nmodels: {det: {}}\n" >"$CFG"
+for f in '' -f; do
+	# shellcheck disable=SC2086 # none, or one
+	expect 1 "^[^ ]*modelfs.*config_invalid: $CFG:5:16: trust.keys: $W/nowhere.pem: No such file" "$modelfs" mount $f -c "$CFG"
+	once
+done
+expect 1 'trust.keys' "$modelfs" verify -c "$CFG"
+printf '%b' "$g\n$trust\nmodels: {det: {}}\n" >"$CFG"
+expect 2 . "$modelfs" verify -c "$CFG"
 rm "$CFG"
 expect 1 'modelfs\.yaml' "$modelfs" mount -c "$CFG"
 expect 64 'usage|--help' "$modelfs" frobnicate
