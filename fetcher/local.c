@@ -16,17 +16,70 @@
 
 #define PUMP_BYTES (1u << 20) /* of one transfer, before the others get their turn */
 
+/* The folder of an origin as people write it: without the scheme, percent-encoding undone. */
+static const char *
+base_text(char *out, size_t cap, const char *url)
+{
+	const size_t n = mfs_wire_file_base(url);
+	char *to = out;
+
+	for (size_t i = strlen("file://"); i < n && to < out + cap - 1; i++) {
+		unsigned v;
+
+		if (url[i] == '%' && i + 2 < n && sscanf(url + i + 1, "%2x", &v) == 1 && v != 0) {
+			*to++ = (char)v;
+			i += 2;
+		} else {
+			*to++ = url[i];
+		}
+	}
+	*to = '\0';
+	return out;
+}
+
+/*
+ * EACCES: which folder or file it is, and which mode it lacks. A name below a folder that may not be searched cannot
+ * even be looked at, so the first one that cannot stands below the folder in question.
+ */
 static void
-open_failed(struct fetcher *f, struct transfer *t)
+denied(struct fetcher *f, struct transfer *t, const char *path)
+{
+	char base[256], at[1024] = ".", next[1024];
+	struct stat st, below;
+	bool folder = true;
+
+	(void)base_text(base, sizeof(base), t->origin->w->url);
+	if (fstat(t->origin->w->dir_fd, &st) != 0 || strlen(path) >= sizeof(next)) {
+		transfer_end(f, t, MFS_NET_PROTOCOL, "%s: permission denied", base);
+		return;
+	}
+	for (size_t i = 1; folder && path[i - 1] != '\0'; i++) {
+		if (path[i] != '/' && path[i] != '\0')
+			continue;
+		(void)snprintf(next, sizeof(next), "%.*s", (int)i, path);
+		if (fstatat(t->origin->w->dir_fd, next, &below, AT_SYMLINK_NOFOLLOW) != 0)
+			break;
+		st = below;
+		memcpy(at, next, sizeof(at));
+		folder = path[i] == '/' && S_ISDIR(st.st_mode);
+	}
+	transfer_end(f, t, MFS_NET_PROTOCOL, "uid %u (fetch) may not %s %s%s%s: mode %04o, uid %u; run chmod o+%s on it",
+		(unsigned)geteuid(), folder ? "enter the folder" : "read", base, strcmp(at, ".") != 0 ? "/" : "",
+		strcmp(at, ".") != 0 ? at : "", (unsigned)(st.st_mode & 07777), (unsigned)st.st_uid, folder ? "x" : "r");
+}
+
+static void
+open_failed(struct fetcher *f, struct transfer *t, const char *path)
 {
 	if (errno == ENOENT || errno == ENOTDIR) {
 		t->http = 404;
 		transfer_end(f, t, MFS_NET_HTTP, "no such file");
 	} else if (errno == ELOOP || errno == EXDEV) {
 		transfer_end(f, t, MFS_NET_PROTOCOL, "a link, or out of the folder");
+	} else if (errno == EACCES) {
+		denied(f, t, path);
 	} else {
-		transfer_end(f, t, MFS_NET_PROTOCOL, "%s%s", strerror(errno),
-			errno == EACCES ? ": the files must be readable for all" : "");
+		transfer_end(f, t, MFS_NET_PROTOCOL, "%s", strerror(errno));
 	}
 }
 
@@ -65,12 +118,14 @@ local_begin(struct fetcher *f, struct transfer *t, const char *path)
 	struct stat st;
 
 	if (t->origin->w->dir_fd < 0) {
-		transfer_end(f, t, MFS_NET_RESOLVE, "the folder is not there");
+		char base[256];
+
+		transfer_end(f, t, MFS_NET_RESOLVE, "the folder %s is not there", base_text(base, sizeof(base), t->origin->w->url));
 		return;
 	}
 	fd = mfs_open_beneath(t->origin->w->dir_fd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
 	if (fd < 0 || fstat(fd, &st) != 0) {
-		open_failed(f, t);
+		open_failed(f, t, path);
 		return;
 	}
 	if (!S_ISREG(st.st_mode)) {

@@ -43,6 +43,19 @@ for f in link-out.json link-in.json dir/key fifo.json sub closed.json; do
 done
 wants '^malformed' "$from" meta:../../secret/key
 
+step "who may not read is told which folder or file, and what mode it lacks"
+wants "uid [0-9]+ \\(fetch\\) may not read $W/a stick/\{1\}/metadata/closed.json: mode 0600, uid 0; run chmod o\\+r" "$from" meta:closed.json
+chmod 0700 "$R/metadata"
+wants "may not enter the folder $W/a stick/\{1\}/metadata: mode 0700, uid 0; run chmod o\\+x" "$from" meta:timestamp.json
+chmod 0755 "$R/metadata"
+chmod 0750 "$R"
+wants "may not enter the folder $W/a stick/\{1\}: mode 0750, uid 0; run chmod o\\+x" "$from" meta:timestamp.json
+chmod 0755 "$R"
+chmod 0744 "$R/blobs/sha256/ab/$hash"
+wants "may not enter the folder $W/a stick/\{1\}/blobs/sha256/ab/$hash: mode 0744" "$from" "blob:$hash/0"
+chmod 0755 "$R/blobs/sha256/ab/$hash"
+wants '^ok http=200 bytes=700000' "$from" "blob:$hash/0"
+
 step "mirrors that are folders, by template too; one that is not there"
 echo '{}' >"$W/root.json"
 mkdir -p "$W/cache"
