@@ -204,7 +204,7 @@ take_tensor(struct mfs_probe *p, struct tensor *t)
 
 /* Values as fields of their own: float_data 4, int32_data 5 (16-bit floats too), double_data 10. */
 static enum mfs_code
-check_values(struct mfs_probe *p, const struct tensor *t)
+values_look(struct mfs_probe *p, const struct tensor *t, struct mfs_probe_mask *m)
 {
 	enum mfs_float kind = t->type < TYPES ? types[t->type].kind : MFS_FLOAT_NONE;
 	enum mfs_code code = MFS_OK;
@@ -216,17 +216,29 @@ check_values(struct mfs_probe *p, const struct tensor *t)
 			return code;
 		if ((f.number == 4 && kind == MFS_FLOAT_F32) || (f.number == 10 && kind == MFS_FLOAT_F64)) {
 			if (f.wire != WIRE_VARINT)
-				code = mfs_probe_floats(p, f.at, f.len, kind, t->name);
+				code = mfs_probe_floats_part(p, f.at, f.len, kind, t->name, m);
 		} else if (f.number == 5 && (kind == MFS_FLOAT_F16 || kind == MFS_FLOAT_BF16)) {
 			for (uint64_t v = f.at, bits; code == MFS_OK && v < f.at + f.len;) {
 				uint64_t here = v;
 
-				if ((code = varint(p, &v, f.at + f.len, &bits)) == MFS_OK && !mfs_probe_finite(kind, bits & 0xffff))
-					code = mfs_probe_bad(p, here, "tensor '%s' holds NaN or infinity", MFS_ESC(t->name));
+				if ((code = varint(p, &v, f.at + f.len, &bits)) == MFS_OK)
+					code = mfs_probe_element(p, p->name, here, kind, bits & 0xffff, t->name, m);
 			}
 		}
 	}
 	return code;
+}
+
+static enum mfs_code
+check_values(struct mfs_probe *p, const struct tensor *t)
+{
+	struct mfs_probe_mask m = { 0 };
+	enum mfs_code code = values_look(p, t, &m);
+
+	if (code != MFS_OK || !m.infinite)
+		return code;
+	m.again = true;
+	return values_look(p, t, &m);
 }
 
 /* Bytes of all elements; false: not known. */

@@ -153,12 +153,6 @@ mfs_probe_float_bytes(enum mfs_float kind)
 	return floats[kind].bytes;
 }
 
-bool
-mfs_probe_finite(enum mfs_float kind, uint64_t bits)
-{
-	return (bits & floats[kind].exponent) != floats[kind].exponent;
-}
-
 static uint64_t
 element(const uint8_t *b, unsigned bytes)
 {
@@ -196,23 +190,47 @@ any_bad(const uint8_t *b, size_t n, enum mfs_float kind)
 	}
 }
 
-static enum mfs_code
-name_it(struct mfs_probe *p, const char *name, const uint8_t *b, size_t n, uint64_t off, enum mfs_float kind, const char *tensor)
+enum mfs_code
+mfs_probe_element(struct mfs_probe *p, const char *name, uint64_t off, enum mfs_float kind, uint64_t bits, const char *tensor,
+	struct mfs_probe_mask *m)
 {
-	unsigned bytes = floats[kind].bytes;
+	const uint64_t sign = floats[kind].exponent + floats[kind].fraction + 1, size = bits & (sign - 1);
 	char text[300];
-	size_t i = 0;
 
-	while (i + bytes < n && mfs_probe_finite(kind, element(b + i, bytes)))
-		i += bytes;
-	(void)snprintf(text, sizeof(text), "tensor '%.150s' holds %s", MFS_ESC(tensor),
-		(element(b + i, bytes) & floats[kind].fraction) != 0 ? "NaN" : "infinity");
-	return bad_in(p, name, off + i, text);
+	if (size > floats[kind].exponent) {
+		(void)snprintf(text, sizeof(text), "tensor '%.150s' holds NaN", MFS_ESC(tensor));
+		return bad_in(p, name, off, text);
+	}
+	if (size == floats[kind].exponent && !m->infinite) {
+		m->infinite = true;
+		m->negative = (bits & sign) != 0;
+		m->at = off;
+	}
+	/* What is looked at again is known to hold infinity: nothing but zeros may stand beside it, and no other infinity. */
+	if (!m->again || size == 0 || (size == floats[kind].exponent && m->negative == ((bits & sign) != 0)))
+		return MFS_OK;
+	(void)snprintf(text, sizeof(text), "tensor '%.150s' holds infinity among other values: no mask", MFS_ESC(tensor));
+	return bad_in(p, name, m->at, text);
 }
 
-enum mfs_code
-mfs_probe_floats_in(struct mfs_probe *p, size_t file, const char *name, uint64_t size, uint64_t off, uint64_t len,
-	enum mfs_float kind, const char *tensor)
+/* A block that was read: in a first look only if it holds something that is not finite. */
+static enum mfs_code
+block_check(struct mfs_probe *p, const char *name, const uint8_t *b, size_t n, uint64_t off, enum mfs_float kind,
+	const char *tensor, struct mfs_probe_mask *m)
+{
+	const unsigned bytes = floats[kind].bytes;
+	enum mfs_code code = MFS_OK;
+
+	if (!m->again && !any_bad(b, n, kind))
+		return MFS_OK;
+	for (size_t i = 0; code == MFS_OK && i < n; i += bytes)
+		code = mfs_probe_element(p, name, off + i, kind, element(b + i, bytes), tensor, m);
+	return code;
+}
+
+static enum mfs_code
+scan(struct mfs_probe *p, size_t file, const char *name, uint64_t size, uint64_t off, uint64_t len, enum mfs_float kind,
+	const char *tensor, struct mfs_probe_mask *m)
 {
 	unsigned bytes = floats[kind].bytes;
 	char text[300];
@@ -228,7 +246,7 @@ mfs_probe_floats_in(struct mfs_probe *p, size_t file, const char *name, uint64_t
 	p->scanned += len;
 	if (p->buffer == NULL && (p->buffer = aligned_alloc(4096, MFS_PROBE_BUFFER)) == NULL)
 		return mfs_fail(p->err, MFS_NO_MEMORY, "health check of %s", MFS_ESC(name));
-	while (len > 0) {
+	while (len > 0 && (m->again || !m->infinite)) {
 		size_t n = MFS_PROBE_BUFFER - (size_t)(off % MFS_PROBE_BUFFER); /* whole chunks, after the first */
 
 		n -= n % bytes;
@@ -236,14 +254,33 @@ mfs_probe_floats_in(struct mfs_probe *p, size_t file, const char *name, uint64_t
 			n = MFS_PROBE_BUFFER;
 		if (n > len)
 			n = (size_t)len;
-		if ((code = cancelled(p)) != MFS_OK || (code = p->read(p->user, file, p->buffer, n, off, p->err)) != MFS_OK)
+		if ((code = cancelled(p)) != MFS_OK || (code = p->read(p->user, file, p->buffer, n, off, p->err)) != MFS_OK ||
+			(code = block_check(p, name, p->buffer, n, off, kind, tensor, m)) != MFS_OK)
 			return code;
-		if (any_bad(p->buffer, n, kind))
-			return name_it(p, name, p->buffer, n, off, kind, tensor);
 		off += n;
 		len -= n;
 	}
 	return MFS_OK;
+}
+
+enum mfs_code
+mfs_probe_floats_part(struct mfs_probe *p, uint64_t off, uint64_t len, enum mfs_float kind, const char *tensor,
+	struct mfs_probe_mask *m)
+{
+	return scan(p, p->file, p->name, p->size, off, len, kind, tensor, m);
+}
+
+enum mfs_code
+mfs_probe_floats_in(struct mfs_probe *p, size_t file, const char *name, uint64_t size, uint64_t off, uint64_t len,
+	enum mfs_float kind, const char *tensor)
+{
+	struct mfs_probe_mask m = { 0 };
+	enum mfs_code code = scan(p, file, name, size, off, len, kind, tensor, &m);
+
+	if (code != MFS_OK || !m.infinite)
+		return code;
+	m.again = true;
+	return scan(p, file, name, size, off, len, kind, tensor, &m);
 }
 
 enum mfs_code

@@ -71,13 +71,27 @@ enum mfs_code mfs_probe_within(struct mfs_probe *p, uint64_t off, uint64_t len, 
 enum mfs_float { MFS_FLOAT_NONE, MFS_FLOAT_F16, MFS_FLOAT_BF16, MFS_FLOAT_F32, MFS_FLOAT_F64 };
 
 /*
- * No NaN or infinity among the floats in len bytes at off. `tensor` is for the message, unescaped. The
- * _in variant looks into another file of the bundle.
+ * The floats in len bytes at off: no NaN, and no infinity, but for a mask: a tensor of zeros and infinities of one sign
+ * (an additive attention mask, the value that a Where or a reduction begins with). In weights infinity is what is left of
+ * a value that did not fit, and other values stand beside it. `tensor` is for the message, unescaped. The _in variant
+ * looks into another file of the bundle, the _part variant at one of several parts of a tensor.
  */
 enum mfs_code mfs_probe_floats(struct mfs_probe *p, uint64_t off, uint64_t len, enum mfs_float kind, const char *tensor);
 enum mfs_code mfs_probe_floats_in(struct mfs_probe *p, size_t file, const char *name, uint64_t size, uint64_t off,
 	uint64_t len, enum mfs_float kind, const char *tensor);
-bool mfs_probe_finite(enum mfs_float kind, uint64_t bits);
+
+/* What is known of one tensor that is looked at in parts; zero to begin with. */
+struct mfs_probe_mask {
+	bool infinite; /* result of the first look: look again at all of it, from the beginning */
+	bool again;    /* set by the caller for the second look */
+	bool negative; /* the infinity */
+	uint64_t at;   /* offset of the first */
+};
+enum mfs_code mfs_probe_floats_part(struct mfs_probe *p, uint64_t off, uint64_t len, enum mfs_float kind, const char *tensor,
+	struct mfs_probe_mask *m);
+/* One element; off and name are for the message. */
+enum mfs_code mfs_probe_element(struct mfs_probe *p, const char *name, uint64_t off, enum mfs_float kind, uint64_t bits,
+	const char *tensor, struct mfs_probe_mask *m);
 unsigned mfs_probe_float_bytes(enum mfs_float kind);
 
 /* The formats. p->file is set. */

@@ -2,6 +2,7 @@
 /* Model formats: what is whole passes, what lies, ends early or holds NaN is named with file and offset. */
 #include <criterion/criterion.h>
 #include <stdarg.h>
+#include <math.h>
 #include <stdio.h>
 
 #include "probe.h"
@@ -483,7 +484,15 @@ Test(probe, onnx_values_as_fields)
 	t = tensor(10, 2); /* f16 */
 	pb_bytes(&t, 5, "\x80\x78\x80\xf8\x01", 5);
 	onnx(&t, 0);
-	bad(MFS_MEDIA_ONNX, "NaN or infinity");
+	bad(MFS_MEDIA_ONNX, "holds infinity");
+	t = tensor(10, 2);
+	pb_bytes(&t, 5, "\0\x80\xf8\x03", 4); /* 0, -infinity */
+	onnx(&t, 0);
+	good(MFS_MEDIA_ONNX);
+	t = tensor(10, 2);
+	pb_bytes(&t, 5, "\0\x81\xf8\x03", 4);
+	onnx(&t, 0);
+	bad(MFS_MEDIA_ONNX, "holds NaN");
 	t = tensor(6, 1); /* int32 */
 	pb_bytes(&t, 5, "\x80\xf8\x01", 3);
 	onnx(&t, 0);
@@ -491,11 +500,77 @@ Test(probe, onnx_values_as_fields)
 	t = tensor(11, 1);
 	pb_bytes(&t, 10, "\0\0\0\0\0\0\xf0\x7f", 8);
 	onnx(&t, 0);
-	bad(MFS_MEDIA_ONNX, "holds infinity");
+	good(MFS_MEDIA_ONNX); /* the constant that a reduction begins with */
+	t = tensor(11, 2);
+	pb_bytes(&t, 10, "\0\0\0\0\0\0\xf0\x7f\0\0\0\0\0\0\xf0\x3f", 16);
+	onnx(&t, 0);
+	bad(MFS_MEDIA_ONNX, "holds infinity among other values");
 	t = tensor(1, 1);
 	pb_bytes(&t, 4, one, 3);
 	onnx(&t, 0);
 	bad(MFS_MEDIA_ONNX, "does not fit");
+}
+
+/* n elements as float32 into p. */
+static void
+fill(uint8_t *p, size_t n, float (*value)(size_t i))
+{
+	for (size_t i = 0; i < n; i++) {
+		float v = value(i);
+
+		memcpy(p + 4 * i, &v, 4);
+	}
+}
+
+static float causal(size_t i) { return i % 16 > i / 16 ? -INFINITY : 0.0f; } /* 16 x 16, as torch.triu makes it */
+static float below_zero(size_t i) { return i % 16 > i / 16 ? -INFINITY : -0.0f; }
+static float only(size_t i) { (void)i; return -INFINITY; }
+static float overflown(size_t i) { return i == 200 ? INFINITY : (float)i / 100; }
+static float both_signs(size_t i) { return i == 3 ? INFINITY : i == 200 ? -INFINITY : 0.0f; }
+static float scaled(size_t i) { return i % 16 > i / 16 ? -INFINITY : 1.0f; }
+static float not_a_number(size_t i) { return i == 255 ? NAN : causal(i); }
+
+Test(probe, infinity_in_a_mask_is_no_fault)
+{
+	static const struct { float (*value)(size_t); const char *wrong; } cases[] = {
+		{ causal, NULL }, { below_zero, NULL }, { only, NULL }, { overflown, "holds infinity" },
+		{ both_signs, "holds infinity" }, { scaled, "holds infinity" }, { not_a_number, "holds NaN" },
+	};
+	uint8_t raw[1024];
+
+	for (size_t k = 0; k < sizeof(cases) / sizeof(cases[0]); k++) {
+		struct pb t = tensor(1, 256), node = { .n = 0 }, constant = { .n = 0 }, graph = { .n = 0 }, m = { .n = 0 };
+
+		fill(raw, 256, cases[k].value);
+		/* An initializer; the value of a Constant node; values as fields, packed and one by one; a file of its own */
+		pb_bytes(&t, 9, raw, sizeof(raw));
+		onnx(&t, 0);
+		cases[k].wrong == NULL ? good(MFS_MEDIA_ONNX) : bad(MFS_MEDIA_ONNX, cases[k].wrong);
+		pb_bytes(&constant, 5, t.b, t.n);
+		pb_bytes(&node, 4, "Constant", 8);
+		pb_bytes(&node, 5, constant.b, constant.n);
+		pb_bytes(&graph, 1, node.b, node.n);
+		pb_int(&m, 1, 8);
+		pb_bytes(&m, 7, graph.b, graph.n);
+		model_len = weights_len = 0;
+		put(m.b, m.n);
+		cases[k].wrong == NULL ? good(MFS_MEDIA_ONNX) : bad(MFS_MEDIA_ONNX, cases[k].wrong);
+		t = tensor(1, 256);
+		pb_bytes(&t, 4, raw, sizeof(raw));
+		onnx(&t, 0);
+		cases[k].wrong == NULL ? good(MFS_MEDIA_ONNX) : bad(MFS_MEDIA_ONNX, cases[k].wrong);
+		t = tensor(1, 256);
+		for (size_t i = 0; i < sizeof(raw); i += 4) {
+			pb_varint(&t, 4 << 3 | 5);
+			memcpy(t.b + t.n, raw + i, 4);
+			t.n += 4;
+		}
+		onnx(&t, 0);
+		cases[k].wrong == NULL ? good(MFS_MEDIA_ONNX) : bad(MFS_MEDIA_ONNX, cases[k].wrong);
+		safetensors("{\"a\":{\"dtype\":\"F32\",\"shape\":[16,16],\"data_offsets\":[0,1024]}}", 1024);
+		memcpy(model + model_len - 1024, raw, 1024);
+		cases[k].wrong == NULL ? good(MFS_MEDIA_SAFETENSORS) : bad(MFS_MEDIA_SAFETENSORS, cases[k].wrong);
+	}
 }
 
 static void
