@@ -25,6 +25,8 @@ void mfs_doctor_host(struct mfs_doctor *d);
 /* This instance: folders, keys, socket, mountpoint. */
 void mfs_doctor_instance(struct mfs_doctor *d, struct mfs_cmd_env *env);
 
+/* The user of fetch: what it costs if the host has no name for it. Pure. */
+void mfs_doctor_fetch_user(struct mfs_doctor *d, const struct mfs_config *c, uid_t uid, bool named);
 /* What the running serve says of itself: d->status. Pure. */
 void mfs_doctor_served(struct mfs_doctor *d, const struct mfs_config *c);
 

@@ -12,6 +12,7 @@
 
 #include "device_key.h"
 #include "doctor.h"
+#include "kfetch.h"
 
 #define FUSE_SUPER     0x65735546
 
@@ -29,6 +30,32 @@ user(struct mfs_doctor *d, const struct mfs_config *c)
 			"serve runs as uid %u, which has no name: nothing else may ever get this number", (unsigned)uid);
 	else
 		mfs_doctor_say(d, MFS_FINE, "user", NULL, "serve runs as uid %u", (unsigned)uid);
+}
+
+void
+mfs_doctor_fetch_user(struct mfs_doctor *d, const struct mfs_config *c, uid_t uid, bool named)
+{
+	static const char add[] = "run 'useradd --system --no-create-home --shell /usr/sbin/nologin modelfs-fetch'";
+
+	if (named)
+		mfs_doctor_say(d, MFS_FINE, "fetch user", NULL, "fetch runs as uid %u", (unsigned)uid);
+	else if (c->update.conditions.unmetered)
+		mfs_doctor_say(d, MFS_BROKEN, "fetch user", add, "fetch runs as uid %u, which has no name: the system bus does not talk "
+			"to it, so whether the network is metered stays unknown, and with 'metered: false' nothing is ever downloaded",
+			(unsigned)uid);
+	else
+		mfs_doctor_say(d, MFS_WEAK, "fetch user", add, "fetch runs as uid %u, which has no name: nothing else may ever get this "
+			"number, and the condition 'metered' would never be met", (unsigned)uid);
+}
+
+static void
+fetch_user(struct mfs_doctor *d, const struct mfs_config *c)
+{
+	uid_t uid;
+	gid_t gid;
+
+	if ((c->n_repos > 0 || c->telemetry.url != NULL) && d->root && mfs_fetch_user(c, &uid, &gid, NULL) == MFS_OK)
+		mfs_doctor_fetch_user(d, c, uid, getpwuid(uid) != NULL);
 }
 
 /* What kind of filesystem holds a folder, or its nearest parent that exists. */
@@ -274,6 +301,7 @@ void
 mfs_doctor_instance(struct mfs_doctor *d, struct mfs_cmd_env *env)
 {
 	user(d, env->config);
+	fetch_user(d, env->config);
 	folders(d, env->config);
 	keys(d, env);
 	device_key(d, env->config);

@@ -79,6 +79,24 @@ Test(doctor, names_what_each_sandbox_lacks)
 	}
 }
 
+Test(doctor, a_metered_condition_needs_a_user_that_the_bus_knows)
+{
+	static const struct { bool named, unmetered; const char *level, *why; } cases[] = {
+		{ true, true, "ok", "61181" }, { false, true, "fail", "nothing is ever downloaded" }, { false, false, "warn", "no name" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct mfs_config c = { .update.conditions.unmetered = cases[i].unmetered };
+		struct mfs_doctor d = doctor();
+
+		mfs_doctor_fetch_user(&d, &c, 61181, cases[i].named);
+		cr_assert_str_eq(level_of(&d, 0), cases[i].level, "case %zu", i);
+		cr_assert_not_null(strstr(json_string_value(json_object_get(json_array_get(d.checks, 0), "why")), cases[i].why));
+		cr_assert_eq(!json_is_string(json_object_get(json_array_get(d.checks, 0), "fix")), cases[i].named);
+		json_decref(d.checks);
+	}
+}
+
 Test(doctor, exit_code_says_whether_something_is_broken)
 {
 	struct mfs_doctor d = doctor();
