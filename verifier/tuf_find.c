@@ -3,6 +3,13 @@
  * The search for a target: delegations in order of appearance, depth first, at most
  * MFS_TUF_VISITED_MAX roles, none twice. A role counts only for the delegator that leads to it now:
  * one that was verified with another delegator's keys is verified again with these.
+ *
+ * A role that two delegators name with different keys is therefore good for the one whose keys signed it, and ends every
+ * search that comes through the other, whichever came first: the specification lets the first delegation that matches a
+ * path decide who speaks for it (5.6.7), but each visit asks for the keys of the delegating role, and a
+ * wrong signature ends the search (5.6.3 for targets: abort). To pass on to the next delegation instead would let who holds back or
+ * damages a file choose another speaker; to go on with what the first one verified is the confusion of names that other
+ * implementations had to repair. Without an order among delegators there is nothing that an attacker could win.
  */
 #include "tuf_internal.h"
 

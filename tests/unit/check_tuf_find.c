@@ -270,6 +270,28 @@ Test(tuf_find, a_role_is_verified_against_the_delegator_that_leads_to_it_now)
 	cr_assert_str_eq(stored_of(r, "C.json") != NULL ? "kept" : "lost", "kept");
 }
 
+Test(tuf_find, two_delegators_with_different_keys_are_no_matter_of_order)
+{
+	struct mfs_tuf_target target;
+	struct mfs_tuf *t;
+
+	diamond(false);
+	(void)delegate(r, "targets", "D", "b/*", false, NULL); /* would have it, behind B */
+	target_add(r, "D", "b/x", "b");
+	publish_everything();
+	t = client(r);
+	expect(MFS_OK, drive(r, t, err));
+	expect(MFS_OK, mfs_tuf_find(t, "b/x", err)); /* the other delegator first */
+	expect(MFS_METADATA_SIGNATURE_INVALID, drive(r, t, err));
+	cr_assert_not(mfs_tuf_found(t, &target));
+	expect(MFS_OK, mfs_tuf_find(t, "a/x", err)); /* it spoils nothing for the one that signed */
+	expect(MFS_OK, drive(r, t, err));
+	cr_assert(mfs_tuf_found(t, &target));
+	expect(MFS_OK, mfs_tuf_find(t, "b/x", err));
+	expect(MFS_METADATA_SIGNATURE_INVALID, drive(r, t, err));
+	mfs_tuf_free(t);
+}
+
 Test(tuf_find, a_role_that_both_delegators_keys_signed_is_good_for_both)
 {
 	struct mfs_tuf_target target;
