@@ -114,8 +114,11 @@ wants '^net_protocol http=302 .*https to http' "$CFG" repo=9 meta:timestamp.json
 
 step "a connection is kept, and a new one is made after a failure"
 : >"$W/web.log"
-get "$CFG" repo=0 meta:timestamp.json meta:2.root.json "blob:$hash/0" meta:timestamp.json
-[ "$(sed 's/.*conn=//' "$W/web.log" | uniq | wc -l)" = 1 ] || fail "connections: $(cat "$W/web.log")"
+get "$CFG" repo=0 meta:timestamp.json meta:2.root.json "blob:$hash/0" meta:timestamp.json "blob:$hash/0"
+[ "$(grep -c HTTP/1.1 "$W/web.log")" = 2 ] || fail "blobs go by HTTP/1.1: $(cat "$W/web.log")"
+for version in 1.1 2.0; do # one connection for the blobs, one for all else
+	[ "$(sed -n "/HTTP.$version/s/.*conn=//p" "$W/web.log" | uniq | wc -l)" = 1 ] || fail "connections: $(cat "$W/web.log")"
+done
 : >"$W/web.log"
 get --from="http://127.0.0.1:$http" cap=10 meta:timestamp.json meta:timestamp.json
 [ "$(sed 's/.*conn=//' "$W/web.log" | uniq | wc -l)" = 2 ] || fail "the same connection after a failure: $(cat "$W/web.log")"
