@@ -21,6 +21,7 @@ enum chunk_state { CHUNK_MISSING, CHUNK_BUSY, CHUNK_CLAIMED, CHUNK_DONE, CHUNK_R
 
 #define WRITEBACK (8u << 20) /* bytes; the disk begins early, so that a batch's sync is short */
 #define REUSE_RUN 16u        /* chunks that a worker looks up at a time */
+#define CHECK_RUN(f) (MFS_DL_BUF / (f)->chunk_size) /* chunks that the checker reads at a time */
 
 struct large {
 	struct mfs_dl_run *r;
@@ -42,6 +43,7 @@ struct large {
 	uint64_t landed;  /* bytes since the last journal write began */
 	uint64_t syncing; /* bytes of the journal write under way */
 	uint64_t checked; /* bytes that the checker has passed */
+	uint64_t wanted;  /* the checker sleeps until this chunk is DONE; UINT64_MAX: it does not */
 	unsigned retries; /* of RETRY chunks that came wrong again, in a row */
 	bool over;        /* the checker has seen all of it */
 };
@@ -85,7 +87,9 @@ chunk_land(struct piece *p, const uint8_t *bytes, uint32_t len, struct mfs_err *
 	l->left--;
 	l->busy--;
 	l->landed += len;
-	(void)pthread_cond_broadcast(&l->changed);
+	/* Nobody is woken for every chunk: the rest of a piece is told by piece_give(). */
+	if (l->left == 0 || l->landed >= l->batch || p->next - l->wanted == CHECK_RUN(l->f) - 1)
+		(void)pthread_cond_broadcast(&l->changed);
 	/* A slow disk: what is not journalled would be lost, and its memory is needed elsewhere. */
 	while (l->landed + l->syncing >= 2 * l->batch && !mfs_dl_stopped(l->r))
 		wait_a_little(l);
@@ -300,12 +304,14 @@ worker(struct mfs_dl_run *r, void *arg)
 static bool
 readable_wait(struct large *l, uint64_t i, uint64_t *n, bool *claimed)
 {
-	const uint64_t most = MFS_DL_BUF / l->f->chunk_size;
+	const uint64_t most = CHECK_RUN(l->f);
 	uint8_t state;
 
 	(void)pthread_mutex_lock(&l->lock);
+	l->wanted = i;
 	while ((state = l->state[i]) != CHUNK_DONE && state != CHUNK_CLAIMED && !mfs_dl_stopped(l->r))
 		wait_a_little(l);
+	l->wanted = UINT64_MAX;
 	for (*n = 0; *n < most && i + *n < l->f->chunks && l->state[i + *n] == state; (*n)++)
 		;
 	*claimed = state == CHUNK_CLAIMED;
@@ -536,6 +542,7 @@ large_run(struct large *l, struct mfs_err *err)
 	if ((code = claims_read(l, err)) != MFS_OK)
 		return code;
 	l->left = chunks;
+	l->wanted = UINT64_MAX;
 	l->lacking = l->f->size;
 	for (uint64_t i = 0; i < chunks; i++)
 		if ((l->bits[i / 8] >> (i % 8) & 1) != 0) {
