@@ -38,11 +38,15 @@ update_modelfs() { # MB/s of download, verification and staging, all on disk at 
 	rm -rf "$W/up/store"
 	mkdir "$W/up/store"
 	dltool "$W/up/modelfs.yaml" "$W/up/store" "$W/up/bundle" 2>>"$W/log" >"$W/up/line" || { cat "$W/up/line" >>"$W/log"; return 1; }
+	sed -n 's/.* cpu=\([0-9]*\)+\([0-9]*\).*/\1 \2/p' "$W/up/line" >>"$W/up/cpu"
 	awk -v bytes="$update_bytes" 'match($0, / ms=[0-9]+/) {print bytes / 1000 / substr($0, RSTART + 4, RLENGTH - 4)}' "$W/up/line"
 }
 update_curl() { # MB/s of the same bytes into one file
+	local TIMEFORMAT='%U %S'
 	rm -f "$W/up/out"
-	curl -sS --cacert "$W/nginx/cert.pem" -o "$W/up/out" -w '%{speed_download}\n' "$update_url/whole" | awk '{print $1 / 1e6}'
+	{ time curl -sS --cacert "$W/nginx/cert.pem" -o "$W/up/out" -w '%{speed_download}\n' "$update_url/whole" 2>>"$W/log" >"$W/up/speed"; } \
+		2>>"$W/up/cpu.curl" || return 1
+	awk '{print $1 / 1e6}' "$W/up/speed"
 }
 update_curl_sync() { # and on disk, as a download of modelfs is when it is done
 	local begun
@@ -70,6 +74,13 @@ else
 			"$W/release.pub.pem" >"$W/up/modelfs.yaml"
 		cat "$W/up/www/whole" "$W"/up/www/blobs/sha256/*/*/* >/dev/null
 		unit=MB/s pair "download, verify, stage over TLS, to curl -o" ">= 0.8" update_modelfs update_curl
+		# Seconds of CPU, user and system: they hold on a machine that is busy. Those of the kernel's own threads, which
+		# write curl's file back later, are in neither.
+		awk -v bytes="$update_bytes" 'NR == FNR {if (FNR > 1) {here += $1; fetch += $2; n++} next} FNR > 1 {curl += $1 + $2; m++} END {
+			gb = bytes / 1e9
+			printf "%-58s %6.2f   goal %-6s  (%.2f verifying and writing, %.2f fetch; curl -o %.2f)\n", "seconds of CPU of a GB, to curl -o",
+				(here + fetch) / n / 1000 / (curl / m), "<= 2", here / n / 1000 / gb, fetch / n / 1000 / gb, curl / m / gb}' \
+			"$W/up/cpu" "$W/up/cpu.curl"
 		unit=MB/s pair "the same, to curl -o and sync" ">= 0.8" update_modelfs update_curl_sync
 		sed -n 's/.* kib=\([0-9]*\)+\([0-9]*\).*/\1 \2/p' "$W/up/line" | awk '{
 			printf "%-58s %6.1f   goal %-6s  (MiB: downloading %.1f, fetch %.1f)\n", "memory of a download and fetch", ($1 + $2) / 1024, "< 64",

@@ -7,7 +7,8 @@
  *	       [min_free=BYTES] [repair=FILE,CHUNK] [kill=MS]
  *
  * kill: SIGKILL to fetch every so many milliseconds. Prints one line: outcome, fetched, wasted, reused, resumed,
- * retry_after_s, milliseconds, KiB of memory of both processes at their most, text. Exit 0 with OK, else 1; 64 misuse.
+ * retry_after_s, milliseconds, milliseconds of CPU and KiB of memory at their most of both processes (here + fetch; the
+ * last fetch if there were several), text. Exit 0 with OK, else 1; 64 misuse.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -44,6 +45,18 @@ memory_most(pid_t pid)
 		if (sscanf(line, "VmHWM: %ld", &kib) == 1)
 			break;
 	return kib;
+}
+
+/* Milliseconds of CPU that a process has used so far, user and system; 0 itself. */
+static long
+cpu_ms(pid_t pid)
+{
+	struct timespec t = { 0 };
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &t) != 0)
+		return 0;
+	return (long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 static enum mfs_code
@@ -167,6 +180,7 @@ main(int argc, char **argv)
 	struct mfs_manifest *m;
 	mfs_autoclose int dir = -1;
 	int64_t begun;
+	long cpu;
 	pthread_t t;
 	enum mfs_code code;
 
@@ -199,14 +213,16 @@ main(int argc, char **argv)
 	v.have = (const struct mfs_manifest *const *)&o.have;
 	v.n_have = o.have != NULL;
 	begun = mfs_clock_mono_ms();
+	cpu = cpu_ms(0);
 	code = o.repair ? mfs_download_repair(d, m, o.file, o.chunk, 1, NULL, NULL, &err) : mfs_download_version(d, &v, &res, &err);
 	begun = mfs_clock_mono_ms() - begun;
+	cpu = cpu_ms(0) - cpu;
 	atomic_store(&ended, 1);
 	(void)pthread_join(t, NULL);
-	printf("%s fetched=%llu wasted=%llu reused=%llu resumed=%llu retry=%lld ms=%lld kib=%ld+%ld %s\n", mfs_code_name(code),
+	printf("%s fetched=%llu wasted=%llu reused=%llu resumed=%llu retry=%lld ms=%lld cpu=%ld+%ld kib=%ld+%ld %s\n", mfs_code_name(code),
 		(unsigned long long)res.fetched, (unsigned long long)res.wasted, (unsigned long long)res.reused,
-		(unsigned long long)res.resumed, (long long)res.retry_after_s, (long long)begun, memory_most(getpid()),
-		(long)fetch_kib, err.msg);
+		(unsigned long long)res.resumed, (long long)res.retry_after_s, (long long)begun, cpu,
+		fetch_pid > 0 ? cpu_ms(fetch_pid) : 0, memory_most(getpid()), (long)fetch_kib, err.msg);
 	mfs_remote_free(o.args.remote);
 	mfs_manifest_free(m);
 	mfs_manifest_free(o.have);
