@@ -179,13 +179,19 @@ go_ahead(struct mfs_content *c, const struct mfs_hold *hold, uint64_t off, size_
 	struct mfs_ahead *a;
 
 	(void)pthread_mutex_lock(&k->lock);
-	if ((a = free_slot(k, c->serial, off)) != NULL)
+	if ((a = free_slot(k, c->serial, off)) != NULL) {
 		a->pending = true;
+		a->serial = 0; /* what it held is not found any more: its memory is about to be another's */
+	}
 	(void)pthread_mutex_unlock(&k->lock);
 	if (a == NULL)
 		return;
-	if (a->mem == NULL)
-		a->mem = mfs_cache_region(k, MFS_CONTENT_RUN);
+	if (a->mem == NULL && (a->mem = mfs_cache_region(k, MFS_CONTENT_RUN)) == NULL) {
+		(void)pthread_mutex_lock(&k->lock);
+		a->pending = false;
+		(void)pthread_mutex_unlock(&k->lock);
+		return;
+	}
 	hold->get(hold->object);
 	(void)pthread_mutex_lock(&k->lock);
 	a->cache = k;
@@ -197,7 +203,7 @@ go_ahead(struct mfs_content *c, const struct mfs_hold *hold, uint64_t off, size_
 	a->stamp = ++k->ahead_stamp;
 	(void)pthread_mutex_unlock(&k->lock);
 	a->job = (struct mfs_pool_job){ .fn = job_run, .arg = a };
-	if (a->mem != NULL && mfs_pool_push(k->pool, &a->job))
+	if (mfs_pool_push(k->pool, &a->job))
 		return;
 	(void)pthread_mutex_lock(&k->lock);
 	a->serial = 0;

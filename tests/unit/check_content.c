@@ -660,6 +660,69 @@ Test(content, a_flipped_bit_in_a_stretch_opened_ahead_is_an_error_there_and_nowh
 	free(buf);
 }
 
+/* Read the two stretches before off, so that the one at off is opened ahead, and wait until it is. */
+static void
+open_ahead_of(struct mfs_content *c, const struct fix *f, uint64_t off, const struct mfs_hold *h, uint8_t *buf)
+{
+	for (uint64_t at = off - 2 * MIB; at < off; at += MIB) {
+		struct mfs_stretch s;
+
+		cr_assert_eq(mfs_content_stream(c, at + MIB == off ? h : &hold, buf, MIB, at, &s, NULL), MFS_OK);
+		cr_assert_arr_eq(s.data, f->plain + at, MIB);
+		mfs_stretch_done(c, &s);
+	}
+	await_no_hold();
+}
+
+/* A reader that comes for its stretch just when another stream is given the room it lies in. */
+struct late {
+	struct mfs_content *c;
+	struct mfs_stretch s;
+	uint8_t *buf;
+};
+
+static void
+late_get(void *object)
+{
+	struct late *l = object;
+
+	hold_get(&held);
+	cr_assert_eq(mfs_content_stream(l->c, &hold, l->buf, MIB, 4 * MIB, &l->s, NULL), MFS_OK);
+}
+
+static void
+late_put(void *object)
+{
+	(void)object;
+	hold_put(&held);
+}
+
+Test(content, a_stretch_whose_room_goes_to_another_stream_is_not_found_any_more)
+{
+	uint8_t *buf = malloc(MIB);
+	struct late late = { .buf = malloc(MIB) };
+	const struct mfs_hold hook = { &late, late_get, late_put };
+	struct mfs_content *second, *third;
+	struct fix f;
+
+	fix_make(&f, 9 * MIB, 128u << 10, MFS_CIPHER_AES_256_GCM, 4u << 20); /* room for two stretches */
+	second = fix_content(&f, &f.key);
+	third = fix_content(&f, &f.key);
+	late.c = f.c;
+	open_ahead_of(f.c, &f, 4 * MIB, &hold, buf);
+	open_ahead_of(second, &f, 5 * MIB, &hold, buf);
+	open_ahead_of(third, &f, 7 * MIB, &hook, buf);
+	cr_assert_eq(late.s.len, MIB, "the late reader came");
+	cr_assert_arr_eq(late.s.data, f.plain + 4 * MIB, MIB, "bytes of another stream");
+	mfs_stretch_done(f.c, &late.s);
+	await_no_hold();
+	mfs_content_free(second);
+	mfs_content_free(third);
+	fix_free(&f);
+	free(late.buf);
+	free(buf);
+}
+
 Test(content, a_stream_in_a_small_cache_or_of_small_reads_is_not_read_ahead)
 {
 	uint8_t *buf = malloc(MIB);
