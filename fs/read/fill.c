@@ -8,7 +8,7 @@
 
 #include "io.h"
 
-#define WORKERS_MAX 16u /* 1 MiB of locked memory each */
+#define WORKERS_MAX 16u /* a run and a chunk of locked memory each */
 
 struct job {
 	struct mfs_content *c;
@@ -45,18 +45,25 @@ fail_job(struct job *j, const struct mfs_err *err)
 	atomic_store(&j->stop, true);
 }
 
-/* Verify and open `count` chunks from `first` on, in the reader's memory. */
+/* Where a worker opens its run. Before it lies room for one chunk, through which one is read again. */
+static uint8_t *
+run_of(const struct job *j, const struct mfs_reader *r)
+{
+	return r->bounce + j->c->file->chunk_size;
+}
+
+/* Verify and open `count` chunks from `first` on, in the worker's run. */
 static enum mfs_code
 open_chunks(struct job *j, struct mfs_reader *r, uint64_t first, uint64_t count, size_t bytes, struct mfs_err *err)
 {
 	const struct mfs_file *f = j->c->file;
 	struct mfs_err ignored = MFS_ERR_INIT;
 	enum mfs_code code = MFS_OK;
-	bool all = mfs_blob_read(mfs_content_blob(j->c, j->o), r->bounce, bytes, first * f->chunk_size, r->bounce,
-		&ignored) == MFS_OK;
+	uint8_t *run = run_of(j, r);
+	bool all = mfs_blob_read(mfs_content_blob(j->c, j->o), run, bytes, first * f->chunk_size, run, &ignored) == MFS_OK;
 
 	for (uint64_t i = 0; i < count && code == MFS_OK; i++) {
-		uint8_t *at = r->bounce + i * f->chunk_size;
+		uint8_t *at = run + i * f->chunk_size;
 		struct mfs_span stored = MFS_SPAN(at, mfs_chunk_length(f, first + i));
 
 		code = MFS_IO;
@@ -79,7 +86,7 @@ do_run(struct job *j, struct mfs_reader *r, uint64_t first, struct mfs_err *err)
 	enum mfs_code code = open_chunks(j, r, first, count, bytes, err);
 
 	/* write(2), not a mapping: a full tmpfs is an error here and would be a SIGBUS there. */
-	if (code == MFS_OK && j->fd >= 0 && mfs_pwrite_full(j->fd, r->bounce, bytes, (off_t)off) != 0)
+	if (code == MFS_OK && j->fd >= 0 && mfs_pwrite_full(j->fd, run_of(j, r), bytes, (off_t)off) != 0)
 		code = errno == ENOSPC || errno == EDQUOT ?
 			mfs_fail(err, MFS_NO_MEMORY, "resident copy: the memory set aside for it is full at offset %llu; raise memory_budget",
 				(unsigned long long)off) :
@@ -95,7 +102,7 @@ work(void *arg)
 	struct job *j = arg;
 	struct mfs_err err = MFS_ERR_INIT;
 	struct mfs_reader *r = NULL;
-	enum mfs_code code = mfs_reader_take(j->c->cache, MFS_CONTENT_RUN, &r, &err);
+	enum mfs_code code = mfs_reader_take(j->c->cache, j->c->file->chunk_size + MFS_CONTENT_RUN, &r, &err);
 
 	if (code == MFS_OK && !j->hash_only)
 		code = mfs_content_rekey(j->c, r, &err);

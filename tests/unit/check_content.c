@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "blobio.h"
+#include "content_internal.h"
 #include "contentfix.h"
 
 #define CHUNK (64u << 10)
@@ -545,6 +546,37 @@ Test(content, a_fill_of_a_damaged_blob_fails_and_says_where)
 	cr_assert_not_null(strstr(err.msg, "weights/model.bin"), "%s", err.msg);
 	cr_assert_not_null(strstr(err.msg, "33"), "%s", err.msg);
 	cr_assert_eq(mfs_content_check(f.c, 2, NULL, NULL, NULL), MFS_HASH_MISMATCH);
+	(void)close(fd);
+	fix_free(&f);
+}
+
+/* The worst order: the last chunk alone is read again, by O_DIRECT, when all others are opened already. */
+Test(content, a_fill_that_reads_a_chunk_again_spoils_no_other)
+{
+	struct mfs_open *o = NULL;
+	struct fix f;
+	char path[256];
+	uint8_t *good, *copy;
+	size_t len;
+	int fd;
+
+	fix_make(&f, 5 * CHUNK + 100, CHUNK, MFS_CIPHER_AES_256_GCM, CACHE);
+	fix_path(&f, &f.file.sha256, path);
+	good = fix_load(path, &len);
+	fix_flip(&f, &f.file.sha256, 5 * CHUNK + 9);
+	cr_assert_eq(mfs_content_open(f.c, &o, NULL), MFS_OK);
+	atomic_store(&o->blob->mode, MFS_BLOB_DIRECT);
+	(void)fcntl(o->blob->fd, F_SETFL, O_DIRECT); /* where it is refused, the reads fall back */
+	fix_store(path, good, len);
+	fd = make_target(&f);
+	cr_assert_eq(mfs_content_fill(f.c, fd, 1, NULL, NULL, NULL), MFS_OK);
+	copy = malloc(f.file.size);
+	cr_assert_not_null(copy);
+	cr_assert_eq(pread(fd, copy, f.file.size, 0), (ssize_t)f.file.size);
+	cr_assert_arr_eq(copy, f.plain, f.file.size);
+	mfs_content_close(f.c, o);
+	free(copy);
+	free(good);
 	(void)close(fd);
 	fix_free(&f);
 }
