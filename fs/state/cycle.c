@@ -18,6 +18,7 @@ cycle_model_clear(struct mfs_cycle_model *m)
 {
 	mfs_cycle_attempt_clear(&m->attempt);
 	free(m->refusal.detail);
+	free(m->policy_detail);
 	free(m->activations);
 	free(m->last_detail);
 	free(m->extra_json);

@@ -230,13 +230,14 @@ enum mfs_code
 mfs_cycle_take_update(json_t *o, const char *where, struct mfs_cycle_model *m, struct mfs_err *err)
 {
 	struct mfs_err own = MFS_ERR_INIT;
-	json_t *a, *b, *r;
+	json_t *a, *b, *r, *p;
 	char in[80];
 
 	err = err != NULL ? err : &own;
 	if (may_name(o, where, "pin", mfs_version_ok, m->pin, sizeof(m->pin), err) != MFS_OK ||
 		may_object(o, where, "attempt", &a, err) != MFS_OK ||
-		may_object(o, where, "observation", &b, err) != MFS_OK || may_object(o, where, "refusal", &r, err) != MFS_OK)
+		may_object(o, where, "observation", &b, err) != MFS_OK || may_object(o, where, "refusal", &r, err) != MFS_OK ||
+		may_object(o, where, "policy", &p, err) != MFS_OK)
 		return err->code;
 	(void)snprintf(in, sizeof(in), "%sattempt.", where);
 	if (a != NULL && take_attempt(a, in, &m->attempt, err) != MFS_OK)
@@ -247,9 +248,13 @@ mfs_cycle_take_update(json_t *o, const char *where, struct mfs_cycle_model *m, s
 	(void)snprintf(in, sizeof(in), "%srefusal.", where);
 	if (r != NULL && take_refusal(r, in, &m->refusal, err) != MFS_OK)
 		return err->code;
+	(void)snprintf(in, sizeof(in), "%spolicy.", where);
+	if (p != NULL && may_outcome(p, in, &m->policy_why, &m->policy_detail, err) != MFS_OK)
+		return err->code;
 	(void)json_object_del(o, "attempt");
 	(void)json_object_del(o, "observation");
 	(void)json_object_del(o, "refusal");
+	(void)json_object_del(o, "policy");
 	return MFS_OK;
 }
 
@@ -398,6 +403,15 @@ observation_json(const struct mfs_cycle_observation *b, int *bad)
 }
 
 static json_t *
+policy_json(const struct mfs_cycle_model *m, int *bad)
+{
+	json_t *o = json_object();
+
+	*bad |= put_outcome(o, m->policy_why, m->policy_detail);
+	return o;
+}
+
+static json_t *
 refusal_json(const struct mfs_cycle_refusal *r, int *bad)
 {
 	json_t *o = json_object();
@@ -434,6 +448,8 @@ mfs_cycle_put_update(json_t *o, const struct mfs_cycle_model *m)
 		put_object(o, "observation", observation_json(&m->observation, &bad), &bad);
 	if (!mfs_sha256_is_zero(&m->refusal.v.manifest))
 		put_object(o, "refusal", refusal_json(&m->refusal, &bad), &bad);
+	if (m->policy_why != MFS_OK)
+		put_object(o, "policy", policy_json(m, &bad), &bad);
 	return bad;
 }
 

@@ -101,6 +101,7 @@ struct mfs_cycle_model {
 	struct mfs_cycle_attempt attempt;
 	struct mfs_cycle_observation observation;
 	struct mfs_cycle_refusal refusal;
+	enum mfs_code policy_why; char *policy_detail; /* why its policy could not be renewed; OK without */
 	char *extra_json; /* unknown minor fields, kept; NULL without */
 };
 

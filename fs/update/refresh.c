@@ -406,6 +406,14 @@ load_cycle(void *user, struct mfs_cycle *c)
 				s->roles[role].expires = repo->expires[role];
 			(void)snprintf(s->detail, sizeof(s->detail), "%s", repo->detail != NULL ? repo->detail : "");
 		}
+	for (size_t i = 0; i < r->args.config->n_models; i++) {
+		const struct mfs_cycle_model *m = mfs_cycle_find(c, r->args.config->models[i].id);
+
+		if (m == NULL)
+			continue;
+		r->models[i].code = m->policy_why;
+		(void)snprintf(r->models[i].detail, sizeof(r->models[i].detail), "%s", m->policy_detail != NULL ? m->policy_detail : "");
+	}
 	return false;
 }
 

@@ -130,6 +130,36 @@ trust_act(struct batch *b)
 	}
 }
 
+/* Why policies could not be renewed, into the cycle document: a restart must not let in what they may forbid. */
+static bool
+states_write(void *user, struct mfs_cycle *c)
+{
+	const struct batch *b = user;
+	struct mfs_refresh *r = b->x->r;
+	const struct mfs_config *config = r->args.config;
+	bool write = false;
+
+	(void)pthread_mutex_lock(&r->lock);
+	for (size_t i = 0; i < config->n_models; i++) {
+		const struct mfs_refresh_model *m = &r->models[i];
+		/* Without any policy there is nothing that could be activated. */
+		const enum mfs_code why = m->code == MFS_NOT_SELECTED ? MFS_OK : m->code;
+		struct mfs_cycle_model *to;
+
+		if (config->models[i].repo != (ssize_t)b->x->repo)
+			continue;
+		to = mfs_cycle_find(c, config->models[i].id);
+		if (to == NULL ? why == MFS_OK || mfs_cycle_add(c, config->models[i].id, &to, NULL) != MFS_OK : to->policy_why == why)
+			continue;
+		to->policy_why = why;
+		free(to->policy_detail);
+		to->policy_detail = why == MFS_OK ? NULL : mfs_engine_text(m->detail);
+		write = true;
+	}
+	(void)pthread_mutex_unlock(&r->lock);
+	return write;
+}
+
 /* Written down first, then acted on: what a power cut leaves acts at the next start. */
 static enum mfs_code
 flush(struct batch *b, struct mfs_err *err)
@@ -137,6 +167,9 @@ flush(struct batch *b, struct mfs_err *err)
 	struct mfs_refresh *r = b->x->r;
 	enum mfs_code code;
 
+	/* Before the anchor names the metadata that speaks of them. */
+	if ((code = mfs_engine_cycle_update(r->args.engine, states_write, b, err)) != MFS_OK)
+		return code;
 	if ((code = mfs_engine_anchor_update(r->args.engine, anchor_write, b, err)) != MFS_OK)
 		return code;
 	if (b->roles)
@@ -286,9 +319,9 @@ policy_look(struct batch *b, size_t i, struct mfs_err *err)
 	return MFS_OK;
 }
 
-/* A refusal is told once. */
+/* A refusal is told once; that of all models of a repository as the repository's. */
 static void
-policy_state_set(struct mfs_refresh *r, size_t i, const struct mfs_err *why)
+policy_state_set(struct mfs_refresh *r, size_t i, const struct mfs_err *why, bool tell)
 {
 	struct mfs_refresh_model *m = &r->models[i];
 	bool told;
@@ -298,13 +331,16 @@ policy_state_set(struct mfs_refresh *r, size_t i, const struct mfs_err *why)
 	m->code = why->code;
 	(void)snprintf(m->detail, sizeof(m->detail), "%.*s", (int)sizeof(m->detail) - 1, why->msg);
 	(void)pthread_mutex_unlock(&r->lock);
-	if (!told && why->code != MFS_OK && why->code != MFS_NOT_SELECTED)
+	if (tell && !told && why->code != MFS_OK && why->code != MFS_NOT_SELECTED)
 		mfs_engine_happened(r->args.engine, i, NULL, NULL, why->code, why->msg);
 }
 
-/* One model's file that a server does not have must not keep the others from their revocations. */
+/*
+ * One model's file that a server does not have must not keep the others from their revocations. Nor must a
+ * list of keys that could not be taken; but while nobody knows which keys count, nothing new is activated.
+ */
 static enum mfs_code
-models_look(struct batch *b, struct mfs_err *err)
+models_look(struct batch *b, const struct mfs_err *trust, struct mfs_err *err)
 {
 	const struct mfs_config *c = b->x->r->args.config;
 	struct mfs_err missing = MFS_ERR_INIT;
@@ -323,11 +359,9 @@ models_look(struct batch *b, struct mfs_err *err)
 				*err = why;
 			return code;
 		}
-		if (code == MFS_OK)
-			why = (struct mfs_err)MFS_ERR_INIT; /* a stored file that did not fit may have left words */
 		/* Whoever spoilt it must not hide a revocation until the next snapshot. */
 		b->again = b->again || mfs_code_class(code) == MFS_CLASS_TRUST;
-		policy_state_set(b->x->r, i, &why);
+		policy_state_set(b->x->r, i, code == MFS_OK ? trust : &why, code != MFS_OK);
 		if ((b->n == BATCH_COUNT || b->bytes >= BATCH_BYTES) && (code = flush(b, err)) != MFS_OK)
 			return code;
 	}
@@ -412,7 +446,7 @@ mfs_refresh_policies(struct mfs_refresh_run *x, struct mfs_err *err)
 	} else {
 		if (code == MFS_OK)
 			trust = (struct mfs_err)MFS_ERR_INIT;
-		code = models_look(b, err);
+		code = models_look(b, &trust, err);
 	}
 	batch_clear(b);
 	mfs_refresh_tuf_store_delegated(x->r, x->repo, x->t);

@@ -241,7 +241,7 @@ Test(cycle, a_lost_cycle_is_said_and_takes_nothing_away)
 	"{\"activations\":[],\"active_since\":1,\"attempt\":" attempt ",\"exposure_next\":7,\"generation\":3," \
 	"\"held\":false,\"id\":\"" id "\",\"last_activation_ns\":\"0\",\"last_detail\":\"x\",\"last_outcome\":\"ok\"," \
 	"\"last_outcome_time\":5,\"observation\":{\"by_hand\":true,\"checks\":2,\"key_epoch\":1,"    \
-	"\"manifest\":\"" HEX64 "\",\"release\":2,\"seconds\":30,\"total\":600,\"undecided\":1,\"variant\":\"default\",\"version\":\"1.2.0\"},\"pin\":\"1.2.0\",\"refusal\":{\"detail\":\"no\","       \
+	"\"manifest\":\"" HEX64 "\",\"release\":2,\"seconds\":30,\"total\":600,\"undecided\":1,\"variant\":\"default\",\"version\":\"1.2.0\"},\"pin\":\"1.2.0\",\"policy\":{\"detail\":\"spoilt\",\"outcome\":\"hash_mismatch\"},\"refusal\":{\"detail\":\"no\","       \
 	"\"key_epoch\":1,\"manifest\":\"" HEX64 "\",\"model_key_id\":\"" HEX64                                   \
 	"\",\"outcome\":\"decrypt_failed\",\"release\":2,\"time\":6,\"variant\":\"default\",\"version\":\"1.2.0\"}}"
 #define HOST(models, repos)                                                                                      \
@@ -272,6 +272,8 @@ Test(cycle, where_an_update_stands_is_written_and_read_back)
 	cr_assert_eq(m->refusal.why, MFS_DECRYPT_FAILED);
 	cr_assert_not(mfs_sha256_is_zero(&m->refusal.key));
 	cr_assert_str_eq(m->pin, "1.2.0");
+	cr_assert_eq(m->policy_why, MFS_HASH_MISMATCH);
+	cr_assert_str_eq(m->policy_detail, "spoilt");
 	cr_assert_eq(c->budget_bytes, 5);
 	cr_assert_eq(c->n_repos, 2);
 	cr_assert_eq(mfs_cycle_repo(c, "second")->timestamp_version, 8);

@@ -232,6 +232,16 @@ target_is(enum mfs_code want, const char *word)
 	mfs_refresh_target_clear(&t);
 }
 
+/* May a version that is on its way become active? Nothing is fetched for the answer. */
+static void
+fresh_is(enum mfs_code want)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	enum mfs_code code = mfs_refresh_fresh(refresh, 0, &err);
+
+	cr_assert_eq(code, want, "%s: %s", mfs_code_name(code), err.msg);
+}
+
 /* ---- ordinary days --------------------------------------------------------------------------------------- */
 
 Test(refresh, a_poll_with_nothing_new_costs_two_tiny_requests)
@@ -569,13 +579,18 @@ Test(refresh, a_policy_that_vanishes_or_does_not_parse_stays_in_force_and_lets_n
 	(void)run();
 	cr_assert_eq(mfs_refresh_policy_state(refresh, 0, detail), MFS_MALFORMED, "%s", detail);
 	target_is(MFS_MALFORMED, NULL);
+	fresh_is(MFS_MALFORMED);
 	restart();
+	fresh_is(MFS_MALFORMED); /* a power cut is no way to bring 1.2.0 in: the next policy may revoke it */
 	target_is(MFS_MALFORMED, NULL);
 	active_is("1.1.0");
 	policy_publish();
 	mk_repo_commit(repo);
 	(void)run();
 	target_is(MFS_OK, "1.2.0");
+	fresh_is(MFS_OK);
+	restart();
+	fresh_is(MFS_OK);
 }
 
 Test(refresh, the_policy_role_may_not_ship_what_no_release_role_offers)
@@ -765,11 +780,18 @@ Test(refresh, a_key_of_trust_json_signs_until_it_is_gone_from_there)
 	/* It is gone altogether: the last one stays in force. */
 	mk_repo_target(repo, MK_TARGETS, "trust.json", NULL, 0);
 	mk_repo_commit(repo);
+	fresh_is(MFS_OK);
 	(void)run_is(MFS_POLICY_REJECTED, "trust.json is gone");
+	fresh_is(MFS_POLICY_REJECTED);
+	stop();
+	keys_load();
+	start();
+	fresh_is(MFS_POLICY_REJECTED);
 	trust_publish(second, "second");
 	mk_repo_commit(repo);
 	(void)run();
 	active_is("1.1.0");
+	fresh_is(MFS_OK);
 	mk_signer_free(second);
 }
 
