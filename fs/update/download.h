@@ -34,6 +34,7 @@ struct mfs_download_get { /* one GET of one part */
 	const _Atomic int *cancel;
 	/* Bytes from `from` on, in order; anything but MFS_OK ends the request with that code. In the calling thread. */
 	enum mfs_code (*sink)(void *user, const void *p, size_t n, struct mfs_err *err);
+	void *(*room)(void *user, size_t *n); /* as in struct mfs_remote_request; a source need not ask */
 	void *user;
 };
 

@@ -103,6 +103,18 @@ chunk_land(struct piece *p, const uint8_t *bytes, uint32_t len, struct mfs_err *
 	return MFS_OK;
 }
 
+/* The rest of the chunk: what comes behind it is read by itself. */
+static void *
+piece_room(void *user, size_t *n)
+{
+	const struct piece *p = user;
+
+	if (p->next == p->end)
+		return NULL;
+	*n = mfs_chunk_length(p->l->f, p->next) - p->fill;
+	return p->buf + p->fill;
+}
+
 static enum mfs_code
 piece_sink(void *user, const void *bytes, size_t n, struct mfs_err *err)
 {
@@ -117,7 +129,8 @@ piece_sink(void *user, const void *bytes, size_t n, struct mfs_err *err)
 		enum mfs_code code;
 
 		if (take < len) { /* not all of it at once */
-			memcpy(p->buf + p->fill, b, take);
+			if (b != p->buf + p->fill)
+				memcpy(p->buf + p->fill, b, take);
 			chunk = p->buf;
 		}
 		p->fill += take;
@@ -262,7 +275,7 @@ piece_fetch(struct piece *p, struct mfs_err *err)
 	struct large *l = p->l;
 	const struct mfs_file *f = l->f;
 	const uint64_t from = p->first * f->chunk_size, last = p->end * f->chunk_size;
-	struct mfs_dl_request q = { .hash = &f->sha256, .off = from, .unit = f->chunk_size, .sink = piece_sink, .user = p };
+	struct mfs_dl_request q = { .hash = &f->sha256, .off = from, .unit = f->chunk_size, .sink = piece_sink, .room = piece_room, .user = p };
 	unsigned source;
 	bool wrong;
 	enum mfs_code code;

@@ -97,6 +97,7 @@ struct mfs_dl_request {
 	uint64_t off, length; /* within the blob, inside one part */
 	uint64_t unit;        /* a budget that does not allow all is used in multiples of this; 0: any */
 	enum mfs_code (*sink)(void *user, const void *p, size_t n, struct mfs_err *err);
+	void *(*room)(void *user, size_t *n); /* as in struct mfs_remote_request */
 	void *user;
 };
 

@@ -27,7 +27,7 @@ remote_get(void *user, const struct mfs_download_get *q, struct mfs_download_got
 	struct mfs_remote_result res = { 0 };
 	struct mfs_remote_request rq = { .repo = d->args.repo, .kind = MFS_REMOTE_BLOB, .hash = *q->hash, .part = q->part,
 		.from = q->from, .length = q->length, .discard = q->discard, .deadline_ms = q->deadline_ms,
-		.cancel = q->cancel, .sink = q->sink, .user = q->user };
+		.cancel = q->cancel, .sink = q->sink, .room = q->room, .user = q->user };
 	enum mfs_code code;
 
 	rq.mirror = q->source < d->args.n_mirrors ? (int)q->source : -1;
@@ -330,7 +330,7 @@ mfs_dl_get(struct mfs_dl_run *r, const struct mfs_dl_request *q, const uint64_t 
 	struct mfs_err *err)
 {
 	struct mfs_download_get g = { .hash = q->hash, .part = (uint32_t)(q->off / MFS_WIRE_PART),
-		.from = q->off % MFS_WIRE_PART, .length = q->length, .cancel = r->requests, .sink = q->sink, .user = q->user };
+		.from = q->off % MFS_WIRE_PART, .length = q->length, .cancel = r->requests, .sink = q->sink, .room = q->room, .user = q->user };
 	struct mfs_download_got got = { 0 };
 	struct mfs_err fault = MFS_ERR_INIT;
 	const uint64_t before = *kept;

@@ -15,6 +15,7 @@
 #define TICK_MS    200
 #define PIPE_BYTES (1u << 20)
 #define READ_BYTES (64u << 10) /* what may come behind a wrong byte, and is lost with it */
+#define READ_MOST  (1u << 20)  /* into the caller's memory */
 #define GRACE_MS   2000 /* fetch keeps the deadline itself; so much later serve does */
 #define DONE_MS    5000 /* from the end of the pipe to DONE */
 
@@ -41,12 +42,18 @@ lie(struct get *g, struct mfs_err *err, const char *what)
 }
 
 /* What ends a request from this side. */
+static bool
+cancelled(const struct get *g)
+{
+	return g->q->cancel != NULL && *g->q->cancel != 0;
+}
+
 static enum mfs_code
 limits_check(struct get *g, const struct mfs_pending *now, struct mfs_err *err)
 {
 	const int64_t ms = mfs_clock_mono_ms();
 
-	if (g->q->cancel != NULL && *g->q->cancel != 0)
+	if (cancelled(g))
 		return mfs_fail(err, MFS_CONDITION_UNMET, "cancelled");
 	if (g->r->ending) /* only ever set */
 		return mfs_fail(err, MFS_CONDITION_UNMET, "modelfs ends");
@@ -162,6 +169,30 @@ bytes_take(struct get *g, const uint8_t *p, size_t n, struct mfs_err *err)
 	return MFS_OK;
 }
 
+/* Until there may be more, or a reason to stop. */
+static enum mfs_code
+body_wait(struct get *g, struct mfs_err *err)
+{
+	struct pollfd p = { .fd = g->pipe, .events = POLLIN };
+	struct mfs_pending now = { 0 };
+
+	if (poll(&p, 1, TICK_MS) > 0 && !cancelled(g))
+		return MFS_OK;
+	mfs_remote_wait(g->r, &g->pending, 0, &now);
+	return limits_check(g, &now, err);
+}
+
+/* Where the next bytes go: where the caller would have them, unless they are to be read over. */
+static uint8_t *
+body_room(struct get *g, uint8_t *buf, size_t *n)
+{
+	size_t wish = 0;
+	uint8_t *room = g->q->room != NULL && g->skip == 0 && g->left > 0 ? g->q->room(g->q->user, &wish) : NULL;
+
+	*n = room == NULL ? READ_BYTES : wish < READ_MOST ? wish : READ_MOST;
+	return room == NULL ? buf : room;
+}
+
 /* To the end of the pipe, or until there is enough. */
 static enum mfs_code
 body_read(struct get *g, struct mfs_err *err)
@@ -171,30 +202,22 @@ body_read(struct get *g, struct mfs_err *err)
 	if (buf == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "fetch: buffer");
 	while (!g->enough) {
-		struct pollfd p = { .fd = g->pipe, .events = POLLIN };
-		enum mfs_code code;
-		ssize_t n;
+		size_t most;
+		uint8_t *to = body_room(g, buf, &most);
+		enum mfs_code code = MFS_OK;
+		ssize_t n = cancelled(g) ? -1 : read(g->pipe, to, most);
 
-		if (poll(&p, 1, TICK_MS) <= 0 || (g->q->cancel != NULL && *g->q->cancel != 0)) {
-			struct mfs_pending now = { 0 };
-
-			mfs_remote_wait(g->r, &g->pending, 0, &now);
-			code = limits_check(g, &now, err);
-			if (code != MFS_OK)
-				return code;
-			if (p.revents == 0)
-				continue;
-		}
-		n = read(g->pipe, buf, READ_BYTES);
-		if (n < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		if (n < 0)
-			return mfs_fail_sys(err, MFS_IO, "fetch: pipe");
 		if (n == 0)
 			break;
+		if (n < 0 && !cancelled(g) && errno != EINTR && errno != EAGAIN)
+			return mfs_fail_sys(err, MFS_IO, "fetch: pipe");
+		if (n < 0) {
+			if ((code = body_wait(g, err)) != MFS_OK)
+				return code;
+			continue;
+		}
 		g->progress = mfs_clock_mono_ms();
-		code = bytes_take(g, buf, (size_t)n, err);
-		if (code != MFS_OK)
+		if ((code = bytes_take(g, to, (size_t)n, err)) != MFS_OK)
 			return code;
 		if (g->deadline != 0 && g->progress >= g->deadline)
 			return mfs_fail(err, MFS_NET_TIMEOUT, "not done within %u ms", g->q->deadline_ms);

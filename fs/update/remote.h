@@ -41,6 +41,11 @@ struct mfs_remote_request {
 	 * arrive, n from 1 to 1 MiB. Anything but MFS_OK ends the request with that code and *err.
 	 */
 	enum mfs_code (*sink)(void *user, const void *p, size_t n, struct mfs_err *err);
+	/*
+	 * NULL, or where the caller would have the next bytes: memory for *n > 0 of them. Then they are read to there, no
+	 * more than that at once, and given to sink with that pointer. A call may be made without one of sink after it.
+	 */
+	void *(*room)(void *user, size_t *n);
 	void *user;
 };
 

@@ -178,6 +178,7 @@ main(int argc, char **argv)
 	struct options o = { .patience_ms = MFS_DL_PATIENCE_MS, .backoff_ms = MFS_DL_BACKOFF_MS };
 	struct mfs_err err = MFS_ERR_INIT;
 	struct mfs_manifest *m;
+	struct mfs_wire_facts facts;
 	mfs_autoclose int dir = -1;
 	int64_t begun;
 	long cpu;
@@ -212,6 +213,8 @@ main(int argc, char **argv)
 	v.m = m;
 	v.have = (const struct mfs_manifest *const *)&o.have;
 	v.n_have = o.have != NULL;
+	/* As in serve: fetch was asked for the conditions before anything is downloaded, so it runs. */
+	(void)mfs_remote_conditions(o.args.remote, &facts, NULL);
 	begun = mfs_clock_mono_ms();
 	cpu = cpu_ms(0);
 	code = o.repair ? mfs_download_repair(d, m, o.file, o.chunk, 1, NULL, NULL, &err) : mfs_download_version(d, &v, &res, &err);

@@ -180,6 +180,62 @@ Test(remote, a_server_without_ranges_is_read_over_if_that_is_allowed)
 	remote_end(r, &k);
 }
 
+#define ROOM 700
+
+struct rooms {
+	char memory[ROOM + 1]; /* the last byte is not the request's */
+	size_t fill;
+	uint64_t n;
+};
+
+static void *
+rooms_next(void *user, size_t *n)
+{
+	struct rooms *o = user;
+
+	*n = ROOM - o->fill;
+	return o->memory + o->fill;
+}
+
+static enum mfs_code
+rooms_sink(void *user, const void *p, size_t n, struct mfs_err *err)
+{
+	struct rooms *o = user;
+
+	if ((const char *)p == o->memory + o->fill) {
+		if (n > ROOM - o->fill)
+			return mfs_fail(err, MFS_LIMIT_EXCEEDED, "%zu bytes where %zu fit", n, ROOM - o->fill);
+		o->fill = (o->fill + n) % ROOM;
+	} else if (o->n > 0) {
+		return mfs_fail(err, MFS_INTERNAL, "bytes that lie elsewhere");
+	}
+	return count_sink(&o->n, p, n, err);
+}
+
+Test(remote, bytes_lie_where_the_caller_would_have_them)
+{
+	struct mock k = { .on = good }, whole = { .on = ignores_ranges };
+	struct mfs_remote *r = remote_over(&k, &quick);
+	struct mfs_remote_request q = RANGE(100, 4000);
+	struct rooms o = { .memory = { [ROOM] = 'b' } };
+	struct mfs_err err = MFS_ERR_INIT;
+
+	q.sink = rooms_sink;
+	q.room = rooms_next;
+	q.user = &o;
+	cr_assert_eq(ask(r, q, NULL, NULL, &err), MFS_OK, "%s", err.msg);
+	cr_assert(o.n == 4000 && o.fill == 4000 % ROOM && o.memory[ROOM] == 'b');
+	remote_end(r, &k);
+
+	/* What is read over is not the caller's. */
+	o = (struct rooms){ .memory = { [ROOM] = 'b' } };
+	r = remote_over(&whole, &quick);
+	q.discard = 5000;
+	cr_assert_eq(ask(r, q, NULL, NULL, &err), MFS_OK, "%s", err.msg);
+	cr_assert(o.n == 4000 && o.memory[ROOM] == 'b');
+	remote_end(r, &whole);
+}
+
 static bool
 status_only(struct mock *k, const union mfs_wire *m, int fd)
 {
