@@ -437,10 +437,7 @@ gc_run(struct gc *g, const char *repo, struct mfs_err *err)
 		if ((code = trim(g, err)) != MFS_OK)
 			return code;
 		if (g->dropped > 0 && !g->dry) { /* read again what is in force now */
-			mfs_repo_free(g->c.repo);
-			mfs_keyring_free(g->c.ring);
-			g->c.repo = NULL;
-			g->c.ring = NULL;
+			mfs_repocmd_close(&g->c);
 			if ((code = mfs_repocmd_open(&g->c, repo, false, err)) != MFS_OK)
 				return code;
 		}
@@ -462,9 +459,7 @@ run(struct gc *g, const char *repo)
 		return mfs_repocmd_fail(&g->c, &err);
 	(void)printf("%s: %s: %zu file%s and blobs, %s\n", g->dry ? "would remove" : "collected", MFS_ESC(repo), g->removed,
 		g->removed == 1 ? "" : "s", MFS_SIZE(g->bytes));
-	if (mfs_finish("gc") != MFS_EXIT_DONE)
-		return MFS_EXIT_FAILED;
-	return g->removed + g->dropped > 0 ? MFS_EXIT_DONE : MFS_EXIT_NOTHING;
+	return mfs_repocmd_end(&g->c, g->removed + g->dropped > 0);
 }
 
 static bool
@@ -481,42 +476,43 @@ time_parse(const char *s, int64_t *out)
 	return *end == 'd' || *end == 'h' || *end == 'm';
 }
 
+static int
+option_take(void *user, int opt, const char *arg)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	struct gc *g = user;
+
+	switch (opt) {
+	case OPT_KEEP:
+		if (!mfs_parse_int(arg, 1, MFS_KNOWN_MAX, &g->keep))
+			return mfs_usage("gc", "--keep %s: want 1 to %u", MFS_ESC(arg), MFS_KNOWN_MAX);
+		break;
+	case OPT_MODEL:
+		if (mfs_args_add(&g->models, arg, &err) != MFS_OK)
+			return mfs_repocmd_fail(&g->c, &err);
+		break;
+	case OPT_GRACE:
+		if (!time_parse(arg, &g->grace_s))
+			return mfs_usage("gc", "--grace %s: want a time, for example 1d, 2h or 0m", MFS_ESC(arg));
+		break;
+	case OPT_DRY:
+		g->dry = true;
+		break;
+	default:
+		return MFS_EXIT_USAGE;
+	}
+	return MFS_EXIT_DONE;
+}
+
 int
 mfs_cmd_gc(int argc, char **argv)
 {
 	MFS_CLEANUP(gc_clear) struct gc g = { .grace_s = MFS_MD_DAY };
-	struct mfs_err err = MFS_ERR_INIT;
-	int c, taken;
+	int done;
 
 	mfs_repocmd_init(&g.c, "gc", argc, argv);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if ((taken = mfs_repocmd_option(&g.c, c, optarg)) == MFS_EXIT_DONE)
-			continue;
-		if (taken != -1)
-			return taken;
-		switch (c) {
-		case OPT_KEEP:
-			if (!mfs_parse_int(optarg, 1, MFS_KNOWN_MAX, &g.keep))
-				return mfs_usage("gc", "--keep %s: want 1 to %u", MFS_ESC(optarg), MFS_KNOWN_MAX);
-			break;
-		case OPT_MODEL:
-			if (mfs_args_add(&g.models, optarg, &err) != MFS_OK)
-				return mfs_repocmd_fail(&g.c, &err);
-			break;
-		case OPT_GRACE:
-			if (!time_parse(optarg, &g.grace_s))
-				return mfs_usage("gc", "--grace %s: want a time, for example 1d, 2h or 0m", MFS_ESC(optarg));
-			break;
-		case OPT_DRY:
-			g.dry = true;
-			break;
-		case MFS_OPT_HELP:
-			(void)fputs(help_text, stdout);
-			return mfs_finish("gc");
-		default:
-			return MFS_EXIT_USAGE;
-		}
-	}
+	if ((done = mfs_repocmd_parse(&g.c, options, help_text, option_take, &g)) != MFS_PARSED)
+		return done;
 	if (optind + 1 != argc)
 		return mfs_usage("gc", "want exactly one REPO");
 	if (g.c.out != NULL || g.c.stage != NULL)

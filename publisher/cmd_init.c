@@ -203,43 +203,41 @@ run(struct request *r, const char *repo)
 	return mfs_finish("init");
 }
 
+static int
+option_take(void *user, int opt, const char *arg)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	struct request *r = user;
+
+	switch (opt) {
+	case OPT_TRUST:
+	case OPT_ROOT_PUB:
+		if (mfs_args_add(opt == OPT_TRUST ? &r->trust : &r->root_pubs, arg, &err) != MFS_OK)
+			return mfs_repocmd_fail(&r->c, &err);
+		break;
+	case OPT_THRESHOLD:
+		if (!mfs_parse_int(arg, 1, MFS_TUF_KEYS_MAX, &r->threshold))
+			return mfs_usage("init", "--root-threshold %s: want 1 to %u", MFS_ESC(arg), MFS_TUF_KEYS_MAX);
+		break;
+	case OPT_TYPE:
+		if (!mfs_signer_type_from_name(arg, &r->type))
+			return mfs_usage("init", "--type %s: want ed25519 or ecdsa-p256", MFS_ESC(arg));
+		break;
+	default:
+		return MFS_EXIT_USAGE;
+	}
+	return MFS_EXIT_DONE;
+}
+
 int
 mfs_cmd_init(int argc, char **argv)
 {
 	MFS_CLEANUP(request_clear) struct request r = { .threshold = 1, .type = MFS_SIGNER_ED25519 };
-	struct mfs_err err = MFS_ERR_INIT;
-	int c, taken;
+	int done;
 
 	mfs_repocmd_init(&r.c, "init", argc, argv);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if ((taken = mfs_repocmd_option(&r.c, c, optarg)) != -1) {
-			if (taken != MFS_EXIT_DONE)
-				return taken;
-			continue;
-		}
-		switch (c) {
-		case OPT_TRUST:
-		case OPT_ROOT_PUB:
-			if (mfs_args_add(c == OPT_TRUST ? &r.trust : &r.root_pubs, optarg, &err) != MFS_OK)
-				return mfs_repocmd_fail(&r.c, &err);
-			break;
-		case OPT_THRESHOLD:
-			if (!mfs_parse_int(optarg, 1, MFS_TUF_KEYS_MAX, &r.threshold))
-				return mfs_usage("init", "--root-threshold %s: want 1 to %u", MFS_ESC(optarg), MFS_TUF_KEYS_MAX);
-			break;
-		case OPT_TYPE:
-			if (strcmp(optarg, "ecdsa-p256") == 0)
-				r.type = MFS_SIGNER_P256;
-			else if (strcmp(optarg, "ed25519") != 0)
-				return mfs_usage("init", "--type %s: want ed25519 or ecdsa-p256", MFS_ESC(optarg));
-			break;
-		case MFS_OPT_HELP:
-			(void)fputs(help_text, stdout);
-			return mfs_finish("init");
-		default:
-			return MFS_EXIT_USAGE;
-		}
-	}
+	if ((done = mfs_repocmd_parse(&r.c, options, help_text, option_take, &r)) != MFS_PARSED)
+		return done;
 	if (optind + 1 != argc)
 		return mfs_usage("init", "want exactly one REPO");
 	if (r.c.out != NULL)

@@ -131,9 +131,7 @@ mfs_cmd_key(int argc, char **argv)
 			return MFS_EXIT_USAGE;
 		}
 	}
-	if (type_name != NULL && strcmp(type_name, "ecdsa-p256") == 0)
-		type = MFS_SIGNER_P256;
-	else if (type_name != NULL && strcmp(type_name, "ed25519") != 0)
+	if (type_name != NULL && !mfs_signer_type_from_name(type_name, &type))
 		return mfs_usage("key", "--type %s: want ed25519 or ecdsa-p256", MFS_ESC(type_name));
 	if (optind < argc)
 		return mfs_usage("key", "'%s' is not expected", MFS_ESC(argv[optind]));

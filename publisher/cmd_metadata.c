@@ -357,27 +357,28 @@ commit(struct request *r, const char *repo, const char *dir)
 	return mfs_finish("metadata");
 }
 
+static int
+option_take(void *user, int opt, const char *arg)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	struct request *r = user;
+	struct mfs_args *list = list_of(r, opt);
+
+	if (list == NULL)
+		return MFS_EXIT_USAGE;
+	return mfs_args_add(list, arg, &err) == MFS_OK ? MFS_EXIT_DONE : mfs_repocmd_fail(&r->c, &err);
+}
+
 int
 mfs_cmd_metadata(int argc, char **argv)
 {
 	MFS_CLEANUP(request_clear) struct request r = { 0 };
-	struct mfs_err err = MFS_ERR_INIT;
 	const char *verb;
-	int c, taken, n;
+	int done, n;
 
 	mfs_repocmd_init(&r.c, "metadata", argc, argv);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == MFS_OPT_HELP) {
-			(void)fputs(help_text, stdout);
-			return mfs_finish("metadata");
-		}
-		if (list_of(&r, c) != NULL)
-			taken = mfs_args_add(list_of(&r, c), optarg, &err) == MFS_OK ? MFS_EXIT_DONE : mfs_repocmd_fail(&r.c, &err);
-		else
-			taken = mfs_repocmd_option(&r.c, c, optarg);
-		if (taken != MFS_EXIT_DONE)
-			return taken == -1 ? MFS_EXIT_USAGE : taken;
-	}
+	if ((done = mfs_repocmd_parse(&r.c, options, help_text, option_take, &r)) != MFS_PARSED)
+		return done;
 	n = argc - optind - 1;
 	verb = n >= 0 ? argv[optind] : "";
 	if (r.c.stage != NULL || r.c.out != NULL)

@@ -31,12 +31,10 @@ static const char help_text[] =
 	"  --threshold N        so many trusted keys must have signed (default 1)\n"
 	"  --link               hard-link payloads of one part instead of copying them\n" MFS_REPO_HELP;
 
-enum { OPT_PERCENT = MFS_OPT_OTHER, OPT_STEPS, OPT_AUTO, OPT_MATCH, OPT_ROLLOUT, OPT_NO_OFFER, OPT_PUB, OPT_THRESHOLD,
-	OPT_LINK };
+enum { OPT_ROLLOUT = MFS_OPT_OTHER, OPT_NO_OFFER, OPT_PUB, OPT_THRESHOLD, OPT_LINK };
 
-static const struct option options[] = { { "percent", required_argument, NULL, OPT_PERCENT },
-	{ "steps", required_argument, NULL, OPT_STEPS }, { "auto", no_argument, NULL, OPT_AUTO },
-	{ "match", required_argument, NULL, OPT_MATCH }, { "rollout", required_argument, NULL, OPT_ROLLOUT },
+static const struct option options[] = { MFS_OFFER_OPTIONS, { "auto", no_argument, NULL, MFS_OPT_AUTO },
+	{ "rollout", required_argument, NULL, OPT_ROLLOUT },
 	{ "no-offer", no_argument, NULL, OPT_NO_OFFER }, { "pub", required_argument, NULL, OPT_PUB },
 	{ "threshold", required_argument, NULL, OPT_THRESHOLD }, { "link", no_argument, NULL, OPT_LINK }, MFS_REPO_OPTIONS };
 
@@ -50,6 +48,7 @@ struct request {
 	struct mfs_bundle_docs docs;
 	struct mfs_manifest *m;
 	struct mfs_policy *policy;
+	const struct mfs_policy_rollout *rollout; /* what was offered, if anything */
 	int dirfd;
 	size_t grants; /* added */
 };
@@ -162,27 +161,6 @@ gate(struct request *r, struct mfs_err *err)
 
 /* ---- the change ------------------------------------------------------------------------------------ */
 
-static enum mfs_code
-offer_make(struct request *r, struct mfs_err *err)
-{
-	const struct mfs_manifest *m = r->m;
-	struct mfs_policy_entry e = { .manifest = m->id, .release = m->release };
-	struct mfs_policy_rollout *rollout;
-	enum mfs_code code;
-
-	if (r->no_offer)
-		return MFS_OK;
-	(void)snprintf(e.version, sizeof(e.version), "%s", m->version);
-	(void)snprintf(e.variant, sizeof(e.variant), "%s", m->variant);
-	r->offer.match = r->match.v;
-	r->offer.n_match = r->match.n;
-	if ((code = mfs_offer_add(r->policy, &r->offer, &e, r->c.repo->now, &rollout, err)) != MFS_OK ||
-		(code = mfs_offer_store(r->c.repo, r->policy, err)) != MFS_OK)
-		return code;
-	mfs_offer_print(m->model_id, rollout, r->c.repo->now);
-	return MFS_OK;
-}
-
 /* Signatures that the published manifest does not have yet: a further key signed it since. */
 static bool
 signatures_new(struct request *r)
@@ -256,7 +234,8 @@ change(struct request *r, enum mfs_published *state, struct mfs_err *err)
 		(code = mfs_publish_blobs(repo, r->c.outdir, r->c.reuse, r->dirfd, r->m, r->link, r->c.quiet, &bytes, err)) != MFS_OK ||
 		(code = mfs_publish_docs(repo, r->m, &r->docs, err)) != MFS_OK)
 		return code;
-	if (*state == MFS_PUBLISHED_NOT && (code = offer_make(r, err)) != MFS_OK)
+	if (*state == MFS_PUBLISHED_NOT && !r->no_offer &&
+		(code = mfs_offer_manifest(repo, r->policy, &r->offer, r->m, &r->rollout, err)) != MFS_OK)
 		return code;
 	*state = MFS_PUBLISHED_NOT;
 	return mfs_repocmd_commit(&r->c, err);
@@ -278,34 +257,22 @@ run(struct request *r, const char *path)
 			r->c.out != NULL ? MFS_ESC(r->c.out) : "");
 	if (state == MFS_PUBLISHED_SAME) {
 		mfs_print_summary(r->m, "already published: ", "");
-		if (r->grants > 0)
-			return mfs_finish("publish");
-		return mfs_finish("publish") == MFS_EXIT_DONE ? MFS_EXIT_NOTHING : MFS_EXIT_FAILED;
+		return mfs_repocmd_end(&r->c, r->grants > 0);
 	}
+	if (r->rollout != NULL)
+		mfs_offer_print(r->m->model_id, r->rollout, r->c.repo->now);
 	mfs_print_summary(r->m, "published: ", "");
 	(void)printf("in %s\n", mfs_repocmd_where(&r->c, where));
 	return mfs_finish("publish");
 }
 
 static int
-option_take(struct request *r, int c, const char *arg)
+option_take(void *user, int opt, const char *arg)
 {
 	struct mfs_err err = MFS_ERR_INIT;
-	enum mfs_code code = MFS_OK;
+	struct request *r = user;
 
-	switch (c) {
-	case OPT_PERCENT:
-		code = mfs_offer_percent_set(&r->offer, arg, &err);
-		break;
-	case OPT_STEPS:
-		code = mfs_offer_steps_set(&r->offer, arg, &err);
-		break;
-	case OPT_AUTO:
-		r->offer.automatic = true;
-		break;
-	case OPT_MATCH:
-		code = mfs_args_add(&r->match, arg, &err);
-		break;
+	switch (opt) {
 	case OPT_ROLLOUT:
 		r->offer.id = arg;
 		break;
@@ -313,7 +280,8 @@ option_take(struct request *r, int c, const char *arg)
 		r->no_offer = true;
 		break;
 	case OPT_PUB:
-		code = mfs_args_add(&r->pubs, arg, &err);
+		if (mfs_args_add(&r->pubs, arg, &err) != MFS_OK)
+			return mfs_repocmd_fail(&r->c, &err);
 		break;
 	case OPT_THRESHOLD:
 		if (!mfs_parse_int(arg, 1, MFS_KEY_IDS_MAX, &r->threshold))
@@ -323,28 +291,20 @@ option_take(struct request *r, int c, const char *arg)
 		r->link = true;
 		break;
 	default:
-		return MFS_EXIT_USAGE;
+		return mfs_repocmd_offer(&r->c, &r->offer, &r->match, opt, arg);
 	}
-	return code == MFS_OK ? MFS_EXIT_DONE : mfs_usage("publish", "%s", err.msg);
+	return MFS_EXIT_DONE;
 }
 
 int
 mfs_cmd_publish(int argc, char **argv)
 {
 	MFS_CLEANUP(request_clear) struct request r = { .threshold = 1, .dirfd = -1 };
-	int c, taken;
+	int done;
 
 	mfs_repocmd_init(&r.c, "publish", argc, argv);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == MFS_OPT_HELP) {
-			(void)fputs(help_text, stdout);
-			return mfs_finish("publish");
-		}
-		if ((taken = mfs_repocmd_option(&r.c, c, optarg)) == -1)
-			taken = option_take(&r, c, optarg);
-		if (taken != MFS_EXIT_DONE)
-			return taken;
-	}
+	if ((done = mfs_repocmd_parse(&r.c, options, help_text, option_take, &r)) != MFS_PARSED)
+		return done;
 	if (optind + 2 != argc)
 		return mfs_usage("publish", "want REPO and BUNDLE");
 	if (r.offer.automatic && r.offer.n_steps == 0)

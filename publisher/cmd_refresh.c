@@ -79,35 +79,50 @@ refresh(struct mfs_repocmd *c, const char *repo, bool all, bool keep, struct mfs
 	return mfs_repocmd_commit(c, err);
 }
 
+struct request {
+	struct mfs_repocmd c;
+	bool all, keep;
+};
+
+static void
+request_clear(struct request *r)
+{
+	mfs_repocmd_clear(&r->c);
+}
+
+static int
+option_take(void *user, int opt, const char *arg)
+{
+	struct request *r = user;
+
+	(void)arg;
+	if (opt == OPT_ALL)
+		r->all = true;
+	else if (opt == OPT_KEEP)
+		r->keep = true;
+	else
+		return MFS_EXIT_USAGE;
+	return MFS_EXIT_DONE;
+}
+
 int
 mfs_cmd_refresh(int argc, char **argv)
 {
-	mfs_autorepocmd struct mfs_repocmd r;
+	MFS_CLEANUP(request_clear) struct request r = { 0 };
 	struct mfs_err err = MFS_ERR_INIT;
-	bool all = false, keep = false;
 	char where[512];
-	int c, taken;
+	int done;
 
-	mfs_repocmd_init(&r, "refresh", argc, argv);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == MFS_OPT_HELP) {
-			(void)fputs(help_text, stdout);
-			return mfs_finish("refresh");
-		}
-		if (c == OPT_ALL)
-			all = true;
-		else if (c == OPT_KEEP)
-			keep = true;
-		else if ((taken = mfs_repocmd_option(&r, c, optarg)) != MFS_EXIT_DONE)
-			return taken == -1 ? MFS_EXIT_USAGE : taken;
-	}
+	mfs_repocmd_init(&r.c, "refresh", argc, argv);
+	if ((done = mfs_repocmd_parse(&r.c, options, help_text, option_take, &r)) != MFS_PARSED)
+		return done;
 	if (optind + 1 != argc)
 		return mfs_usage("refresh", "want exactly one REPO");
-	if (keep && memcmp(&r.life, &(struct mfs_lifetimes){ 0 }, sizeof(r.life)) == 0)
+	if (r.keep && memcmp(&r.c.life, &(struct mfs_lifetimes){ 0 }, sizeof(r.c.life)) == 0)
 		return mfs_usage("refresh", "--keep keeps what --expires says");
-	if (refresh(&r, argv[optind], all, keep, &err) != MFS_OK)
-		return mfs_repocmd_fail(&r, &err);
-	(void)printf("refreshed: timestamp valid until %s, in %s\n", MFS_TIME(mfs_md_expires(r.repo->timestamp.doc)),
-		mfs_repocmd_where(&r, where));
+	if (refresh(&r.c, argv[optind], r.all, r.keep, &err) != MFS_OK)
+		return mfs_repocmd_fail(&r.c, &err);
+	(void)printf("refreshed: timestamp valid until %s, in %s\n", MFS_TIME(mfs_md_expires(r.c.repo->timestamp.doc)),
+		mfs_repocmd_where(&r.c, where));
 	return mfs_finish("refresh");
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "change.h"
+#include "publish.h"
 
 void
 mfs_repocmd_init(struct mfs_repocmd *c, const char *name, int argc, char **argv)
@@ -19,6 +20,12 @@ void
 mfs_repocmd_clear(struct mfs_repocmd *c)
 {
 	mfs_args_free(&c->key_args);
+	mfs_repocmd_close(c);
+}
+
+void
+mfs_repocmd_close(struct mfs_repocmd *c)
+{
 	mfs_keyring_free(c->ring);
 	mfs_repo_free(c->repo);
 	mfs_outdir_free(c->outdir);
@@ -31,6 +38,14 @@ int
 mfs_repocmd_fail(const struct mfs_repocmd *c, const struct mfs_err *err)
 {
 	return mfs_report(c->name, NULL, err);
+}
+
+int
+mfs_repocmd_end(const struct mfs_repocmd *c, bool changed)
+{
+	const int exit_code = mfs_finish(c->name);
+
+	return exit_code == MFS_EXIT_DONE && !changed ? MFS_EXIT_NOTHING : exit_code;
 }
 
 void
@@ -47,8 +62,9 @@ mfs_repocmd_note(const struct mfs_repocmd *c, const char *fmt, ...)
 	va_end(ap);
 }
 
-int
-mfs_repocmd_option(struct mfs_repocmd *c, int opt, const char *arg)
+/* One of MFS_REPO_OPTIONS: an exit code, or -1 when it is another one. */
+static int
+option_common(struct mfs_repocmd *c, int opt, const char *arg)
 {
 	struct mfs_err err = MFS_ERR_INIT;
 
@@ -85,6 +101,54 @@ mfs_repocmd_option(struct mfs_repocmd *c, int opt, const char *arg)
 	}
 }
 
+int
+mfs_repocmd_parse(struct mfs_repocmd *c, const struct option *options, const char *help,
+	int (*take)(void *user, int opt, const char *arg), void *user)
+{
+	int opt, taken;
+
+	while ((opt = getopt_long(c->argc, c->argv, "", options, NULL)) != -1) {
+		if (opt == MFS_OPT_HELP) {
+			(void)fputs(help, stdout);
+			return mfs_finish(c->name);
+		}
+		if (opt == '?') /* getopt_long has said so */
+			return MFS_EXIT_USAGE;
+		if ((taken = option_common(c, opt, optarg)) == -1)
+			taken = take(user, opt, optarg);
+		if (taken != MFS_EXIT_DONE)
+			return taken;
+	}
+	return MFS_PARSED;
+}
+
+int
+mfs_repocmd_offer(const struct mfs_repocmd *c, struct mfs_offer *o, struct mfs_args *match, int opt, const char *arg)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	enum mfs_code code = MFS_OK;
+
+	switch (opt) {
+	case MFS_OPT_PERCENT:
+		code = mfs_offer_percent_set(o, arg, &err);
+		break;
+	case MFS_OPT_STEPS:
+		code = mfs_offer_steps_set(o, arg, &err);
+		break;
+	case MFS_OPT_AUTO:
+		o->automatic = true;
+		break;
+	case MFS_OPT_MATCH:
+		code = mfs_args_add(match, arg, &err);
+		o->match = match->v;
+		o->n_match = match->n;
+		break;
+	default:
+		return MFS_EXIT_USAGE;
+	}
+	return code == MFS_OK ? MFS_EXIT_DONE : mfs_usage(c->name, "%s", err.msg);
+}
+
 enum mfs_code
 mfs_repocmd_open(struct mfs_repocmd *c, const char *repo, bool create, struct mfs_err *err)
 {
@@ -111,6 +175,32 @@ mfs_repocmd_open(struct mfs_repocmd *c, const char *repo, bool create, struct mf
 	if (c->out != NULL || c->stage != NULL)
 		return mfs_outdir_create(c->out != NULL ? c->out : c->stage, &c->outdir, err);
 	return MFS_OK;
+}
+
+enum mfs_code
+mfs_repocmd_open_model(struct mfs_repocmd *c, const char *repo, const char *model_id, unsigned need, struct mfs_err *err)
+{
+	char release[MFS_ROLE_ROOM], policy[MFS_ROLE_ROOM];
+	const char *roles[5];
+	enum mfs_code code;
+	size_t n = 0;
+
+	(void)mfs_role_release(release, model_id);
+	(void)mfs_role_policy(policy, model_id);
+	if ((need & MFS_NEED_RELEASE) != 0)
+		roles[n++] = release;
+	if ((need & MFS_NEED_POLICY) != 0)
+		roles[n++] = policy;
+	if (n > 0) {
+		roles[n++] = "snapshot";
+		roles[n++] = "timestamp";
+	}
+	roles[n] = NULL;
+	if ((code = mfs_repocmd_open(c, repo, false, err)) != MFS_OK)
+		return code;
+	if (!mfs_repo_delegates(c->repo, (need & MFS_NEED_RELEASE) != 0 ? release : policy))
+		return mfs_fail(err, MFS_NOT_SELECTED, "%s: has no model %s", MFS_ESC(repo), MFS_ESC(model_id));
+	return mfs_repocmd_need(c, roles, err);
 }
 
 enum mfs_code

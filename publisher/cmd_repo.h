@@ -6,6 +6,7 @@
 #include <getopt.h>
 
 #include "cmd.h"
+#include "offer.h"
 #include "outdir.h"
 #include "repo.h"
 
@@ -25,7 +26,7 @@ struct mfs_repocmd {
 };
 
 enum { MFS_OPT_KEYS = 280, MFS_OPT_KEY, MFS_OPT_PASSIN, MFS_OPT_EXPIRES, MFS_OPT_ROOT, MFS_OPT_OUT, MFS_OPT_STAGE,
-	MFS_OPT_QUIET, MFS_OPT_REUSE };
+	MFS_OPT_QUIET, MFS_OPT_REUSE, MFS_OPT_PERCENT, MFS_OPT_STEPS, MFS_OPT_AUTO, MFS_OPT_MATCH };
 
 /* For a table of long options. */
 #define MFS_REPO_OPTIONS                                                                     \
@@ -36,6 +37,11 @@ enum { MFS_OPT_KEYS = 280, MFS_OPT_KEY, MFS_OPT_PASSIN, MFS_OPT_EXPIRES, MFS_OPT
 		{ "stage", required_argument, NULL, MFS_OPT_STAGE }, { "quiet", no_argument, NULL, MFS_OPT_QUIET },   \
 		{ "reuse", required_argument, NULL, MFS_OPT_REUSE },                                                  \
 		{ "help", no_argument, NULL, MFS_OPT_HELP }, { NULL, 0, NULL, 0 }
+
+/* To whom a version is offered: the commands that make a rollout have these besides (and --auto, if they name it). */
+#define MFS_OFFER_OPTIONS                                                                             \
+	{ "percent", required_argument, NULL, MFS_OPT_PERCENT }, { "steps", required_argument, NULL, MFS_OPT_STEPS }, \
+		{ "match", required_argument, NULL, MFS_OPT_MATCH }
 
 /* The same for help texts: keys, where the change goes, the rest; and all of them. */
 #define MFS_REPO_HELP_KEYS                                                                                           \
@@ -55,16 +61,39 @@ enum { MFS_OPT_KEYS = 280, MFS_OPT_KEY, MFS_OPT_PASSIN, MFS_OPT_EXPIRES, MFS_OPT
 
 void mfs_repocmd_init(struct mfs_repocmd *c, const char *name, int argc, char **argv);
 void mfs_repocmd_clear(struct mfs_repocmd *c);
-#define mfs_autorepocmd MFS_CLEANUP(mfs_repocmd_clear)
+
+/* What a command line has led to: an exit code (0 and above), or that the command goes on. */
+enum { MFS_PARSED = -1 };
 
 /*
- * One option of MFS_REPO_OPTIONS (--help apart). MFS_EXIT_DONE when it was taken, -1 when it is not
- * one of them, else an exit code: the message has been printed.
+ * The options of a command: those of MFS_REPO_OPTIONS are taken here, each other by take(), which returns
+ * MFS_EXIT_DONE or, when it has printed why not, an exit code. options and help are the command's own.
+ * MFS_PARSED: all are taken, the arguments stand at argv[optind]. Else the exit code to end with: --help or
+ * a message has been printed.
  */
-int mfs_repocmd_option(struct mfs_repocmd *c, int opt, const char *arg);
+int mfs_repocmd_parse(struct mfs_repocmd *c, const struct option *options, const char *help,
+	int (*take)(void *user, int opt, const char *arg), void *user);
 
-/* Keys, output folder and repository; `create` makes a new one. The lock is held until _clear. */
+/*
+ * One of MFS_OFFER_OPTIONS or MFS_OPT_AUTO, into o; match is the list that o->match borrows. MFS_EXIT_DONE, or
+ * MFS_EXIT_USAGE: the message has been printed, except for an option that is none of them.
+ */
+int mfs_repocmd_offer(const struct mfs_repocmd *c, struct mfs_offer *o, struct mfs_args *match, int opt, const char *arg);
+
+/* Keys, output folder and repository; `create` makes a new one. The lock is held until _close or _clear. */
 enum mfs_code mfs_repocmd_open(struct mfs_repocmd *c, const char *repo, bool create, struct mfs_err *err);
+
+/*
+ * The same for what is done to one model. Keys that are needed besides snapshot and timestamp: those of the
+ * model's release role, its policy role; without either, nothing is to be signed.
+ * errors  NOT_SELECTED (the repository has no such model), those of _open and _need
+ */
+enum { MFS_NEED_RELEASE = 1, MFS_NEED_POLICY = 2 };
+enum mfs_code mfs_repocmd_open_model(struct mfs_repocmd *c, const char *repo, const char *model_id, unsigned need,
+	struct mfs_err *err);
+
+/* What _open has opened; it may be opened again. */
+void mfs_repocmd_close(struct mfs_repocmd *c);
 
 /* Are the keys of these roles at hand? roles: NULL-terminated. Nothing is asked of a staged change. */
 enum mfs_code mfs_repocmd_need(struct mfs_repocmd *c, const char *const *roles, struct mfs_err *err);
@@ -80,5 +109,8 @@ void mfs_repocmd_note(const struct mfs_repocmd *c, const char *fmt, ...) __attri
 
 /* "publish: REPO: ..." and the exit code. */
 int mfs_repocmd_fail(const struct mfs_repocmd *c, const struct mfs_err *err);
+
+/* The exit code of a command that is done: 0, 2 when there was nothing to change, 1 when stdout is lost. */
+int mfs_repocmd_end(const struct mfs_repocmd *c, bool changed);
 
 #endif

@@ -28,13 +28,12 @@ static const char help_text[] =
 	"  --steps LIST         PERCENT@TIME,...\n"
 	"  --match KEY=VALUE    only devices like this (repeatable)\n" MFS_REPO_HELP;
 
-enum { OPT_AS = MFS_OPT_OTHER, OPT_RELEASE, OPT_SIGN, OPT_EPOCH, OPT_VARIANT, OPT_PERCENT, OPT_STEPS, OPT_MATCH };
+enum { OPT_AS = MFS_OPT_OTHER, OPT_RELEASE, OPT_SIGN, OPT_EPOCH, OPT_VARIANT };
 
 static const struct option options[] = { { "as", required_argument, NULL, OPT_AS },
 	{ "release", required_argument, NULL, OPT_RELEASE }, { "sign", required_argument, NULL, OPT_SIGN },
 	{ "key-epoch", required_argument, NULL, OPT_EPOCH }, { "variant", required_argument, NULL, OPT_VARIANT },
-	{ "percent", required_argument, NULL, OPT_PERCENT }, { "steps", required_argument, NULL, OPT_STEPS },
-	{ "match", required_argument, NULL, OPT_MATCH }, MFS_REPO_OPTIONS };
+	MFS_OFFER_OPTIONS, MFS_REPO_OPTIONS };
 
 struct request {
 	struct mfs_repocmd c;
@@ -182,44 +181,30 @@ trust_check(struct request *r, struct mfs_err *err)
 static enum mfs_code
 republish(struct request *r, const char *repo, struct mfs_err *err)
 {
-	char release[MFS_ROLE_ROOM], policy[MFS_ROLE_ROOM];
-	const char *const need[] = { mfs_role_release(release, r->model_id), mfs_role_policy(policy, r->model_id), "snapshot",
-		"timestamp", NULL };
-	struct mfs_policy_rollout *rollout;
-	struct mfs_policy_entry e = { .release = 0 };
+	const struct mfs_policy_rollout *rollout;
 	enum mfs_published state;
 	enum mfs_code code;
 
 	if ((code = mfs_signers_load(r->sign.v, r->sign.n, r->c.passin, NULL, 0, r->signers, &r->n_signers, err)) != MFS_OK ||
-		(code = mfs_repocmd_open(&r->c, repo, false, err)) != MFS_OK)
-		return code;
-	if (!mfs_repo_delegates(r->c.repo, release))
-		return mfs_fail(err, MFS_NOT_SELECTED, "%s: has no model %s", MFS_ESC(repo), MFS_ESC(r->model_id));
-	if ((code = mfs_repocmd_need(&r->c, need, err)) != MFS_OK || (code = new_make(r, err)) != MFS_OK ||
-		(code = trust_check(r, err)) != MFS_OK || (code = mfs_offer_load(r->c.repo, r->model_id, &r->p, err)) != MFS_OK ||
+		(code = mfs_repocmd_open_model(&r->c, repo, r->model_id, MFS_NEED_RELEASE | MFS_NEED_POLICY, err)) != MFS_OK ||
+		(code = new_make(r, err)) != MFS_OK || (code = trust_check(r, err)) != MFS_OK ||
+		(code = mfs_offer_load(r->c.repo, r->model_id, &r->p, err)) != MFS_OK ||
 		(code = mfs_publish_check(r->c.repo, r->m, r->p, &state, err)) != MFS_OK ||
-		(code = mfs_publish_docs(r->c.repo, r->m, &r->docs, err)) != MFS_OK)
-		return code;
-	e.manifest = r->m->id;
-	e.release = r->m->release;
-	(void)snprintf(e.version, sizeof(e.version), "%s", r->m->version);
-	(void)snprintf(e.variant, sizeof(e.variant), "%s", r->m->variant);
-	r->offer.match = r->match.v;
-	r->offer.n_match = r->match.n;
-	if ((code = mfs_offer_add(r->p, &r->offer, &e, r->c.repo->now, &rollout, err)) != MFS_OK ||
-		(code = mfs_offer_store(r->c.repo, r->p, err)) != MFS_OK || (code = mfs_repocmd_commit(&r->c, err)) != MFS_OK)
+		(code = mfs_publish_docs(r->c.repo, r->m, &r->docs, err)) != MFS_OK ||
+		(code = mfs_offer_manifest(r->c.repo, r->p, &r->offer, r->m, &rollout, err)) != MFS_OK ||
+		(code = mfs_repocmd_commit(&r->c, err)) != MFS_OK)
 		return code;
 	mfs_offer_print(r->model_id, rollout, r->c.repo->now);
 	return MFS_OK;
 }
 
 static int
-option_take(struct request *r, int c, const char *arg)
+option_take(void *user, int opt, const char *arg)
 {
 	struct mfs_err err = MFS_ERR_INIT;
-	enum mfs_code code = MFS_OK;
+	struct request *r = user;
 
-	switch (c) {
+	switch (opt) {
 	case OPT_AS:
 		r->as = arg;
 		if (!mfs_version_ok(arg, strlen(arg)))
@@ -227,30 +212,22 @@ option_take(struct request *r, int c, const char *arg)
 		break;
 	case OPT_RELEASE:
 	case OPT_EPOCH:
-		if (!mfs_parse_int(arg, 1, MFS_JSON_INT_MAX, c == OPT_RELEASE ? &r->release : &r->epoch))
+		if (!mfs_parse_int(arg, 1, MFS_JSON_INT_MAX, opt == OPT_RELEASE ? &r->release : &r->epoch))
 			return mfs_usage("republish", "%s: want 1 or more", MFS_ESC(arg));
 		break;
 	case OPT_SIGN:
 		if (r->sign.n == MFS_KEY_IDS_MAX)
 			return mfs_usage("republish", "more than %u signing keys", MFS_KEY_IDS_MAX);
-		code = mfs_args_add(&r->sign, arg, &err);
+		if (mfs_args_add(&r->sign, arg, &err) != MFS_OK)
+			return mfs_repocmd_fail(&r->c, &err);
 		break;
 	case OPT_VARIANT:
 		r->variant = arg;
 		break;
-	case OPT_PERCENT:
-		code = mfs_offer_percent_set(&r->offer, arg, &err);
-		break;
-	case OPT_STEPS:
-		code = mfs_offer_steps_set(&r->offer, arg, &err);
-		break;
-	case OPT_MATCH:
-		code = mfs_args_add(&r->match, arg, &err);
-		break;
 	default:
-		return MFS_EXIT_USAGE;
+		return mfs_repocmd_offer(&r->c, &r->offer, &r->match, opt, arg);
 	}
-	return code == MFS_OK ? MFS_EXIT_DONE : mfs_usage("republish", "%s", err.msg);
+	return MFS_EXIT_DONE;
 }
 
 int
@@ -259,19 +236,11 @@ mfs_cmd_republish(int argc, char **argv)
 	MFS_CLEANUP(request_clear) struct request r = { .release = 0 };
 	struct mfs_err err = MFS_ERR_INIT;
 	char where[512];
-	int c, taken;
+	int done;
 
 	mfs_repocmd_init(&r.c, "republish", argc, argv);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == MFS_OPT_HELP) {
-			(void)fputs(help_text, stdout);
-			return mfs_finish("republish");
-		}
-		if ((taken = mfs_repocmd_option(&r.c, c, optarg)) == -1)
-			taken = option_take(&r, c, optarg);
-		if (taken != MFS_EXIT_DONE)
-			return taken;
-	}
+	if ((done = mfs_repocmd_parse(&r.c, options, help_text, option_take, &r)) != MFS_PARSED)
+		return done;
 	if (optind + 3 != argc)
 		return mfs_usage("republish", "want REPO, ID and VERSION");
 	if (r.as == NULL || r.sign.n == 0)

@@ -108,15 +108,9 @@ static enum mfs_code
 revocation_run(struct request *r, const char *repo, bool *changed, struct mfs_err *err)
 {
 	MFS_CLEANUP(mfs_cleanup_policy) struct mfs_policy *p = NULL;
-	char role[MFS_ROLE_ROOM];
-	const char *const need[] = { mfs_role_policy(role, r->model_id), "snapshot", "timestamp", NULL };
 	enum mfs_code code;
 
-	if ((code = mfs_repocmd_open(&r->c, repo, false, err)) != MFS_OK)
-		return code;
-	if (!mfs_repo_delegates(r->c.repo, role))
-		return mfs_fail(err, MFS_NOT_SELECTED, "%s: has no model %s", MFS_ESC(repo), MFS_ESC(r->model_id));
-	if ((code = mfs_repocmd_need(&r->c, need, err)) != MFS_OK ||
+	if ((code = mfs_repocmd_open_model(&r->c, repo, r->model_id, MFS_NEED_POLICY, err)) != MFS_OK ||
 		(code = mfs_offer_load(r->c.repo, r->model_id, &p, err)) != MFS_OK ||
 		(code = revocation_make(r, p, changed, err)) != MFS_OK || !*changed)
 		return code;
@@ -137,15 +131,15 @@ run(struct request *r, const char *repo)
 	(void)printf("%s%s: %s %s%s%s, in %s\n", changed ? "" : "already ", r->lift ? (changed ? "lifted" : "not revoked") : "revoked",
 		MFS_ESC(r->model_id), MFS_ESC(r->version), r->lift ? "" : ": ", r->lift ? "" : mfs_action_name(r->action),
 		changed ? mfs_repocmd_where(&r->c, where) : MFS_ESC(repo));
-	if (mfs_finish("revoke") != MFS_EXIT_DONE)
-		return MFS_EXIT_FAILED;
-	return changed ? MFS_EXIT_DONE : MFS_EXIT_NOTHING;
+	return mfs_repocmd_end(&r->c, changed);
 }
 
 static int
-option_take(struct request *r, int c, const char *arg)
+option_take(void *user, int opt, const char *arg)
 {
-	switch (c) {
+	struct request *r = user;
+
+	switch (opt) {
 	case OPT_ACTION:
 		if (!mfs_action_from_name(arg, &r->action))
 			return mfs_usage("revoke", "--action %s: want stop, rollback or withdraw", MFS_ESC(arg));
@@ -179,41 +173,30 @@ option_take(struct request *r, int c, const char *arg)
 	return MFS_EXIT_DONE;
 }
 
+static void
+request_clear(struct request *r)
+{
+	mfs_repocmd_clear(&r->c);
+}
+
 int
 mfs_cmd_revoke(int argc, char **argv)
 {
-	struct request r = { 0 };
-	int c, taken, exit_code;
+	MFS_CLEANUP(request_clear) struct request r = { 0 };
+	int done;
 
 	mfs_repocmd_init(&r.c, "revoke", argc, argv);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == MFS_OPT_HELP) {
-			(void)fputs(help_text, stdout);
-			return mfs_finish("revoke");
-		}
-		if ((taken = mfs_repocmd_option(&r.c, c, optarg)) == -1)
-			taken = option_take(&r, c, optarg);
-		if (taken != MFS_EXIT_DONE) {
-			mfs_repocmd_clear(&r.c);
-			return taken;
-		}
-	}
-	exit_code = MFS_EXIT_DONE;
+	if ((done = mfs_repocmd_parse(&r.c, options, help_text, option_take, &r)) != MFS_PARSED)
+		return done;
 	if (optind + 3 != argc)
-		exit_code = mfs_usage("revoke", "want REPO, ID and VERSION");
-	else if (r.action == MFS_ACTION_NONE && !r.lift)
-		exit_code = mfs_usage("revoke", "--action is missing: stop, rollback or withdraw");
-	else if ((r.to != NULL || r.has_otherwise) && r.action != MFS_ACTION_ROLLBACK)
-		exit_code = mfs_usage("revoke", "--to and --otherwise go with --action rollback");
-	if (exit_code == MFS_EXIT_DONE) {
-		r.model_id = argv[optind + 1];
-		r.version = argv[optind + 2];
-		if (!mfs_model_id_ok(r.model_id, strlen(r.model_id)) || !mfs_version_ok(r.version, strlen(r.version)))
-			exit_code = mfs_usage("revoke", "'%s' '%s': want a model id and a version", MFS_ESC(r.model_id),
-				MFS_ESC(r.version));
-		else
-			exit_code = run(&r, argv[optind]);
-	}
-	mfs_repocmd_clear(&r.c);
-	return exit_code;
+		return mfs_usage("revoke", "want REPO, ID and VERSION");
+	if (r.action == MFS_ACTION_NONE && !r.lift)
+		return mfs_usage("revoke", "--action is missing: stop, rollback or withdraw");
+	if ((r.to != NULL || r.has_otherwise) && r.action != MFS_ACTION_ROLLBACK)
+		return mfs_usage("revoke", "--to and --otherwise go with --action rollback");
+	r.model_id = argv[optind + 1];
+	r.version = argv[optind + 2];
+	if (!mfs_model_id_ok(r.model_id, strlen(r.model_id)) || !mfs_version_ok(r.version, strlen(r.version)))
+		return mfs_usage("revoke", "'%s' '%s': want a model id and a version", MFS_ESC(r.model_id), MFS_ESC(r.version));
+	return run(&r, argv[optind]);
 }

@@ -44,13 +44,12 @@ static const char advance_help[] =
 	"  --if CMD             only if this shell command ends with 0; it gets MODELFS_MODEL, MODELFS_VERSION,\n"
 	"                       MODELFS_RELEASE, MODELFS_ROLLOUT, MODELFS_STEP, MODELFS_FRACTION (of 10000)\n" MFS_REPO_HELP;
 
-enum { OPT_VERSION = MFS_OPT_OTHER, OPT_VARIANT, OPT_ROLLOUT, OPT_PERCENT, OPT_STEPS, OPT_AUTO, OPT_MATCH, OPT_REMOVE,
-	OPT_MIN_RELEASE, OPT_MIN_EPOCH, OPT_ENFORCE, OPT_IF };
+enum { OPT_VERSION = MFS_OPT_OTHER, OPT_VARIANT, OPT_ROLLOUT, OPT_REMOVE, OPT_MIN_RELEASE, OPT_MIN_EPOCH, OPT_ENFORCE,
+	OPT_IF };
 
 static const struct option rollout_options[] = { { "version", required_argument, NULL, OPT_VERSION },
 	{ "variant", required_argument, NULL, OPT_VARIANT }, { "rollout", required_argument, NULL, OPT_ROLLOUT },
-	{ "percent", required_argument, NULL, OPT_PERCENT }, { "steps", required_argument, NULL, OPT_STEPS },
-	{ "auto", no_argument, NULL, OPT_AUTO }, { "match", required_argument, NULL, OPT_MATCH },
+	MFS_OFFER_OPTIONS, { "auto", no_argument, NULL, MFS_OPT_AUTO },
 	{ "remove", no_argument, NULL, OPT_REMOVE }, { "min-release", required_argument, NULL, OPT_MIN_RELEASE },
 	{ "min-key-epoch", required_argument, NULL, OPT_MIN_EPOCH }, { "enforce", required_argument, NULL, OPT_ENFORCE },
 	MFS_REPO_OPTIONS };
@@ -87,15 +86,9 @@ is_change(const struct request *r)
 static enum mfs_code
 policy_open(struct request *r, const char *repo, bool change, struct mfs_err *err)
 {
-	char role[MFS_ROLE_ROOM];
-	const char *const need[] = { mfs_role_policy(role, r->model_id), "snapshot", "timestamp", NULL };
 	enum mfs_code code;
 
-	if ((code = mfs_repocmd_open(&r->c, repo, false, err)) != MFS_OK)
-		return code;
-	if (!mfs_repo_delegates(r->c.repo, role))
-		return mfs_fail(err, MFS_NOT_SELECTED, "%s: has no model %s", MFS_ESC(repo), MFS_ESC(r->model_id));
-	if (change && (code = mfs_repocmd_need(&r->c, need, err)) != MFS_OK)
+	if ((code = mfs_repocmd_open_model(&r->c, repo, r->model_id, change ? MFS_NEED_POLICY : 0, err)) != MFS_OK)
 		return code;
 	return mfs_offer_load(r->c.repo, r->model_id, &r->p, err);
 }
@@ -137,8 +130,6 @@ rollout_change(struct request *r, struct mfs_err *err)
 	if ((code = minima_set(r, err)) != MFS_OK)
 		return code;
 	r->offer.id = r->rollout;
-	r->offer.match = r->match.v;
-	r->offer.n_match = r->match.n;
 	if (r->version != NULL) {
 		if ((code = mfs_offer_entry(r->c.repo, r->model_id, r->version, r->variant, &e, err)) != MFS_OK)
 			return code;
@@ -268,12 +259,7 @@ closed(struct request *r)
 {
 	mfs_policy_free(r->p);
 	r->p = NULL;
-	mfs_repo_free(r->c.repo);
-	mfs_keyring_free(r->c.ring);
-	mfs_outdir_free(r->c.outdir);
-	r->c.repo = NULL;
-	r->c.ring = NULL;
-	r->c.outdir = NULL;
+	mfs_repocmd_close(&r->c);
 }
 
 /* Ask the command with the repository closed: it may take hours, and may use modelpub itself. */
@@ -328,23 +314,21 @@ advance_run(struct request *r, const char *repo)
 
 	if (advance(r, repo, &changed, &err) != MFS_OK)
 		return mfs_repocmd_fail(&r->c, &err);
-	if (!changed) {
+	if (changed)
+		(void)printf("advanced: %s\n", mfs_repocmd_where(&r->c, where));
+	else
 		(void)printf("%s: no step waits for a confirmation\n", MFS_ESC(r->model_id));
-		return mfs_finish("advance") == MFS_EXIT_DONE ? MFS_EXIT_NOTHING : MFS_EXIT_FAILED;
-	}
-	(void)printf("advanced: %s\n", mfs_repocmd_where(&r->c, where));
-	return mfs_finish("advance");
+	return mfs_repocmd_end(&r->c, changed);
 }
 
 /* ---- options ----------------------------------------------------------------------------------- */
 
 static int
-option_take(struct request *r, int c, const char *arg)
+option_take(void *user, int opt, const char *arg)
 {
-	struct mfs_err err = MFS_ERR_INIT;
-	enum mfs_code code = MFS_OK;
+	struct request *r = user;
 
-	switch (c) {
+	switch (opt) {
 	case OPT_VERSION:
 		r->version = arg;
 		break;
@@ -354,24 +338,12 @@ option_take(struct request *r, int c, const char *arg)
 	case OPT_ROLLOUT:
 		r->rollout = arg;
 		break;
-	case OPT_PERCENT:
-		code = mfs_offer_percent_set(&r->offer, arg, &err);
-		break;
-	case OPT_STEPS:
-		code = mfs_offer_steps_set(&r->offer, arg, &err);
-		break;
-	case OPT_AUTO:
-		r->offer.automatic = true;
-		break;
-	case OPT_MATCH:
-		code = mfs_args_add(&r->match, arg, &err);
-		break;
 	case OPT_REMOVE:
 		r->remove = true;
 		break;
 	case OPT_MIN_RELEASE:
 	case OPT_MIN_EPOCH:
-		if (!mfs_parse_int(arg, 0, MFS_JSON_INT_MAX, c == OPT_MIN_RELEASE ? &r->min_release : &r->min_epoch))
+		if (!mfs_parse_int(arg, 0, MFS_JSON_INT_MAX, opt == OPT_MIN_RELEASE ? &r->min_release : &r->min_epoch))
 			return mfs_usage(r->c.name, "%s: want 0 or more", MFS_ESC(arg));
 		break;
 	case OPT_ENFORCE:
@@ -384,47 +356,35 @@ option_take(struct request *r, int c, const char *arg)
 		r->condition = arg;
 		break;
 	default:
-		return MFS_EXIT_USAGE;
+		return mfs_repocmd_offer(&r->c, &r->offer, &r->match, opt, arg);
 	}
-	return code == MFS_OK ? MFS_EXIT_DONE : mfs_usage(r->c.name, "%s", err.msg);
+	return MFS_EXIT_DONE;
 }
 
 static int
-parse(struct request *r, int argc, char **argv, const struct option *options, const char *help, bool *done)
+parse(struct request *r, int argc, char **argv, const struct option *options, const char *help)
 {
-	int c, taken;
+	int done;
 
-	*done = true;
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == MFS_OPT_HELP) {
-			(void)fputs(help, stdout);
-			return mfs_finish(r->c.name);
-		}
-		if ((taken = mfs_repocmd_option(&r->c, c, optarg)) == -1)
-			taken = option_take(r, c, optarg);
-		if (taken != MFS_EXIT_DONE)
-			return taken;
-	}
+	if ((done = mfs_repocmd_parse(&r->c, options, help, option_take, r)) != MFS_PARSED)
+		return done;
 	if (optind + 2 != argc)
 		return mfs_usage(r->c.name, "want REPO and ID");
 	r->model_id = argv[optind + 1];
 	if (!mfs_model_id_ok(r->model_id, strlen(r->model_id)))
 		return mfs_usage(r->c.name, "'%s' is no model id", MFS_ESC(r->model_id));
-	*done = false;
-	return MFS_EXIT_DONE;
+	return MFS_PARSED;
 }
 
 int
 mfs_cmd_rollout(int argc, char **argv)
 {
 	MFS_CLEANUP(request_clear) struct request r = { .min_release = -1, .min_epoch = -1 };
-	int exit_code;
-	bool done;
+	int done;
 
 	mfs_repocmd_init(&r.c, "rollout", argc, argv);
-	exit_code = parse(&r, argc, argv, rollout_options, rollout_help, &done);
-	if (done)
-		return exit_code;
+	if ((done = parse(&r, argc, argv, rollout_options, rollout_help)) != MFS_PARSED)
+		return done;
 	if (r.match.n > 0 && r.version == NULL)
 		return mfs_usage("rollout", "--match goes with --version: a rollout keeps its devices for life");
 	if (r.remove && (r.offer.n_steps > 0 || r.version != NULL))
@@ -436,10 +396,9 @@ int
 mfs_cmd_advance(int argc, char **argv)
 {
 	MFS_CLEANUP(request_clear) struct request r = { .min_release = -1, .min_epoch = -1 };
-	int exit_code;
-	bool done;
+	int done;
 
 	mfs_repocmd_init(&r.c, "advance", argc, argv);
-	exit_code = parse(&r, argc, argv, advance_options, advance_help, &done);
-	return done ? exit_code : advance_run(&r, argv[optind]);
+	done = parse(&r, argc, argv, advance_options, advance_help);
+	return done == MFS_PARSED ? advance_run(&r, argv[optind]) : done;
 }

@@ -176,38 +176,37 @@ request_clear(struct request *r)
 	mfs_repocmd_clear(&r->c);
 }
 
+static int
+option_take(void *user, int opt, const char *arg)
+{
+	struct request *r = user;
+
+	switch (opt) {
+	case OPT_PUB:
+		r->pub = arg;
+		break;
+	case OPT_OLD:
+		r->old = arg;
+		break;
+	case OPT_TYPE:
+		if (!mfs_signer_type_from_name(arg, &r->type))
+			return mfs_usage("rotate", "--type %s: want ed25519 or ecdsa-p256", MFS_ESC(arg));
+		break;
+	default:
+		return MFS_EXIT_USAGE;
+	}
+	return MFS_EXIT_DONE;
+}
+
 int
 mfs_cmd_rotate(int argc, char **argv)
 {
 	MFS_CLEANUP(request_clear) struct request r = { .type = MFS_SIGNER_ED25519 };
-	int c, taken;
+	int done;
 
 	mfs_repocmd_init(&r.c, "rotate", argc, argv);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if ((taken = mfs_repocmd_option(&r.c, c, optarg)) == MFS_EXIT_DONE)
-			continue;
-		if (taken != -1)
-			return taken;
-		switch (c) {
-		case OPT_PUB:
-			r.pub = optarg;
-			break;
-		case OPT_OLD:
-			r.old = optarg;
-			break;
-		case OPT_TYPE:
-			if (strcmp(optarg, "ecdsa-p256") == 0)
-				r.type = MFS_SIGNER_P256;
-			else if (strcmp(optarg, "ed25519") != 0)
-				return mfs_usage("rotate", "--type %s: want ed25519 or ecdsa-p256", MFS_ESC(optarg));
-			break;
-		case MFS_OPT_HELP:
-			(void)fputs(help_text, stdout);
-			return mfs_finish("rotate");
-		default:
-			return MFS_EXIT_USAGE;
-		}
-	}
+	if ((done = mfs_repocmd_parse(&r.c, options, help_text, option_take, &r)) != MFS_PARSED)
+		return done;
 	if (optind + 2 != argc)
 		return mfs_usage("rotate", "want REPO and ROLE");
 	r.role = argv[optind + 1];

@@ -125,41 +125,40 @@ run(struct request *r, const char *repo)
 		return mfs_repocmd_fail(&r->c, &err);
 	if (asked)
 		(void)printf("%s: %s\n", changed ? "changed" : "nothing to change", mfs_repocmd_where(&r->c, where));
-	if (mfs_finish("trust") != MFS_EXIT_DONE)
-		return MFS_EXIT_FAILED;
-	return asked && !changed ? MFS_EXIT_NOTHING : MFS_EXIT_DONE;
+	return mfs_repocmd_end(&r->c, changed || !asked);
+}
+
+static int
+option_take(void *user, int opt, const char *arg)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	struct request *r = user;
+
+	switch (opt) {
+	case OPT_EPOCH:
+		if (!mfs_parse_int(arg, 1, MFS_JSON_INT_MAX, &r->epoch))
+			return mfs_usage("trust", "--epoch %s: want 1 or more", MFS_ESC(arg));
+		break;
+	case OPT_MODEL:
+	case OPT_REMOVE:
+		if (mfs_args_add(opt == OPT_MODEL ? &r->models : &r->remove, arg, &err) != MFS_OK)
+			return mfs_repocmd_fail(&r->c, &err);
+		break;
+	default:
+		return MFS_EXIT_USAGE;
+	}
+	return MFS_EXIT_DONE;
 }
 
 int
 mfs_cmd_trust(int argc, char **argv)
 {
 	MFS_CLEANUP(request_clear) struct request r = { .epoch = 1 };
-	struct mfs_err err = MFS_ERR_INIT;
-	int c, taken;
+	int done;
 
 	mfs_repocmd_init(&r.c, "trust", argc, argv);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if ((taken = mfs_repocmd_option(&r.c, c, optarg)) == MFS_EXIT_DONE)
-			continue;
-		if (taken != -1)
-			return taken;
-		switch (c) {
-		case OPT_EPOCH:
-			if (!mfs_parse_int(optarg, 1, MFS_JSON_INT_MAX, &r.epoch))
-				return mfs_usage("trust", "--epoch %s: want 1 or more", MFS_ESC(optarg));
-			break;
-		case OPT_MODEL:
-		case OPT_REMOVE:
-			if (mfs_args_add(c == OPT_MODEL ? &r.models : &r.remove, optarg, &err) != MFS_OK)
-				return mfs_repocmd_fail(&r.c, &err);
-			break;
-		case MFS_OPT_HELP:
-			(void)fputs(help_text, stdout);
-			return mfs_finish("trust");
-		default:
-			return MFS_EXIT_USAGE;
-		}
-	}
+	if ((done = mfs_repocmd_parse(&r.c, options, help_text, option_take, &r)) != MFS_PARSED)
+		return done;
 	if (optind >= argc)
 		return mfs_usage("trust", "want REPO");
 	r.files = argv + optind + 1;

@@ -240,6 +240,30 @@ mfs_offer_add(struct mfs_policy *p, const struct mfs_offer *o, const struct mfs_
 	return MFS_OK;
 }
 
+static void
+entry_fill(struct mfs_policy_entry *out, const struct mfs_manifest *m)
+{
+	out->manifest = m->id;
+	out->release = m->release;
+	(void)snprintf(out->version, sizeof(out->version), "%s", m->version);
+	(void)snprintf(out->variant, sizeof(out->variant), "%s", m->variant);
+}
+
+enum mfs_code
+mfs_offer_manifest(struct mfs_repo *r, struct mfs_policy *p, const struct mfs_offer *o, const struct mfs_manifest *m,
+	const struct mfs_policy_rollout **out, struct mfs_err *err)
+{
+	struct mfs_policy_entry e = { .release = 0 };
+	struct mfs_policy_rollout *rollout;
+	enum mfs_code code;
+
+	entry_fill(&e, m);
+	if ((code = mfs_offer_add(p, o, &e, r->now, &rollout, err)) != MFS_OK || (code = mfs_offer_store(r, p, err)) != MFS_OK)
+		return code;
+	*out = rollout;
+	return MFS_OK;
+}
+
 /* ---- what is published ----------------------------------------------------------------------------- */
 
 static enum mfs_code
@@ -253,10 +277,7 @@ entry_read(struct mfs_repo *r, const char *role, const char *path, struct mfs_po
 	if ((code = mfs_repo_target_read(r, role, path, MFS_MANIFEST_BYTES_MAX, &bytes, &len, err)) != MFS_OK ||
 		(code = mfs_manifest_parse(MFS_SPAN(bytes, len), &m, err)) != MFS_OK)
 		return code;
-	out->manifest = m->id;
-	(void)snprintf(out->version, sizeof(out->version), "%s", m->version);
-	(void)snprintf(out->variant, sizeof(out->variant), "%s", m->variant);
-	out->release = m->release;
+	entry_fill(out, m);
 	return MFS_OK;
 }
 

@@ -43,6 +43,13 @@ enum mfs_code mfs_offer_store(struct mfs_repo *r, struct mfs_policy *p, struct m
 enum mfs_code mfs_offer_add(struct mfs_policy *p, const struct mfs_offer *o, const struct mfs_policy_entry *e, int64_t now,
 	struct mfs_policy_rollout **out, struct mfs_err *err);
 
+/*
+ * The same for a manifest that is being published, and into the repository. out: may be printed once it is
+ * committed; valid until the policy changes
+ */
+enum mfs_code mfs_offer_manifest(struct mfs_repo *r, struct mfs_policy *p, const struct mfs_offer *o,
+	const struct mfs_manifest *m, const struct mfs_policy_rollout **out, struct mfs_err *err);
+
 /* Give a rollout these steps; its salt, so its order of devices, stays. */
 enum mfs_code mfs_offer_steps(struct mfs_policy_rollout *r, const struct mfs_offer *o, int64_t now, struct mfs_err *err);
 

@@ -90,6 +90,13 @@ bio_copy(BIO *b, size_t *len)
 	return copy;
 }
 
+bool
+mfs_signer_type_from_name(const char *name, enum mfs_signer_type *out)
+{
+	*out = strcmp(name, "ecdsa-p256") == 0 ? MFS_SIGNER_P256 : MFS_SIGNER_ED25519;
+	return *out == MFS_SIGNER_P256 || strcmp(name, "ed25519") == 0;
+}
+
 static bool
 key_type(const EVP_PKEY *key, enum mfs_signer_type *type)
 {

@@ -9,6 +9,9 @@
 
 enum mfs_signer_type { MFS_SIGNER_ED25519, MFS_SIGNER_P256 };
 
+/* "ed25519" or "ecdsa-p256"; false for any other name. */
+bool mfs_signer_type_from_name(const char *name, enum mfs_signer_type *out);
+
 struct mfs_signer; /* a private or public key and its id; immutable, one thread at a time */
 
 /* A new private key; name is for messages. errors INTERNAL, NO_MEMORY */
