@@ -3,10 +3,9 @@
 #include "wire.h"
 
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "cleanup.h"
+#include "fdmsg.h"
 
 /* No padding: a frame is compared, checked and sent as it lies in memory. */
 _Static_assert(sizeof(struct mfs_wire_head) == 16, "wire");
@@ -233,84 +232,30 @@ int
 mfs_wire_send(int sock, union mfs_wire *m, enum mfs_wire_type type, uint64_t id, int fd)
 {
 	size_t i = frame_find((uint16_t)type);
-	struct iovec iov = { m, 0 };
-	union {
-		struct cmsghdr h;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	ssize_t n;
 
 	if (i == N_FRAMES || frames[i].fd != (fd >= 0)) {
 		errno = EINVAL;
 		return -1;
 	}
 	m->head = (struct mfs_wire_head){ MFS_WIRE_VERSION, (uint16_t)type, (uint32_t)frames[i].size, id };
-	iov.iov_len = frames[i].size;
-	if (fd >= 0) {
-		msg.msg_control = &control;
-		msg.msg_controllen = sizeof(control.space);
-		control.h.cmsg_level = SOL_SOCKET;
-		control.h.cmsg_type = SCM_RIGHTS;
-		control.h.cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(&control.h), &fd, sizeof(fd));
-	}
-	do
-		n = sendmsg(sock, &msg, MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
-	return n < 0 ? -1 : 0;
-}
-
-/* How many descriptors came; the first is *fd, the others are closed. */
-static size_t
-rights_take(struct msghdr *msg, int *fd)
-{
-	size_t came = 0;
-
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
-		size_t n;
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < n; i++, came++) {
-			int got;
-
-			memcpy(&got, CMSG_DATA(c) + i * sizeof(int), sizeof(got));
-			if (came == 0)
-				*fd = got;
-			else
-				(void)close(got);
-		}
-	}
-	return came;
+	return mfs_fdmsg_send(sock, m, frames[i].size, fd, 0) < 0 ? -1 : 0;
 }
 
 int
 mfs_wire_recv(int sock, bool from_fetch, union mfs_wire *out, int *fd, struct mfs_err *err)
 {
-	union mfs_wire raw;
-	struct iovec iov = { &raw, sizeof(raw) };
-	union {
-		struct cmsghdr h;
-		char space[CMSG_SPACE(4 * sizeof(int))];
-	} control;
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
-		.msg_controllen = sizeof(control.space) };
 	enum mfs_code code = MFS_OK;
+	struct mfs_fdmsg beside;
+	union mfs_wire raw;
 	size_t came;
-	ssize_t n;
+	ssize_t n = mfs_fdmsg_recv(sock, &raw, sizeof(raw), 0, &beside);
 
-	*fd = -1;
-	do
-		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	*fd = mfs_fdmsg_one(&beside, &came);
 	if (n < 0)
 		return -1;
-	came = rights_take(&msg, fd);
 	if (n == 0 && came == 0)
 		return 0;
-	if ((msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
+	if (beside.cut)
 		code = mfs_fail(err, MFS_MALFORMED, "wire: a frame too long, or too many descriptors");
 	else
 		code = mfs_wire_parse(&raw, (size_t)n, from_fetch, out, err);

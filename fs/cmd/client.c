@@ -10,6 +10,7 @@
 
 #include "client.h"
 #include "cmd.h"
+#include "fdmsg.h"
 #include "io.h"
 
 enum mfs_code
@@ -35,28 +36,6 @@ mfs_client_connect(const struct mfs_config *c, int *fd, struct mfs_err *err)
 	return MFS_OK;
 }
 
-/* As send(2), with a descriptor beside the bytes unless it is -1. */
-static ssize_t
-send_with(int fd, const void *buf, size_t len, int pass)
-{
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = { .room = { 0 } };
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-	if (pass >= 0) {
-		m.msg_control = control.room;
-		m.msg_controllen = sizeof(control.room);
-		CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
-		CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
-		CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &pass, sizeof(pass));
-	}
-	return sendmsg(fd, &m, MSG_NOSIGNAL);
-}
-
 static enum mfs_code
 request_send(int fd, const struct mfs_ctl_request *r, int pass, struct mfs_err *err)
 {
@@ -66,13 +45,13 @@ request_send(int fd, const struct mfs_ctl_request *r, int pass, struct mfs_err *
 	if (mfs_ctl_request_line(r, &line, &len, err) != MFS_OK)
 		return err->code;
 	while (done < len) {
-		ssize_t n = send_with(fd, line + done, len - done, done == 0 ? pass : -1);
+		ssize_t n = mfs_fdmsg_send(fd, line + done, len - done, done == 0 ? pass : -1, 0);
 
 		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
 			break; /* turned away: the reply says why */
-		if (n < 0 && errno != EINTR)
+		if (n < 0)
 			return mfs_fail_sys(err, MFS_IO, "control socket: send");
-		done += n > 0 ? (size_t)n : 0;
+		done += (size_t)n;
 	}
 	return MFS_OK;
 }

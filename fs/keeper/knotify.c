@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "fdmsg.h"
 #include "keeper.h"
 
 static void
@@ -14,12 +15,6 @@ datagram_send(const char *text, size_t len, int fd)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	struct iovec iov = { (void *)(uintptr_t)text, len };
-	union {
-		struct cmsghdr h;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct msghdr msg = { .msg_name = &a, .msg_iov = &iov, .msg_iovlen = 1 };
 	mfs_autoclose int s = -1;
 	size_t n;
 
@@ -28,18 +23,9 @@ datagram_send(const char *text, size_t len, int fd)
 	memcpy(a.sun_path, path, n);
 	if (path[0] == '@')
 		a.sun_path[0] = '\0'; /* abstract */
-	msg.msg_namelen = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
-	if (fd >= 0) {
-		msg.msg_control = &control;
-		msg.msg_controllen = sizeof(control.space);
-		control.h.cmsg_level = SOL_SOCKET;
-		control.h.cmsg_type = SCM_RIGHTS;
-		control.h.cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(&control.h), &fd, sizeof(fd));
-	}
 	s = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (s >= 0)
-		(void)sendmsg(s, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (s >= 0 && connect(s, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)) == 0)
+		(void)mfs_fdmsg_send(s, text, len, fd, MSG_DONTWAIT);
 }
 
 void

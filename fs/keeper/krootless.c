@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fdmsg.h"
 #include "io.h"
 #include "keeper.h"
 
@@ -46,19 +47,13 @@ static int
 connection_receive(int sock)
 {
 	struct pollfd p = { .fd = sock, .events = POLLIN };
-	char byte, control[CMSG_SPACE(sizeof(int))];
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
-	struct cmsghdr *c;
-	int fd;
+	struct mfs_fdmsg beside;
+	size_t came;
+	char byte;
 
-	if (poll(&p, 1, HELPER_MS) != 1 || recvmsg(sock, &msg, MSG_CMSG_CLOEXEC) <= 0)
+	if (poll(&p, 1, HELPER_MS) != 1 || mfs_fdmsg_recv(sock, &byte, 1, 0, &beside) < 0)
 		return -1;
-	c = CMSG_FIRSTHDR(&msg);
-	if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(int)))
-		return -1;
-	memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-	return fd;
+	return mfs_fdmsg_one(&beside, &came);
 }
 
 struct id_search {

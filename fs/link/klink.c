@@ -8,6 +8,9 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "cleanup.h"
+#include "fdmsg.h"
+
 #define KLINK_CALL_S 30
 
 static bool
@@ -21,86 +24,28 @@ int
 mfs_kmsg_send(int sock, const struct mfs_kmsg *m, int fd)
 {
 	struct mfs_kmsg out = *m;
-	struct iovec iov = { &out, sizeof(out) };
-	union {
-		struct cmsghdr h;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	ssize_t n;
 
 	out.version = MFS_KLINK_VERSION;
-	if (fd >= 0) {
-		msg.msg_control = &control;
-		msg.msg_controllen = sizeof(control.space);
-		control.h.cmsg_level = SOL_SOCKET;
-		control.h.cmsg_type = SCM_RIGHTS;
-		control.h.cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(&control.h), &fd, sizeof(fd));
-	}
-	do
-		n = sendmsg(sock, &msg, MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
-	return n < 0 ? -1 : 0;
-}
-
-/* Take the first descriptor; close the others and say that there were some. */
-static bool
-rights_take(struct msghdr *msg, int *fd)
-{
-	bool surplus = false;
-
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
-		size_t n;
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < n; i++) {
-			int got;
-
-			memcpy(&got, CMSG_DATA(c) + i * sizeof(int), sizeof(got));
-			if (*fd < 0 && !surplus) {
-				*fd = got;
-			} else {
-				surplus = true;
-				(void)close(got);
-			}
-		}
-	}
-	return surplus;
+	return mfs_fdmsg_send(sock, &out, sizeof(out), fd, 0) < 0 ? -1 : 0;
 }
 
 int
 mfs_kmsg_recv(int sock, struct mfs_kmsg *m, int *fd)
 {
-	struct iovec iov = { 0 };
-	union {
-		struct cmsghdr h;
-		char space[CMSG_SPACE(4 * sizeof(int))];
-	} control;
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
-		.msg_controllen = sizeof(control.space) };
-	bool surplus;
+	struct mfs_fdmsg beside;
+	size_t came;
 	ssize_t n;
 
-	*fd = -1;
 	*m = (struct mfs_kmsg){ 0 };
-	iov = (struct iovec){ m, sizeof(*m) };
-	do
-		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	n = mfs_fdmsg_recv(sock, m, sizeof(*m), 0, &beside);
+	*fd = mfs_fdmsg_one(&beside, &came);
 	if (n < 0)
 		return -1;
-	surplus = rights_take(&msg, fd);
-	if (n == 0 && *fd < 0 && !surplus)
+	if (n == 0 && came == 0)
 		return 0;
-	if (surplus || n != (ssize_t)sizeof(*m) || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ||
-	    m->version != MFS_KLINK_VERSION || !verb_known(m->verb) ||
-	    memchr(m->text, '\0', sizeof(m->text)) == NULL) {
-		if (*fd >= 0)
-			(void)close(*fd);
-		*fd = -1;
+	if (came > 1 || beside.cut || n != (ssize_t)sizeof(*m) || m->version != MFS_KLINK_VERSION || !verb_known(m->verb) ||
+		memchr(m->text, '\0', sizeof(m->text)) == NULL) {
+		mfs_cleanup_close(fd);
 		errno = EPROTO;
 		return -1;
 	}

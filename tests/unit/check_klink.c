@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "../lib/fdsock.h"
 #include "klink.h"
 
 static void
@@ -18,38 +19,6 @@ static struct mfs_kmsg
 frame(uint16_t verb)
 {
 	return (struct mfs_kmsg){ .version = MFS_KLINK_VERSION, .verb = verb };
-}
-
-static unsigned
-descriptors_open(void)
-{
-	unsigned n = 0;
-
-	for (int fd = 0; fd < 256; fd++)
-		n += fcntl(fd, F_GETFD) >= 0;
-	return n;
-}
-
-/* Send n bytes with the given descriptors beside them. */
-static void
-raw_send(int sock, const void *buf, size_t n, const int *fds, size_t n_fds)
-{
-	char control[CMSG_SPACE(8 * sizeof(int))] = { 0 };
-	struct iovec iov = { (void *)(uintptr_t)buf, n };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-	if (n_fds > 0) {
-		struct cmsghdr *c;
-
-		msg.msg_control = control;
-		msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-		c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
-		memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
-	}
-	cr_assert_eq(sendmsg(sock, &msg, 0), (ssize_t)n);
 }
 
 Test(klink, frame_and_descriptor_arrive)

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../lib/fdsock.h"
 #include "wire.h"
 
 static union mfs_wire
@@ -211,37 +212,6 @@ Test(wire, folder_of_a_file_url)
 }
 
 /* ---- the socket --------------------------------------------------------------------------------- */
-
-static unsigned
-descriptors_open(void)
-{
-	unsigned n = 0;
-
-	for (int fd = 0; fd < 256; fd++)
-		n += fcntl(fd, F_GETFD) >= 0;
-	return n;
-}
-
-static void
-raw_send(int sock, const void *buf, size_t n, const int *fds, size_t n_fds)
-{
-	char control[CMSG_SPACE(8 * sizeof(int))] = { 0 };
-	struct iovec iov = { (void *)(uintptr_t)buf, n };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-	if (n_fds > 0) {
-		struct cmsghdr *c;
-
-		msg.msg_control = control;
-		msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-		c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
-		memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
-	}
-	cr_assert_eq(sendmsg(sock, &msg, 0), (ssize_t)n);
-}
 
 Test(wire, descriptors_belong_to_their_frames_and_never_leak)
 {
