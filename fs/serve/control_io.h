@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * control_io.h - shared by control.c (connections, one thread that never waits for anything but
- * poll) and control_run.c (what the commands do; changes and checks run in a worker each).
+ * control_io.h - shared by control.c (one thread that never waits for anything but poll), control_conn.c
+ * (one connection of it), control_request.c (what a request begins), control_work.c (the workers that changes
+ * and checks run in) and control_run.c (what the commands do).
  */
 #ifndef MFS_CONTROL_IO_H
 #define MFS_CONTROL_IO_H
@@ -92,7 +93,43 @@ struct mfs_control {
 	_Atomic uint64_t store_bytes; /* + 1; 0 not counted */
 };
 
-/* control_run.c. In a worker: run a job and fill its result. */
+/* ---- control_conn.c; all of the poll thread ----------------------------------------------------- */
+
+void mfs_conn_close(struct conn *k);
+
+/* Queue a line for the peer; takes over `line` (malloc'd, or NULL without memory). A peer that does not read is ended. */
+void mfs_conn_send(struct conn *k, char *line, size_t len);
+
+/* The final line of a request: the connection may send its next one. detail and body (taken over) may be empty, NULL. */
+void mfs_conn_finish(struct conn *k, enum mfs_code code, int exit_code, const char *detail, json_t *body);
+void mfs_conn_refuse(struct conn *k, const struct mfs_err *err);
+
+/* The next request that stands whole in the buffer: one a turn, and after its reply was taken, so that all get theirs. */
+void mfs_conn_lines(struct mfs_control *c, struct conn *k);
+
+/* After poll(2): bytes in (revents: what it said), bytes out. */
+void mfs_conn_read(struct mfs_control *c, struct conn *k, short revents);
+void mfs_conn_write(struct conn *k);
+
+/* ---- control_request.c; of the poll thread -------------------------------------------------------- */
+
+/* One request, without its newline: answered, refused or begun. */
+void mfs_conn_request(struct mfs_control *c, struct conn *k, const char *line, size_t len);
+
+/* A check or an update that k waits for: what is new of it; now in ms, CLOCK_MONOTONIC. */
+void mfs_conn_update_tick(struct mfs_control *c, struct conn *k, int64_t now);
+
+/* ---- control_work.c ----------------------------------------------------------------------------- */
+
+/* From the poll thread: hand k's request to a worker, or refuse it when too many wait. */
+void mfs_control_job(struct mfs_control *c, struct conn *k);
+
+/* false when a thread could not be started; mfs_control_stop() ends those that were. */
+bool mfs_control_workers_start(struct mfs_control *c);
+
+/* ---- control_run.c ------------------------------------------------------------------------------ */
+
+/* In a worker: run a job and fill its result. */
 void mfs_control_run(struct worker *w, struct job *j);
 /* Answer at once, from memory: the reply lines of status (malloc'd), NULL without memory. */
 char *mfs_control_status(struct mfs_control *c, const struct conn *k, size_t *len);
