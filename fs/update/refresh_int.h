@@ -22,6 +22,7 @@
 
 struct mfs_refresh_repo {
 	pthread_mutex_t run; /* one run at a time */
+	bool swept;          /* run: what a crash left under the new names was looked at */
 	/* of the snapshot whose policies were all looked at, in this process; zero: none */
 	struct mfs_sha256 complete;
 	struct mfs_refresh_status status; /* refresh.lock */
@@ -78,6 +79,12 @@ void mfs_refresh_tuf_store_delegated(struct mfs_refresh *r, size_t repo, const s
 enum mfs_code mfs_refresh_tuf_store(struct mfs_refresh *r, size_t repo, const struct mfs_tuf *t, bool root,
 	struct mfs_err *err);
 void mfs_refresh_tuf_settle(struct mfs_refresh *r, size_t repo);
+/*
+ * What a crash left under the new names: gets its own name where the anchor names it (the next _store would
+ * overwrite it, perhaps the only copy), and goes otherwise. Before the first _store or _put of a process.
+ */
+void mfs_refresh_tuf_sweep(struct mfs_refresh *r, size_t repo, const struct mfs_refresh_known *known);
+void mfs_refresh_policy_sweep(struct mfs_refresh *r, size_t i, const struct mfs_sha256 *in_force);
 
 /* The policy of model i; _put under the new name. */
 enum mfs_code mfs_refresh_policy_put(struct mfs_refresh *r, size_t i, struct mfs_span bytes, struct mfs_err *err);
@@ -123,6 +130,8 @@ void mfs_refresh_tell(struct mfs_refresh_run *x);
 
 /* ---- refresh_policy.c ------------------------------------------------------------------------------------- */
 
+/* The two of _sweep above, for the repository and its models. */
+void mfs_refresh_sweep(struct mfs_refresh_run *x);
 /* trust.json and every policy, when the snapshot is one whose policies were not all looked at; applied. */
 enum mfs_code mfs_refresh_policies(struct mfs_refresh_run *x, struct mfs_err *err);
 /* A run that failed: what it verified until then into the anchor. */

@@ -262,6 +262,25 @@ ask_accept(void *user, const struct mfs_anchor *a)
 	f->code = mfs_policy_accept(mfs_anchor_find(a, f->id), f->p, &f->news, &f->err);
 }
 
+void
+mfs_refresh_sweep(struct mfs_refresh_run *x)
+{
+	const struct mfs_config *c = x->r->args.config;
+
+	if (x->r->repos[x->repo].swept)
+		return;
+	x->r->repos[x->repo].swept = true;
+	mfs_refresh_tuf_sweep(x->r, x->repo, &x->known);
+	for (size_t i = 0; i < c->n_models; i++) {
+		struct in_force f = { .id = c->models[i].id, .err = MFS_ERR_INIT };
+
+		if (c->models[i].repo != (ssize_t)x->repo)
+			continue;
+		mfs_engine_anchor_read(x->r->args.engine, ask_sha256, &f);
+		mfs_refresh_policy_sweep(x->r, i, &f.sha256);
+	}
+}
+
 static bool
 stored(struct mfs_refresh *r, size_t i, const struct mfs_sha256 *want)
 {

@@ -171,7 +171,10 @@ mfs_refresh_run_begin(struct mfs_refresh_run *x, struct mfs_err *err)
 	struct mfs_err store = MFS_ERR_INIT;
 	enum mfs_code code, stored;
 
-	if ((code = mfs_refresh_known_get(x->r, x->repo, &x->known, err)) != MFS_OK || (code = tuf_begin(x, err)) != MFS_OK)
+	if ((code = mfs_refresh_known_get(x->r, x->repo, &x->known, err)) != MFS_OK)
+		return code;
+	mfs_refresh_sweep(x);
+	if ((code = tuf_begin(x, err)) != MFS_OK)
 		return code;
 	if (!x->timestamp)
 		x->known.etag[0] = '\0';

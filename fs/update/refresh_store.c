@@ -53,6 +53,27 @@ settle(int dirfd, const char *name)
 		mfs_log(MFS_LOG_WARN, "state: %s: %s", name, strerror(errno)); /* it is found under the new name too */
 }
 
+/* Of a file under its new name: is it the one with this hash? */
+static void
+sweep(int dirfd, const char *name, const struct mfs_sha256 *in_force, size_t cap)
+{
+	mfs_autofree uint8_t *bytes = NULL;
+	char path[MFS_TUF_FILE_MAX + 8];
+	struct mfs_sha256 is;
+	struct stat st;
+	size_t len;
+
+	(void)snprintf(path, sizeof(path), "%s" MFS_REFRESH_NEW, name);
+	if (fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return;
+	if (mfs_file_read(dirfd, path, cap, &bytes, &len, NULL) == MFS_OK &&
+		mfs_sha256(MFS_SPAN(bytes, len), &is, NULL) == MFS_OK && mfs_sha256_equal(&is, in_force))
+		settle(dirfd, name);
+	else
+		(void)unlinkat(dirfd, path, 0);
+	(void)mfs_dir_sync(dirfd, ".", NULL);
+}
+
 /* The file, under either name, whose bytes have this hash. */
 static enum mfs_code
 load_named(int dirfd, const char *name, const struct mfs_sha256 *want, size_t cap, uint8_t **out, size_t *len,
@@ -279,6 +300,19 @@ mfs_refresh_tuf_settle(struct mfs_refresh *r, size_t repo)
 	(void)mfs_dir_sync(dir, ".", NULL);
 }
 
+void
+mfs_refresh_tuf_sweep(struct mfs_refresh *r, size_t repo, const struct mfs_refresh_known *known)
+{
+	mfs_autoclose int dir = -1;
+	char path[96];
+
+	if ((dir = folder_open(r, tuf_path(r, repo, path), false, NULL)) < 0)
+		return;
+	sweep(dir, "root.json", &known->root.sha256, MFS_TUF_ROOT_MAX);
+	sweep(dir, "snapshot.json", &known->snapshot.sha256, MFS_TUF_SNAPSHOT_MAX);
+	sweep(dir, "targets.json", &known->targets.sha256, MFS_TUF_TARGETS_MAX);
+}
+
 /* ---- policies ------------------------------------------------------------------------------------------------- */
 
 static const char *
@@ -307,6 +341,16 @@ mfs_refresh_policy_settle(struct mfs_refresh *r, size_t i)
 
 	if (dir >= 0)
 		settle(dir, policy_name(r, i, name));
+}
+
+void
+mfs_refresh_policy_sweep(struct mfs_refresh *r, size_t i, const struct mfs_sha256 *in_force)
+{
+	mfs_autoclose int dir = folder_open(r, MFS_POLICY_FOLDER, false, NULL);
+	char name[MFS_ID_MAX + 8];
+
+	if (dir >= 0)
+		sweep(dir, policy_name(r, i, name), in_force, MFS_POLICY_BYTES_MAX);
 }
 
 enum mfs_code

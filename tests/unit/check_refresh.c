@@ -1041,6 +1041,41 @@ Test(refresh_many, a_thousand_models_are_refreshed_in_little_memory_and_few_writ
 
 /* ---- power cuts ----------------------------------------------------------------------------------------------------------- */
 
+/*
+ * A crash after the anchor was written, before the files got their own names: what is under the new name may be the
+ * only copy, and the next run writes under that name. What no anchor ever named goes.
+ */
+Test(refresh, what_a_crash_left_under_new_names_is_kept_or_goes)
+{
+	static const char *const names[] = { "policy/det.json", "tuf/default/root.json", "tuf/default/snapshot.json",
+		"tuf/default/targets.json" };
+	char path[64];
+
+	(void)run();
+	stop();
+	for (size_t k = 0; k < sizeof(names) / sizeof(names[0]); k++) {
+		(void)snprintf(path, sizeof(path), "%s.new", names[k]);
+		cr_assert_eq(renameat(d.state_fd, names[k], d.state_fd, path), 0);
+		scratch_write(d.state_fd, names[k], "older", 5);
+	}
+	start();
+	(void)run();
+	for (size_t k = 0; k < sizeof(names) / sizeof(names[0]); k++) {
+		struct stat st;
+
+		(void)snprintf(path, sizeof(path), "%s.new", names[k]);
+		cr_assert_neq(faccessat(d.state_fd, path, F_OK, 0), 0, "%s is left", path);
+		cr_assert(fstatat(d.state_fd, names[k], &st, 0) == 0 && st.st_size > 5, "%s is the older one", names[k]);
+		scratch_write(d.state_fd, path, "of a run that was cut off", 25);
+	}
+	restart();
+	cr_assert_eq(run().requests, 2);
+	for (size_t k = 0; k < sizeof(names) / sizeof(names[0]); k++) {
+		(void)snprintf(path, sizeof(path), "%s.new", names[k]);
+		cr_assert_neq(faccessat(d.state_fd, path, F_OK, 0), 0, "%s is left", path);
+	}
+}
+
 static int
 refresh_in_child(void *arg)
 {
