@@ -5,11 +5,11 @@
  *	cutat N PART FOLDER LOG modelfs mount -f ...
  *
  * N       0 ends nothing; else the call to end at, counted over all threads of all serves, from 1
- * PART    serve, fetch: all processes of that kind; keeper: what was started here; all: everything, as a
- *         power cut does to processes (the page cache survives: which write reaches the disk before which is
- *         the unit tests' business)
+ * PART    serve, fetch: all processes of that kind; keeper: what was started here; all: everything; power:
+ *         everything, and what was written to files but not synced is zeros or was never appended (that
+ *         a rename is undone is the unit tests' business)
  * FOLDER  only calls on files below it are counted
- * LOG     one line per counted call, "N process call path", then "cut PART" at the one where it ended
+ * LOG     one line per counted call, "N process call path", then "cut PART PROCESSES" at the one where it ended
  *
  * Exits when everything is gone, with the command's exit code (128 + signal). A filter of system
  * calls that asks the tracer stops only what is looked for, so the rest runs at its own speed; the
@@ -27,6 +27,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -72,6 +73,16 @@ struct tracee {
 	pid_t tgid; /* 0: not known yet */
 };
 
+/* What was written since the file was synced: from `off` to `end`; `size` is what it had before. */
+struct unsynced {
+	char path[256];
+	off_t off, end, size;
+};
+
+#define UNSYNCED_MAX 4096
+
+static struct unsynced unsynced[UNSYNCED_MAX];
+static size_t n_unsynced;
 static struct tracee tracees[TRACEES_MAX];
 static size_t n_tracees;
 static const char *folder;
@@ -227,18 +238,135 @@ creates(pid_t pid, long nr, const struct ptrace_syscall_info *i)
 	return (how.flags & (O_CREAT | O_TRUNC)) != 0;
 }
 
+/* ---- what a power cut takes ----------------------------------------------------------------------------------- */
+
+static void
+written(const char *path, off_t off, off_t n)
+{
+	struct stat st = { .st_size = 0 };
+
+	if (n_unsynced == UNSYNCED_MAX || strlen(path) >= sizeof(unsynced[0].path))
+		die("too much that is not synced");
+	(void)stat(path, &st);
+	(void)snprintf(unsynced[n_unsynced].path, sizeof(unsynced[0].path), "%s", path);
+	unsynced[n_unsynced].off = off;
+	unsynced[n_unsynced].end = off + n;
+	unsynced[n_unsynced++].size = st.st_size;
+}
+
+/* The file is synced, or gone (to NULL), or has another name. */
+static void
+settled(const char *path, const char *to)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n_unsynced; i++) {
+		bool same = strcmp(unsynced[i].path, path) == 0;
+
+		if (same && to == NULL)
+			continue;
+		if (to != NULL && !same && strcmp(unsynced[i].path, to) == 0)
+			continue; /* replaced */
+		unsynced[kept] = unsynced[i];
+		if (same)
+			(void)snprintf(unsynced[kept].path, sizeof(unsynced[kept].path), "%s", to);
+		kept++;
+	}
+	n_unsynced = kept;
+}
+
+static off_t
+fd_position(pid_t pid, int fd, const char *path)
+{
+	char name[64], line[128];
+	long long pos = 0;
+	unsigned flags = 0;
+	struct stat st;
+	FILE *f;
+
+	(void)snprintf(name, sizeof(name), "/proc/%d/fdinfo/%d", (int)pid, fd);
+	if ((f = fopen(name, "re")) == NULL)
+		return 0;
+	while (fgets(line, sizeof(line), f) != NULL) {
+		(void)sscanf(line, "pos: %lld", &pos);
+		(void)sscanf(line, "flags: %o", &flags);
+	}
+	(void)fclose(f);
+	return (flags & O_APPEND) != 0 && stat(path, &st) == 0 ? st.st_size : (off_t)pos;
+}
+
+/* Keep up with a call that is about to happen. */
+static void
+follow(pid_t pid, long nr, const struct ptrace_syscall_info *i, const char *path)
+{
+	char to[1024], dir[64], name[512];
+	ssize_t n;
+
+	if (nr == SYS_write) {
+		written(path, fd_position(pid, (int)i->seccomp.args[0], path), (off_t)i->seccomp.args[2]);
+	} else if (nr == SYS_pwrite64) {
+		written(path, (off_t)i->seccomp.args[3], (off_t)i->seccomp.args[2]);
+	} else if (nr == SYS_fsync || nr == SYS_fdatasync || nr == SYS_unlinkat) {
+		settled(path, NULL);
+	} else if (nr == SYS_syncfs) {
+		n_unsynced = 0;
+	} else if (nr == SYS_renameat2) {
+		(void)snprintf(dir, sizeof(dir), "/proc/%d/fd/%d", (int)pid, (int)i->seccomp.args[2]);
+		if ((n = readlink(dir, to, sizeof(to) - 1)) < 0 || !text_read(pid, i->seccomp.args[3], name, sizeof(name)))
+			return;
+		(void)snprintf(to + n, sizeof(to) - (size_t)n, "/%s", name);
+		settled(path, to);
+	}
+}
+
+static void
+power_cut(void)
+{
+	for (size_t i = n_unsynced; i-- > 0;) {
+		const struct unsynced *u = &unsynced[i];
+		off_t end = u->end < u->size ? u->end : u->size;
+		static const char zeros[65536];
+		struct stat st;
+		int fd = open(u->path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+
+		if (fd < 0)
+			continue;
+		for (off_t at = u->off; at < end;) {
+			size_t n = (size_t)(end - at) < sizeof(zeros) ? (size_t)(end - at) : sizeof(zeros);
+
+			if (pwrite(fd, zeros, n, at) <= 0)
+				die(u->path);
+			at += (off_t)n;
+		}
+		if (fstat(fd, &st) == 0 && st.st_size > u->size && ftruncate(fd, u->size) != 0)
+			die(u->path);
+		(void)close(fd);
+		(void)fprintf(out, "lost %s\n", u->path);
+	}
+}
+
 static void
 end_part(const char *part)
 {
+	bool everything = strcmp(part, "all") == 0 || strcmp(part, "power") == 0;
+	unsigned ended = 0;
+
 	for (size_t i = 0; i < n_tracees; i++) {
 		pid_t tgid = tgid_of(tracees[i].tid);
 
-		if (tgid == 0 || (strcmp(part, "all") != 0 && strcmp(part_of(tgid), part) != 0))
+		if (tgid == 0 || (!everything && strcmp(part_of(tgid), part) != 0))
 			continue;
-		(void)kill(tgid, SIGKILL);
+		ended += tgid == tracees[i].tid && kill(tgid, SIGKILL) == 0;
 	}
-	(void)fprintf(out, "cut %s\n", part);
+	if (strcmp(part, "power") == 0) {
+		while (waitpid(-1, NULL, __WALL) > 0 || errno == EINTR)
+			;
+		power_cut();
+	}
+	(void)fprintf(out, "cut %s %u\n", part, ended);
 	(void)fflush(out);
+	if (strcmp(part, "power") == 0)
+		exit(137);
 }
 
 /* A call that the filter asks about. */
@@ -264,6 +392,7 @@ asked(pid_t tid, const char *part)
 	(void)fflush(out);
 	if (counted == cut)
 		end_part(part);
+	follow(tid, calls[which].nr, &info, path);
 }
 
 /* One stop of a tracee; the signal to deliver. */
