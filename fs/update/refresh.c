@@ -211,6 +211,7 @@ record_run(struct mfs_refresh_run *x, const struct mfs_err *why)
 	struct record rec = { .x = x, .status = &copy, .why = why };
 	struct mfs_err err = MFS_ERR_INIT;
 	char detail[sizeof(why->msg) + 96];
+	const char *said;
 
 	(void)pthread_mutex_lock(&r->lock);
 	rec.told = s->last_check != 0 && s->outcome == why->code;
@@ -227,8 +228,11 @@ record_run(struct mfs_refresh_run *x, const struct mfs_err *why)
 		mfs_log_err("state: cycle", &err);
 	if (rec.told || (why->code == MFS_OK && copy.last_success == copy.last_check && !x->had_failed))
 		return;
-	(void)snprintf(detail, sizeof(detail), "repository %s: %s", r->args.config->repos[x->repo].name,
-		why->code == MFS_OK ? "reached again" : why->msg);
+	(void)snprintf(detail, sizeof(detail), "repository %s: ", r->args.config->repos[x->repo].name);
+	said = why->code == MFS_OK ? "reached again" : why->msg;
+	if (strncmp(said, detail, strlen(detail)) == 0) /* most of what goes wrong says so itself */
+		said += strlen(detail);
+	(void)snprintf(detail + strlen(detail), sizeof(detail) - strlen(detail), "%s", said);
 	mfs_event(r->args.events, &(struct mfs_event){ .code = why->code, .source = "refresh", .detail = detail });
 }
 

@@ -35,6 +35,7 @@ struct mfs_refresh {
 	struct mfs_refresh_model {        /* config->n_models; lock */
 		enum mfs_code code;       /* why its policy could not be renewed */
 		char detail[256];
+		enum mfs_code manifest;   /* why what it offers could not be had; told already */
 	} *models;
 	int64_t floor, floor_boot; /* lock: time floor, and CLOCK_BOOTTIME in seconds when it was that */
 };

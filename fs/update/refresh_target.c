@@ -235,10 +235,30 @@ policy_again(struct mfs_refresh_run *x, size_t i, struct mfs_err *err)
 	return MFS_OK;
 }
 
+/*
+ * What stands where manifest and signatures belong is not what is signed, or not there: nobody's fault but the
+ * source's, and an event once. What was judged is an event of the version.
+ */
+static void
+manifest_tell(struct mfs_refresh_run *x, size_t i, const struct mfs_refresh_target *t, const struct mfs_err *why)
+{
+	const enum mfs_class class = mfs_code_class(why->code);
+	struct mfs_refresh_model *m = &x->r->models[i];
+	bool told;
+
+	(void)pthread_mutex_lock(&x->r->lock);
+	told = m->manifest == why->code;
+	m->manifest = why->code;
+	(void)pthread_mutex_unlock(&x->r->lock);
+	if (!told && !t->judged && (class == MFS_CLASS_TRUST || class == MFS_CLASS_NETWORK))
+		mfs_engine_happened(x->r->args.engine, i, NULL, t->version.version, why->code, why->msg);
+}
+
 static enum mfs_code
 resolve(struct mfs_refresh_run *x, size_t i, struct mfs_refresh_target *out, struct mfs_err *err)
 {
 	struct mfs_policy_entry entry;
+	struct mfs_err why = MFS_ERR_INIT;
 	enum mfs_code code;
 
 	if ((code = mfs_refresh_run_locked(x, err)) != MFS_OK || (code = mfs_refresh_fresh(x->r, i, err)) != MFS_OK)
@@ -246,9 +266,14 @@ resolve(struct mfs_refresh_run *x, size_t i, struct mfs_refresh_target *out, str
 	/* The run may have brought another policy. */
 	if ((code = choose(x->r, i, &entry, out, err)) != MFS_OK || out->want == MFS_REFRESH_NOTHING)
 		return code;
-	if ((code = policy_again(x, i, err)) == MFS_OK)
-		code = manifest_get(x, i, &entry, out, err);
+	if ((code = policy_again(x, i, &why)) == MFS_OK)
+		code = manifest_get(x, i, &entry, out, &why);
 	mfs_refresh_tuf_store_delegated(x->r, x->repo, x->t);
+	if (code == MFS_OK)
+		why = (struct mfs_err)MFS_ERR_INIT; /* a stored file that did not fit may have left words */
+	manifest_tell(x, i, out, &why);
+	if (code != MFS_OK && err != NULL)
+		*err = why;
 	return code;
 }
 

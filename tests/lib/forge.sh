@@ -58,15 +58,16 @@ forge() {
 }
 # target_put ROLE PATH FILE [LENGTH]: FILE lies under its hash in targets/, and ROLE names it as PATH, with its length or LENGTH.
 target_put() {
-	local hash dir=$W/repo/targets/${2%/*}
+	local hash to
 	hash=$(sha256sum <"$3" | cut -d' ' -f 1)
-	mkdir -p "$dir"
-	cp "$3" "$dir/$hash.${2##*/}"
+	to=$W/repo/targets/$(dirname "$2")/$hash.${2##*/}
+	mkdir -p "${to%/*}"
+	cp "$3" "$to"
 	forge "$1" ".targets[\"$2\"] = {hashes: {sha256: \"$hash\"}, length: ${4:-$(stat -c %s "$3")}}"
 }
 # target_now ROLE PATH: the file that ROLE names as PATH now.
 target_now() {
 	local hash
 	hash=$(jq -r --arg p "$2" '.signed.targets[$p].hashes.sha256' "$W/repo/metadata/$(role_newest "$1").$1.json")
-	echo "$W/repo/targets/${2%/*}/$hash.${2##*/}"
+	realpath "$W/repo/targets/$(dirname "$2")/$hash.${2##*/}"
 }
