@@ -54,4 +54,27 @@ fuzz_signers(const struct mfs_tuf_doc *d, const struct mfs_tuf_signers *s)
 		abort();
 }
 
+/* A role that lists other metadata: what it must name is there, and each entry is a fair demand. */
+static inline void
+fuzz_meta(enum mfs_tuf_type type, const char *must, const uint8_t *data, size_t size)
+{
+	struct mfs_tuf_doc *d = fuzz_doc(type, data, size);
+	struct mfs_tuf_fileinfo f;
+	json_t *meta;
+
+	if (d == NULL)
+		return;
+	if (!mfs_tuf_meta(d, must, &f))
+		abort();
+	meta = (json_t *)(uintptr_t)d->meta;
+	for (void *it = json_object_iter(meta); it != NULL; it = json_object_iter_next(meta, it)) {
+		if (!mfs_tuf_meta(d, json_object_iter_key(it), &f) || f.version < 1 || (f.has_length && f.length < 1))
+			abort();
+		if (mfs_tuf_fileinfo_check(&f, "input", MFS_SPAN(data, size), NULL) == MFS_OK && f.has_length &&
+			(uint64_t)f.length != size)
+			abort();
+	}
+	mfs_tuf_doc_free(d);
+}
+
 #endif

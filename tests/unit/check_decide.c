@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The install rule and what it does to the floor. */
-#include "verify_help.h"
+#include "anchor_help.h"
 
 #define RETAIN 2
 
@@ -8,34 +8,6 @@ static struct mfs_anchor_model
 fresh(void)
 {
 	return (struct mfs_anchor_model){ .id = "local", .model_id = "det" };
-}
-
-static void
-done(struct mfs_anchor_model *st)
-{
-	free(st->retained);
-	free(st->known);
-	free(st->bad);
-	free(st->revoked);
-}
-
-struct vers {
-	struct mfs_manifest m;
-	char model_id[8], version[16], variant[16];
-};
-
-/* A manifest whose identity is its first byte. */
-static const struct mfs_manifest *
-vers(struct vers *v, uint8_t id, const char *version, int64_t epoch, int64_t release)
-{
-	*v = (struct vers){ .m = { .id = { { id } }, .key_epoch = epoch, .release = release } };
-	strcpy(v->model_id, "det");
-	strcpy(v->version, version);
-	strcpy(v->variant, "default");
-	v->m.model_id = v->model_id;
-	v->m.version = v->version;
-	v->m.variant = v->variant;
-	return &v->m;
 }
 
 static enum mfs_code

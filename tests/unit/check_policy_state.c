@@ -1,29 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A policy against trusted state: replays, revocations, what may be gone back to. */
-#include "verify_help.h"
+#include "anchor_help.h"
 
 #include "mfs_policy.h"
 
 #define RETAIN 3
-
-struct vers {
-	struct mfs_manifest m;
-	char model_id[8], version[16], variant[16];
-};
-
-/* A manifest whose identity is its first byte. */
-static const struct mfs_manifest *
-vers(struct vers *v, uint8_t id, const char *version, int64_t epoch, int64_t release)
-{
-	*v = (struct vers){ .m = { .id = { { id } }, .key_epoch = epoch, .release = release } };
-	strcpy(v->model_id, "det");
-	strcpy(v->version, version);
-	strcpy(v->variant, "default");
-	v->m.model_id = v->model_id;
-	v->m.version = v->version;
-	v->m.variant = v->variant;
-	return &v->m;
-}
 
 /* Releases 1 to n, one after the other, each committed; manifest and major version are the release. */
 static struct mfs_anchor_model
@@ -38,15 +19,6 @@ lived(int64_t n)
 		expect(MFS_OK, mfs_anchor_activate(&st, vers(&v, (uint8_t)i, version, 1, i), RETAIN, true, err));
 	}
 	return st;
-}
-
-static void
-done(struct mfs_anchor_model *st)
-{
-	free(st->retained);
-	free(st->known);
-	free(st->bad);
-	free(st->revoked);
 }
 
 static struct mfs_policy *

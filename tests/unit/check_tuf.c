@@ -1,43 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The refresh of the TUF client: root, timestamp, snapshot, targets; each test is an attack or a duty. */
-#include "tuf_help.h"
+#include "tuf_repo.h"
 
-#define FIRST "2.root.json timestamp.json 1.snapshot.json 1.targets.json"
-
-static struct trepo *r;
-
-static void
-start(void)
-{
-	r = repo_new();
-}
-
-static void
-stop(void)
-{
-	repo_free(r);
-}
-
-TestSuite(tuf, .init = start, .fini = stop);
-
-static void
-versions(int64_t root, int64_t timestamp, int64_t snapshot, int64_t targets)
-{
-	cr_assert_eq(stored_version(r, "root.json"), root, "root %lld", (long long)stored_version(r, "root.json"));
-	cr_assert_eq(stored_version(r, "timestamp.json"), timestamp, "timestamp %lld",
-		(long long)stored_version(r, "timestamp.json"));
-	cr_assert_eq(stored_version(r, "snapshot.json"), snapshot, "snapshot %lld",
-		(long long)stored_version(r, "snapshot.json"));
-	cr_assert_eq(stored_version(r, "targets.json"), targets, "targets %lld",
-		(long long)stored_version(r, "targets.json"));
-}
+TestSuite(tuf, .init = tuf_start, .fini = tuf_stop);
 
 /* ---- what it asks for and keeps ----------------------------------------------------------------------------- */
 
 Test(tuf, first_refresh_asks_in_order)
 {
 	expect(MFS_OK, refresh(r, err));
-	cr_assert_str_eq(r->log, FIRST);
+	cr_assert_str_eq(r->log, TUF_FIRST);
 	versions(1, 1, 1, 1);
 }
 
@@ -290,7 +262,7 @@ Test(tuf, stored_files_that_were_tampered_with_are_as_absent)
 		if (strcmp(r->stored[i].name, "root.json") != 0)
 			r->stored[i].p[r->stored[i].len / 2] ^= 1;
 	expect(MFS_OK, refresh(r, err));
-	cr_assert_str_eq(r->log, FIRST);
+	cr_assert_str_eq(r->log, TUF_FIRST);
 	file_put(r->stored, &r->n_stored, 64, "snapshot.json", "", 0);
 	expect(MFS_OK, refresh(r, err));
 	cr_assert_str_eq(r->log, "2.root.json timestamp.json 1.snapshot.json");

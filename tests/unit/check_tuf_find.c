@@ -1,24 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The search of the TUF client: delegations, their order, their limits, and who may speak for a path. */
-#include "tuf_help.h"
+#include "tuf_repo.h"
 
-#define TOP "2.root.json timestamp.json 1.snapshot.json 1.targets.json"
-
-static struct trepo *r;
-
-static void
-start(void)
-{
-	r = repo_new();
-}
-
-static void
-stop(void)
-{
-	repo_free(r);
-}
-
-TestSuite(tuf_find, .init = start, .fini = stop);
+TestSuite(tuf_find, .init = tuf_start, .fini = tuf_stop);
 
 /* What the search asked for after the four top-level files of a device that has nothing. */
 static const char *

@@ -1,34 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The TUF client: the chain of roots, thresholds, and what a new root does to older metadata. */
-#include "tuf_help.h"
+#include "tuf_repo.h"
 
-static struct trepo *r;
-
-static void
-start(void)
-{
-	r = repo_new();
-}
-
-static void
-stop(void)
-{
-	repo_free(r);
-}
-
-TestSuite(tuf_root, .init = start, .fini = stop);
-
-static void
-versions(int64_t root, int64_t timestamp, int64_t snapshot, int64_t targets)
-{
-	cr_assert_eq(stored_version(r, "root.json"), root, "root %lld", (long long)stored_version(r, "root.json"));
-	cr_assert_eq(stored_version(r, "timestamp.json"), timestamp, "timestamp %lld",
-		(long long)stored_version(r, "timestamp.json"));
-	cr_assert_eq(stored_version(r, "snapshot.json"), snapshot, "snapshot %lld",
-		(long long)stored_version(r, "snapshot.json"));
-	cr_assert_eq(stored_version(r, "targets.json"), targets, "targets %lld",
-		(long long)stored_version(r, "targets.json"));
-}
+TestSuite(tuf_root, .init = tuf_start, .fini = tuf_stop);
 
 /* ---- root ---------------------------------------------------------------------------------------------------- */
 
