@@ -113,6 +113,14 @@ mfs_at_condemn(struct mfs_at *at, const struct mfs_err *why)
 	return mfs_at_refuse(at, why, NULL);
 }
 
+void
+mfs_at_why(struct mfs_at *at, const struct mfs_err *why)
+{
+	(void)snprintf(at->text, sizeof(at->text), "%s", why->msg);
+	at->a.why = why->code;
+	at->a.detail = at->text;
+}
+
 /* The outcome of a try goes into the events when it is another one than last time. */
 static void
 say(struct mfs_at *at, const struct mfs_err *why)
@@ -128,8 +136,7 @@ mfs_at_wait(struct mfs_at *at, const struct mfs_err *why)
 
 	say(at, why);
 	at->a.starts = at->a.failures = 0;
-	at->a.why = why->code;
-	at->a.detail = (char *)why->msg;
+	mfs_at_why(at, why);
 	at->a.not_before = 0;
 	at->a.deadline = at->now + mfs_step_limit(at->a.step, at->r->config, at->i);
 	if (!same)
@@ -145,8 +152,7 @@ mfs_at_failed(struct mfs_at *at, const struct mfs_err *why, int64_t retry_after_
 	say(at, why);
 	at->a.starts = 0;
 	at->a.failures++;
-	at->a.why = why->code;
-	at->a.detail = (char *)why->msg;
+	mfs_at_why(at, why);
 	at->now = p->now(p->user); /* the try took its time */
 	at->a.not_before = at->now + mfs_backoff(at->a.failures, longest(at), retry_after_s, p->random(p->user));
 	if (why->code == MFS_INSUFFICIENT_STORAGE) {
@@ -166,8 +172,8 @@ give_up(struct mfs_at *at, enum mfs_code code, const char *what)
 	(void)mfs_fail(&err, code, "%s given up: %s%s%s", mfs_step_name(at->a.step), what,
 		at->a.detail != NULL ? "; last: " : "", at->a.detail != NULL ? at->a.detail : "");
 	mfs_engine_happened(at->r->engine, at->i, NULL, at->a.v.version, err.code, err.msg);
-	at->a = (struct mfs_cycle_attempt){ .v = at->a.v, .why = err.code, .detail = err.msg, .since = at->now,
-		.not_before = at->now + longest(at) };
+	at->a = (struct mfs_cycle_attempt){ .v = at->a.v, .since = at->now, .not_before = at->now + longest(at) };
+	mfs_at_why(at, &err);
 	(void)mfs_at_save(at);
 	return MFS_CYCLE_IDLE;
 }

@@ -10,7 +10,8 @@ struct mfs_at {
 	size_t i;
 	int64_t now;
 	struct mfs_engine_update up;  /* as it was read */
-	struct mfs_cycle_attempt a;   /* detail points into up, or to a text of the caller */
+	struct mfs_cycle_attempt a;   /* detail points into up or to text */
+	char text[sizeof(((struct mfs_err *)0)->msg)]; /* of the last failure here */
 	struct mfs_engine_expect expect; /* as read, or last written here */
 };
 
@@ -25,6 +26,8 @@ int64_t mfs_at_refuse(struct mfs_at *at, const struct mfs_err *why, const struct
 int64_t mfs_at_condemn(struct mfs_at *at, const struct mfs_err *why);
 /* Nothing is wrong, it only cannot go on now; said once. Seconds to wait. */
 int64_t mfs_at_wait(struct mfs_at *at, const struct mfs_err *why);
+/* Why the attempt stands where it stands, copied. */
+void mfs_at_why(struct mfs_at *at, const struct mfs_err *why);
 int64_t mfs_at_failed(struct mfs_at *at, const struct mfs_err *why, int64_t retry_after_s);
 
 /* Does this outcome say that the version itself cannot be used here, whatever is tried again? */

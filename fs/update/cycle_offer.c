@@ -103,7 +103,8 @@ not_now(struct mfs_at *at, const struct mfs_cycle_version *v, bool *superseded, 
 	if (current && at->a.step != MFS_STEP_IDLE) /* it waits where it is, and says so itself */
 		return why->code;
 	if (!current || at->a.why != why->code) {
-		at->a = (struct mfs_cycle_attempt){ .v = *v, .why = why->code, .detail = (char *)why->msg, .since = at->now };
+		at->a = (struct mfs_cycle_attempt){ .v = *v, .since = at->now };
+		mfs_at_why(at, why);
 		(void)mfs_at_save(at);
 	}
 	return why->code;
