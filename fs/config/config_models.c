@@ -31,7 +31,7 @@ read_health_user(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, 
 {
 	struct mfs_config_health *h = dst;
 	enum mfs_code code;
-	uint32_t uid;
+	uint32_t uid = 0;
 
 	if ((code = mfs_read_principal(w, y, key, "user", &uid)) != MFS_OK)
 		return code;
@@ -69,8 +69,6 @@ static const struct mfs_field health_fields[] = {
 static enum mfs_code
 read_model_key(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const struct mfs_field *f, void *dst)
 {
-	mfs_autofree char *path = NULL;
-	char **out = dst;
 	enum mfs_code code;
 
 	if ((code = mfs_read_text(w, y, key, f, NULL)) != MFS_OK)
@@ -84,16 +82,7 @@ read_model_key(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, co
 	}
 	if (strncmp(y->text, "file:", 5) != 0)
 		return mfs_yaml_fail(y, key, w->err, "must be \"file:PATH\" or \"credential:NAME\"");
-	struct mfs_yaml rest = { .kind = MFS_YAML_SCALAR, .file = y->file, .line = y->line, .column = y->column,
-		.text = y->text + 5 };
-	if ((code = mfs_read_path(w, &rest, key, f, &path)) != MFS_OK)
-		return code;
-	free(*out);
-	if (asprintf(out, "file:%s", path) < 0) {
-		*out = NULL;
-		return mfs_fail(w->err, MFS_NO_MEMORY, "configuration: no memory");
-	}
-	return MFS_OK;
+	return mfs_read_file_uri(w, y, key, f, dst);
 }
 
 /* A user or group: a number, or a name that was looked up when the configuration was read. */

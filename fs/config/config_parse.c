@@ -220,8 +220,6 @@ static enum mfs_code
 read_device_key(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const struct mfs_field *f, void *dst)
 {
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789+.-";
-	mfs_autofree char *path = NULL;
-	char **out = dst;
 	enum mfs_code code;
 
 	if ((code = mfs_read_text(w, y, key, f, NULL)) != MFS_OK)
@@ -232,16 +230,7 @@ read_device_key(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, c
 		return mfs_yaml_fail(y, key, w->err, "holds a PIN, which everybody can read here; write pin-source=file:PATH");
 	if (strncmp(y->text, "file:", 5) != 0)
 		return mfs_read_text(w, y, key, f, dst);
-	struct mfs_yaml rest = { .kind = MFS_YAML_SCALAR, .file = y->file, .line = y->line, .column = y->column,
-		.text = y->text + 5 };
-	if ((code = mfs_read_path(w, &rest, key, f, &path)) != MFS_OK)
-		return code;
-	free(*out);
-	if (asprintf(out, "file:%s", path) < 0) {
-		*out = NULL;
-		return mfs_fail(w->err, MFS_NO_MEMORY, "configuration: no memory");
-	}
-	return MFS_OK;
+	return mfs_read_file_uri(w, y, key, f, dst);
 }
 
 static const struct mfs_field device_fields[] = {

@@ -223,6 +223,21 @@ each(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, mfs_read_fn 
 }
 
 enum mfs_code
+mfs_read_file_uri(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const struct mfs_field *f, void *dst)
+{
+	struct mfs_yaml rest = { .kind = MFS_YAML_SCALAR, .file = y->file, .line = y->line, .column = y->column,
+		.text = y->text + strlen("file:") };
+	mfs_autofree char *path = NULL;
+	char uri[PATH_MAX + 8];
+	enum mfs_code code;
+
+	if ((code = mfs_read_path(w, &rest, key, f, &path)) != MFS_OK)
+		return code;
+	(void)snprintf(uri, sizeof(uri), "file:%s", path);
+	return store_text(w, uri, dst);
+}
+
+enum mfs_code
 mfs_read_paths(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const struct mfs_field *f, void *dst)
 {
 	(void)f;

@@ -46,6 +46,7 @@ const char *mfs_walk_key(char buf[MFS_KEY_MAX], const char *parent, const char *
 
 mfs_read_fn mfs_read_text;      /* char *: not empty */
 mfs_read_fn mfs_read_path;      /* char *: absolute by the file's folder */
+mfs_read_fn mfs_read_file_uri;  /* char *: "file:PATH", the path made absolute; the text is known to begin so */
 mfs_read_fn mfs_read_paths;     /* char **: a list of paths, NULL-terminated */
 mfs_read_fn mfs_read_texts;     /* char **: a list of texts, NULL-terminated */
 mfs_read_fn mfs_read_command;   /* char **: absolute program, arguments, NULL-terminated */
