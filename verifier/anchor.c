@@ -2,6 +2,8 @@
 /* The anchor document: JSON to struct and back. modelfs-state(5), ANCHOR. */
 #include "internal.h"
 
+#include "memo.h"
+
 #define DOC           "anchor"
 #define FORMAT_PREFIX "modelfs-anchor/1."
 #define MINOR         1u /* 1: policy, repositories */
@@ -326,46 +328,81 @@ model_json(const struct mfs_anchor_model *m, json_t **out, struct mfs_err *err)
 	return MFS_OK;
 }
 
+/* The text of one model: what memo has of it, or anew. *own is to be freed; NULL when memo keeps it. */
+static enum mfs_code
+model_text(const struct mfs_anchor_model *m, struct mfs_memo *memo, char **own, struct mfs_span *out, struct mfs_err *err)
+{
+	mfs_autojson json_t *o = NULL;
+	const char *text = NULL;
+	enum mfs_code code;
+	size_t len = 0;
+
+	*own = NULL;
+	if (memo != NULL) {
+		mfs_anchor_model_memo(m, memo);
+		text = mfs_memo_find(memo, m->id, &len);
+	}
+	if (text == NULL) {
+		if ((code = model_json(m, &o, err)) != MFS_OK || (code = mfs_json_canonical_at(o, 2, own, &len, err)) != MFS_OK)
+			return code;
+		text = memo != NULL ? mfs_memo_keep(memo, m->id, mfs_steal(own), len) : *own;
+		if (text == NULL)
+			return mfs_fail(err, MFS_NO_MEMORY, DOC ": model %s", m->id);
+	}
+	*out = MFS_SPAN(text, len);
+	return MFS_OK;
+}
+
+/* The object `models`, sorted as canonical JSON is: by the bytes of the ids, which need no escapes. */
+static enum mfs_code
+models_text(const struct mfs_anchor *a, struct mfs_memo *memo, struct mfs_text *t, struct mfs_err *err)
+{
+	bool ok = mfs_text_add(t, "{", 1);
+
+	if (memo != NULL)
+		mfs_memo_begin(memo);
+	for (size_t i = 0; ok && i < a->n_models; i++) {
+		const struct mfs_anchor_model *m = &a->models[i];
+		mfs_autofree char *own = NULL;
+		struct mfs_span text;
+		enum mfs_code code;
+
+		if (!mfs_model_id_ok(m->id, strlen(m->id)) || (i > 0 && strcmp(a->models[i - 1].id, m->id) >= 0))
+			return mfs_fail(err, MFS_INTERNAL, DOC ": model '%s' is out of order", MFS_ESC(m->id));
+		if ((code = model_text(m, memo, &own, &text, err)) != MFS_OK)
+			return code;
+		ok = mfs_text_add(t, i > 0 ? ",\"" : "\"", i > 0 ? 2 : 1) && mfs_text_add(t, m->id, strlen(m->id)) &&
+			mfs_text_add(t, "\":", 2) && mfs_text_add(t, text.p, text.len);
+	}
+	return ok && mfs_text_add(t, "}", 1) ? MFS_OK : mfs_fail(err, MFS_NO_MEMORY, DOC ": %zu models", a->n_models);
+}
+
 enum mfs_code
-mfs_anchor_json(const struct mfs_anchor *a, char **out, size_t *len, struct mfs_err *err)
+mfs_anchor_json_memo(const struct mfs_anchor *a, struct mfs_memo *memo, char **out, size_t *len, struct mfs_err *err)
 {
 	mfs_autojson json_t *root = NULL;
-	mfs_autojson json_t *models = json_object();
 	char format[sizeof(FORMAT_PREFIX) + 12];
+	struct mfs_text models = { 0 };
 	enum mfs_code code;
 
 	*out = NULL;
 	*len = 0;
-	if (models == NULL)
-		return mfs_fail(err, MFS_NO_MEMORY, DOC);
 	if ((code = mfs_text_json(DOC ": unknown fields", a->extra_json, &root, err)) != MFS_OK ||
 		(code = mfs_anchor_repos_json(a, root, err)) != MFS_OK)
 		return code;
-	for (size_t i = 0; i < a->n_models; i++) {
-		json_t *m = NULL;
-
-		if ((code = model_json(&a->models[i], &m, err)) != MFS_OK)
-			return code;
-		if (!mfs_json_set(models, a->models[i].id, m))
-			return mfs_fail(err, MFS_NO_MEMORY, DOC);
-	}
 	(void)snprintf(format, sizeof(format), FORMAT_PREFIX "%u", a->minor > MINOR ? a->minor : MINOR);
-	if (!mfs_json_set(root, "format", json_string(format)) || json_object_set(root, "models", models) != 0)
+	if (!mfs_json_set(root, "format", json_string(format)))
 		return mfs_fail(err, MFS_NO_MEMORY, DOC);
-	return mfs_json_canonical(root, out, len, err);
+	if ((code = models_text(a, memo, &models, err)) == MFS_OK)
+		code = mfs_json_canonical_with(root, "models", MFS_SPAN(models.p, models.len), out, len, err);
+	free(models.p);
+	return code;
 }
 
 enum mfs_code
-mfs_anchor_copy(const struct mfs_anchor *a, struct mfs_anchor **out, struct mfs_err *err)
+mfs_anchor_json(const struct mfs_anchor *a, char **out, size_t *len, struct mfs_err *err)
 {
-	mfs_autofree char *json = NULL;
-	enum mfs_code code;
-	size_t len;
-
-	*out = NULL;
-	if ((code = mfs_anchor_json(a, &json, &len, err)) != MFS_OK)
-		return code;
-	return mfs_anchor_parse(MFS_SPAN(json, len), out, err);
+	return mfs_anchor_json_memo(a, NULL, out, len, err);
 }
 
 /* ---- models ------------------------------------------------------------------------------------------ */

@@ -2,6 +2,8 @@
 /* Canonical JSON for writers: what cannot be represented is refused here, not by the reader. */
 #include "internal.h"
 
+#include "memo.h"
+
 static enum mfs_code
 check_text(const char *s, size_t len, bool ascii, struct mfs_err *err)
 {
@@ -61,56 +63,89 @@ check_value(const json_t *v, unsigned depth, struct mfs_err *err)
 	return MFS_OK;
 }
 
-struct grow {
-	char *p;
-	size_t len, cap;
-};
-
 static int
-grow_bytes(const char *p, size_t n, void *arg)
+dump_bytes(const char *p, size_t n, void *arg)
 {
-	struct grow *g = arg;
+	return mfs_text_add(arg, p, n) ? 0 : -1;
+}
 
-	if (n >= g->cap - g->len) {
-		size_t cap = g->cap;
-		char *q;
+enum mfs_code
+mfs_json_canonical_at(const json_t *v, unsigned depth, char **out, size_t *len, struct mfs_err *err)
+{
+	struct mfs_text t = { 0 };
+	enum mfs_code code;
 
-		while (cap - g->len <= n) {
-			if (cap > SIZE_MAX / 2)
-				return -1;
-			cap *= 2;
-		}
-		if ((q = realloc(g->p, cap)) == NULL)
-			return -1;
-		g->p = q;
-		g->cap = cap;
+	*out = NULL;
+	*len = 0;
+	if ((code = check_value(v, depth, err)) != MFS_OK)
+		return code;
+	if (json_dump_callback(v, dump_bytes, &t, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) != 0) {
+		free(t.p);
+		return mfs_fail(err, MFS_NO_MEMORY, "canonical JSON");
 	}
-	memcpy(g->p + g->len, p, n);
-	g->len += n;
-	return 0;
+	*out = t.p;
+	*len = t.len;
+	return MFS_OK;
 }
 
 enum mfs_code
 mfs_json_canonical(const json_t *v, char **out, size_t *len, struct mfs_err *err)
 {
-	struct grow g = { .p = malloc(4096), .cap = 4096 };
+	return mfs_json_canonical_at(v, 0, out, len, err);
+}
+
+/* The members of o that sort before or after key, as they stand in the text: without braces. */
+static enum mfs_code
+members(json_t *o, const char *key, bool before, char **out, size_t *len, struct mfs_err *err)
+{
+	mfs_autojson json_t *part = json_object();
+	mfs_autofree char *text = NULL;
+	enum mfs_code code;
+	const char *k;
+	json_t *v;
+
+	if (part == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "canonical JSON");
+	json_object_foreach(o, k, v) {
+		const int order = strcmp(k, key);
+
+		if (order == 0)
+			return mfs_fail(err, MFS_INTERNAL, "canonical JSON: '%s' twice", MFS_ESC(k));
+		if ((order < 0) == before && json_object_set(part, k, v) != 0)
+			return mfs_fail(err, MFS_NO_MEMORY, "canonical JSON");
+	}
+	if ((code = mfs_json_canonical(part, &text, len, err)) != MFS_OK)
+		return code;
+	*len -= 2;
+	memmove(text, text + 1, *len);
+	text[*len] = '\0';
+	*out = mfs_steal(&text);
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_json_canonical_with(json_t *o, const char *key, struct mfs_span value, char **out, size_t *len, struct mfs_err *err)
+{
+	mfs_autofree char *before = NULL, *after = NULL;
+	size_t n_before = 0, n_after = 0;
+	struct mfs_text t = { 0 };
 	enum mfs_code code;
 
 	*out = NULL;
 	*len = 0;
-	if (g.p == NULL)
-		return mfs_fail(err, MFS_NO_MEMORY, "canonical JSON");
-	if ((code = check_value(v, 0, err)) != MFS_OK) {
-		free(g.p);
+	if ((code = members(o, key, true, &before, &n_before, err)) != MFS_OK ||
+		(code = members(o, key, false, &after, &n_after, err)) != MFS_OK)
 		return code;
-	}
-	if (json_dump_callback(v, grow_bytes, &g, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) != 0) {
-		free(g.p);
+	if (!mfs_text_add(&t, "{", 1) || !mfs_text_add(&t, before, n_before) ||
+		!mfs_text_add(&t, ",", n_before > 0 ? 1 : 0) || !mfs_text_add(&t, "\"", 1) ||
+		!mfs_text_add(&t, key, strlen(key)) || !mfs_text_add(&t, "\":", 2) ||
+		!mfs_text_add(&t, value.p, value.len) || !mfs_text_add(&t, ",", n_after > 0 ? 1 : 0) ||
+		!mfs_text_add(&t, after, n_after) || !mfs_text_add(&t, "}", 1)) {
+		free(t.p);
 		return mfs_fail(err, MFS_NO_MEMORY, "canonical JSON");
 	}
-	g.p[g.len] = '\0';
-	*out = g.p;
-	*len = g.len;
+	*out = t.p;
+	*len = t.len;
 	return MFS_OK;
 }
 

@@ -94,6 +94,11 @@ enum mfs_code mfs_revocations_parse(const json_t *o, const struct mfs_at *at, co
 json_t *mfs_revocations_json(const struct mfs_revocation *list, size_t n);
 bool mfs_revocation_same(const struct mfs_revocation *a, const struct mfs_revocation *b); /* what it names */
 
+/* ---- anchor_copy.c -------------------------------------------------------------------------------- */
+
+/* Adds everything that the text of m depends on. */
+void mfs_anchor_model_memo(const struct mfs_anchor_model *m, struct mfs_memo *memo);
+
 /* ---- anchor_policy.c ------------------------------------------------------------------------------ */
 
 enum mfs_code mfs_anchor_policy_parse(const json_t *o, const struct mfs_at *at, struct mfs_anchor_model *m,

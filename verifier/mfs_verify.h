@@ -17,6 +17,7 @@
 
 #include "cleanup.h"
 #include "error.h"
+#include "memo.h"
 #include "mfs_limits.h"
 #include "span.h"
 
@@ -103,6 +104,16 @@ enum mfs_code mfs_json_parse(const char *what, struct mfs_span in, size_t cap, j
 
 /* Canonical bytes of a value. *out is malloc'd, NUL after *len bytes. MALFORMED if not representable. */
 enum mfs_code mfs_json_canonical(const json_t *v, char **out, size_t *len, struct mfs_err *err);
+/* The same for a value that stands `depth` levels deep in its document: the limit of levels counts from the top. */
+enum mfs_code mfs_json_canonical_at(const json_t *v, unsigned depth, char **out, size_t *len, struct mfs_err *err);
+/*
+ * Canonical bytes of o with one more member, whose value is canonical text already and is taken as it stands.
+ *
+ * key     a name that needs no escapes and is not in o: INTERNAL if it is
+ * errors  as mfs_json_canonical()
+ */
+enum mfs_code mfs_json_canonical_with(json_t *o, const char *key, struct mfs_span value, char **out, size_t *len,
+	struct mfs_err *err);
 
 /* ---- manifest (formats 3) ------------------------------------------------------------------ */
 
@@ -464,6 +475,10 @@ struct mfs_anchor {
 enum mfs_code mfs_anchor_parse(struct mfs_span json, struct mfs_anchor **out, struct mfs_err *err);
 /* Canonical JSON, malloc'd. LIMIT_EXCEEDED when a list is longer than the reader takes; NO_MEMORY. */
 enum mfs_code mfs_anchor_json(const struct mfs_anchor *a, char **out, size_t *len, struct mfs_err *err);
+/* The same; what memo has of models that did not change is not made again. memo: of anchors alone. */
+enum mfs_code mfs_anchor_json_memo(const struct mfs_anchor *a, struct mfs_memo *memo, char **out, size_t *len,
+	struct mfs_err *err);
+/* A copy that shares nothing. NO_MEMORY */
 enum mfs_code mfs_anchor_copy(const struct mfs_anchor *a, struct mfs_anchor **out, struct mfs_err *err);
 void mfs_anchor_free(struct mfs_anchor *a);
 MFS_DEFINE_CLEANUP(anchor, struct mfs_anchor, mfs_anchor_free)

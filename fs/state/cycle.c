@@ -318,23 +318,93 @@ model_json(const struct mfs_cycle_model *m)
 	return o;
 }
 
+/* Everything that the text of m depends on. Padding at worst makes a text anew. */
+static void
+model_memo(const struct mfs_cycle_model *m, struct mfs_memo *memo)
+{
+	struct mfs_cycle_model plain = *m;
+
+	plain.activations = NULL;
+	plain.last_detail = plain.attempt.detail = plain.refusal.detail = plain.extra_json = NULL;
+	mfs_memo_add(memo, &plain, sizeof(plain));
+	if (m->n_activations > 0)
+		mfs_memo_add(memo, m->activations, m->n_activations * sizeof(*m->activations));
+	mfs_memo_add_string(memo, m->last_detail);
+	mfs_memo_add_string(memo, m->attempt.detail);
+	mfs_memo_add_string(memo, m->refusal.detail);
+	mfs_memo_add_string(memo, m->extra_json);
+}
+
+/* The text of one model: what memo has of it, or anew. *own is to be freed; NULL when memo keeps it. */
+static enum mfs_code
+model_text(const struct mfs_cycle_model *m, struct mfs_memo *memo, char **own, struct mfs_span *out, struct mfs_err *err)
+{
+	MFS_CLEANUP(json_cleanup) json_t *o = NULL;
+	const char *text = NULL;
+	enum mfs_code code;
+	size_t len = 0;
+
+	*own = NULL;
+	if (memo != NULL) {
+		model_memo(m, memo);
+		text = mfs_memo_find(memo, m->id, &len);
+	}
+	if (text == NULL) {
+		if ((o = model_json(m)) == NULL)
+			return mfs_fail(err, MFS_NO_MEMORY, "cycle: model %s", m->id);
+		if ((code = mfs_json_canonical_at(o, 2, own, &len, err)) != MFS_OK)
+			return code;
+		text = memo != NULL ? mfs_memo_keep(memo, m->id, mfs_steal(own), len) : *own;
+		if (text == NULL)
+			return mfs_fail(err, MFS_NO_MEMORY, "cycle: model %s", m->id);
+	}
+	*out = MFS_SPAN(text, len);
+	return MFS_OK;
+}
+
+static enum mfs_code
+models_text(const struct mfs_cycle *c, struct mfs_memo *memo, struct mfs_text *t, struct mfs_err *err)
+{
+	bool ok = mfs_text_add(t, "[", 1);
+
+	if (memo != NULL)
+		mfs_memo_begin(memo);
+	for (size_t i = 0; ok && i < c->n_models; i++) {
+		mfs_autofree char *own = NULL;
+		struct mfs_span text;
+		enum mfs_code code;
+
+		if ((code = model_text(&c->models[i], memo, &own, &text, err)) != MFS_OK)
+			return code;
+		ok = mfs_text_add(t, ",", i > 0 ? 1 : 0) && mfs_text_add(t, text.p, text.len);
+	}
+	return ok && mfs_text_add(t, "]", 1) ? MFS_OK : mfs_fail(err, MFS_NO_MEMORY, "cycle: %zu models", c->n_models);
+}
+
 enum mfs_code
-mfs_cycle_json(const struct mfs_cycle *c, char **out, size_t *len, struct mfs_err *err)
+mfs_cycle_json_memo(const struct mfs_cycle *c, struct mfs_memo *memo, char **out, size_t *len, struct mfs_err *err)
 {
 	MFS_CLEANUP(json_cleanup) json_t *root = mfs_cycle_rest_json(c->extra_json);
-	json_t *models = json_array();
+	struct mfs_text models = { 0 };
+	enum mfs_code code;
 	int bad = 0;
 
 	*out = NULL;
 	*len = 0;
-	for (size_t i = 0; i < c->n_models; i++)
-		bad |= json_array_append_new(models, model_json(&c->models[i]));
 	bad |= json_object_set_new(root, "format", json_string("modelfs-cycle/1.1"));
-	bad |= json_object_set_new(root, "models", models);
 	bad |= json_object_set_new(root, "time_floor", json_integer(c->time_floor));
 	bad |= json_object_set_new(root, "event_seq", json_integer((json_int_t)c->event_seq));
 	bad |= mfs_cycle_put_host(root, c);
 	if (bad != 0)
 		return mfs_fail(err, MFS_NO_MEMORY, "cycle");
-	return mfs_json_canonical(root, out, len, err);
+	if ((code = models_text(c, memo, &models, err)) == MFS_OK)
+		code = mfs_json_canonical_with(root, "models", MFS_SPAN(models.p, models.len), out, len, err);
+	free(models.p);
+	return code;
+}
+
+enum mfs_code
+mfs_cycle_json(const struct mfs_cycle *c, char **out, size_t *len, struct mfs_err *err)
+{
+	return mfs_cycle_json_memo(c, NULL, out, len, err);
 }

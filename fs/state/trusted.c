@@ -21,6 +21,8 @@ mfs_trusted_close(struct mfs_trusted *t)
 		return;
 	mfs_anchor_free(t->anchor);
 	mfs_cycle_free(t->cycle);
+	mfs_memo_free(t->anchor_memo);
+	mfs_memo_free(t->cycle_memo);
 	if (t->state_dirfd >= 0)
 		(void)close(t->state_dirfd);
 	if (t->store_dirfd >= 0)
@@ -113,7 +115,7 @@ anchor_seal(const struct mfs_trusted *t, const struct mfs_anchor *a, uint64_t ge
 	enum mfs_code code;
 
 	*out = NULL;
-	if ((code = mfs_anchor_json(a, &json, &json_len, err)) != MFS_OK)
+	if ((code = mfs_anchor_json_memo(a, t->anchor_memo, &json, &json_len, err)) != MFS_OK)
 		return code;
 	return mfs_state_seal(MFS_STATE_ANCHOR, generation, MFS_SPAN(json, json_len), &t->key, out, len, err);
 }
@@ -209,7 +211,7 @@ mfs_trusted_cycle_save(struct mfs_trusted *t, struct mfs_err *err)
 
 	if ((t->flags & MFS_TRUSTED_READ) != 0)
 		return mfs_fail(err, MFS_INTERNAL, "state: opened for reading only");
-	if ((code = mfs_cycle_json(t->cycle, &json, &len, err)) != MFS_OK ||
+	if ((code = mfs_cycle_json_memo(t->cycle, t->cycle_memo, &json, &len, err)) != MFS_OK ||
 		(code = mfs_state_seal(MFS_STATE_CYCLE, t->cycle_generation + 1, MFS_SPAN(json, len), &t->key, &doc,
 			&len, err)) != MFS_OK)
 		return code;

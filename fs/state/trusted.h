@@ -144,6 +144,9 @@ enum mfs_code mfs_cycle_attempt_copy(struct mfs_cycle_attempt *to, const struct 
 	struct mfs_err *err);
 enum mfs_code mfs_cycle_parse(struct mfs_span json, struct mfs_cycle **out, struct mfs_err *err);
 enum mfs_code mfs_cycle_json(const struct mfs_cycle *c, char **out, size_t *len, struct mfs_err *err);
+/* The same; what memo has of models that did not change is not made again. memo: of cycles alone. */
+enum mfs_code mfs_cycle_json_memo(const struct mfs_cycle *c, struct mfs_memo *memo, char **out, size_t *len,
+	struct mfs_err *err);
 
 struct mfs_trusted;
 

@@ -24,6 +24,7 @@ struct mfs_trusted {
 	unsigned flags;
 	struct mfs_anchor *anchor;
 	struct mfs_cycle *cycle;
+	struct mfs_memo *anchor_memo, *cycle_memo; /* texts of models; NULL: made each time */
 	uint64_t value;      /* of the counter, as last seen */
 	int current;         /* copy that the counter accepts, -1: none */
 	bool burn;           /* the next commit first commits a copy of the present anchor */

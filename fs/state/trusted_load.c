@@ -250,6 +250,10 @@ mfs_trusted_open(int state_dirfd, int store_dirfd, const struct mfs_key *state_k
 	t->key = *state_key;
 	t->current = t->cycle_current = -1;
 	t->store_dirfd = -1;
+	if ((flags & MFS_TRUSTED_READ) == 0) {
+		t->anchor_memo = mfs_memo_new();
+		t->cycle_memo = mfs_memo_new();
+	}
 	t->state_dirfd = fcntl(state_dirfd, F_DUPFD_CLOEXEC, 3);
 	if (t->state_dirfd >= 0 && store_dirfd >= 0)
 		t->store_dirfd = fcntl(store_dirfd, F_DUPFD_CLOEXEC, 3);

@@ -143,3 +143,88 @@ Test(anchor, add_keeps_the_order)
 	cr_assert_eq(a->n_models, 5);
 	mfs_anchor_free(a);
 }
+
+static void
+memo_says_the_same(const struct mfs_anchor *a, struct mfs_memo *memo, const char *what, bool differs)
+{
+	static char before[16384];
+	struct mfs_anchor *copy;
+	char *fresh, *kept, *copied;
+	size_t n, k;
+
+	expect(MFS_OK, mfs_anchor_json(a, &fresh, &n, err));
+	expect(MFS_OK, mfs_anchor_json_memo(a, memo, &kept, &k, err));
+	cr_assert_eq(k, n, "%s", what);
+	cr_assert_str_eq(kept, fresh, "%s", what);
+	cr_assert_eq(differs, strcmp(before, fresh) != 0, "%s", what);
+	expect(MFS_OK, mfs_anchor_copy(a, &copy, err));
+	expect(MFS_OK, mfs_anchor_json_memo(copy, memo, &copied, &k, err));
+	cr_assert_str_eq(copied, fresh, "%s: the copy lacks something", what);
+	cr_assert_lt(n, sizeof(before));
+	memcpy(before, fresh, n + 1);
+	mfs_anchor_free(copy);
+	free(fresh);
+	free(kept);
+	free(copied);
+}
+
+/* What is written never depends on what was written before: every field of a record counts. */
+Test(anchor, a_changed_record_is_never_written_as_it_was)
+{
+	struct mfs_memo *memo = mfs_memo_new();
+	struct mfs_anchor_model *m, *added;
+	struct mfs_anchor *a;
+
+	expect(MFS_OK, mfs_anchor_parse(TEXT(full), &a, err));
+	m = mfs_anchor_find(a, "det");
+	memo_says_the_same(a, memo, "first", true);
+	memo_says_the_same(a, memo, "again", false);
+#define CHANGE(what) do { what; memo_says_the_same(a, memo, #what, true); } while (0)
+	CHANGE(m->model_id[0] = 'D');
+	CHANGE(m->floor_epoch++);
+	CHANGE(m->floor_release++);
+	CHANGE(m->floor_manifest.b[3]++);
+	CHANGE(m->active.manifest.b[31]++);
+	CHANGE(m->active.version[0] = '2');
+	CHANGE(m->active.variant[0] = 'D');
+	CHANGE(m->active.release++);
+	CHANGE(m->active.key_epoch++);
+	CHANGE(m->previous.release++);
+	CHANGE(m->retained[0].release++);
+	CHANGE(m->known[1].manifest.b[1]++);
+	CHANGE(m->n_known--);
+	CHANGE(m->bad[0].manifest.b[1]++);
+	CHANGE(m->bad[0].why = MFS_KNOWN_BAD);
+	CHANGE(m->min_key_epoch = 1);
+	CHANGE((m->high_release = 9));
+	CHANGE(m->min_release++);
+	CHANGE(m->withdraw_below = false);
+	CHANGE(m->revoked[0].reason[0] = 'D');
+	CHANGE(m->revoked[0].otherwise_withdraw = true);
+	CHANGE(m->revoked[0].rollback_to.release++);
+	CHANGE(m->revoked[1].version[0] = '3');
+	CHANGE(m->revoked[1].action = MFS_ACTION_STOP);
+	CHANGE(m->policy_sequence++);
+	CHANGE(m->policy_sha256.b[0]++);
+	CHANGE(m->policy_issued++);
+	CHANGE(m->policy_extra_json[9] = '2');
+	CHANGE((free(m->extra_json), m->extra_json = strdup("{\"soon\":1}")));
+	CHANGE(mfs_anchor_repo_find(a, "default")->snapshot.version++);
+	CHANGE(m->n_retained = 0);
+	CHANGE(expect(MFS_OK, mfs_anchor_add(a, "det-alpha", "det", &added, err))); /* moves the records */
+	CHANGE(mfs_anchor_find(a, "det-beta")->model_id[0] = 's');
+	memo_says_the_same(a, memo, "and nothing more", false);
+	mfs_memo_free(memo);
+	mfs_anchor_free(a);
+}
+
+Test(anchor, records_out_of_order_are_not_written)
+{
+	struct mfs_anchor_model m[2] = { { .id = "b", .model_id = "det" }, { .id = "a", .model_id = "det" } };
+	struct mfs_anchor a = { .models = m, .n_models = 2 };
+	char *out;
+	size_t len;
+
+	expect(MFS_INTERNAL, mfs_anchor_json(&a, &out, &len, err));
+	cr_assert_null(out);
+}

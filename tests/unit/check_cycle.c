@@ -317,3 +317,120 @@ Test(cycle, an_attempt_is_copied_with_its_words)
 	cr_assert_null(b.detail);
 	mfs_cycle_attempt_clear(&b);
 }
+
+/* ---- documents of many models ------------------------------------------------------------------------ */
+
+static void
+memo_says_the_same(const struct mfs_cycle *c, struct mfs_memo *memo, const char *what, bool differs)
+{
+	static char before[16384];
+	struct mfs_err err = MFS_ERR_INIT;
+	char *fresh, *kept;
+	size_t n, k;
+
+	cr_assert_eq(mfs_cycle_json(c, &fresh, &n, &err), MFS_OK, "%s: %s", what, err.msg);
+	cr_assert_eq(mfs_cycle_json_memo(c, memo, &kept, &k, &err), MFS_OK, "%s: %s", what, err.msg);
+	cr_assert_eq(k, n, "%s", what);
+	cr_assert_str_eq(kept, fresh, "%s", what);
+	cr_assert_eq(differs, strcmp(before, fresh) != 0, "%s", what);
+	cr_assert_lt(n, sizeof(before));
+	memcpy(before, fresh, n + 1);
+	free(fresh);
+	free(kept);
+}
+
+/* What is written never depends on what was written before: every field of a record counts. */
+Test(cycle, a_changed_record_is_never_written_as_it_was)
+{
+	const char *text = HOST(UPDATED("det", ATTEMPT) "," UPDATED("seg", ATTEMPT), REPO("default"));
+	struct mfs_memo *memo = mfs_memo_new();
+	struct mfs_cycle_model *m, *added;
+	struct mfs_cycle *c;
+
+	cr_assert_eq(parse(text, &c), MFS_OK);
+	m = mfs_cycle_find(c, "det");
+	memo_says_the_same(c, memo, "first", true);
+	memo_says_the_same(c, memo, "again", false);
+#define CHANGE(what) do { what; memo_says_the_same(c, memo, #what, true); } while (0)
+	CHANGE(m->exposure_next++);
+	CHANGE(m->generation++);
+	CHANGE(m->held = !m->held);
+	CHANGE(m->active_since++);
+	CHANGE(m->last_activation_ns++);
+	CHANGE(m->last_outcome = MFS_REVOKED);
+	CHANGE(m->last_outcome_time++);
+	CHANGE(m->last_detail[0] = 'y');
+	CHANGE(m->pin[0] = '2');
+	CHANGE(m->pin[0] = '\0');
+	CHANGE(m->attempt.step = MFS_STEP_HEALTH);
+	CHANGE(m->attempt.v.manifest.b[31]++);
+	CHANGE(m->attempt.v.version[0] = '2');
+	CHANGE(m->attempt.v.variant[0] = 'D');
+	CHANGE(m->attempt.v.release++);
+	CHANGE(m->attempt.v.key_epoch++);
+	CHANGE(m->attempt.since++);
+	CHANGE(m->attempt.deadline++);
+	CHANGE(m->attempt.not_before++);
+	CHANGE(m->attempt.starts++);
+	CHANGE(m->attempt.failures++);
+	CHANGE(m->attempt.why = MFS_IO);
+	CHANGE(m->attempt.detail[2] = 'o');
+	CHANGE(m->attempt.free_bytes++);
+	CHANGE(m->attempt.by_hand = false);
+	CHANGE(m->attempt.rollback = true);
+	CHANGE(m->observation.v.manifest.b[0]++);
+	CHANGE(m->observation.seconds++);
+	CHANGE(m->observation.total++);
+	CHANGE(m->observation.checks++);
+	CHANGE(m->observation.undecided++);
+	CHANGE(m->observation.by_hand = false);
+	CHANGE(m->refusal.v.version[2] = '9');
+	CHANGE(m->refusal.why = MFS_MALFORMED);
+	CHANGE(m->refusal.time++);
+	CHANGE(m->refusal.detail[0] = 'N');
+	CHANGE(m->refusal.key.b[5]++);
+	CHANGE(mfs_cycle_attempt_clear(&m->attempt));
+	CHANGE(m->extra_json = strdup("{\"soon\":1}"));
+	CHANGE(m->extra_json[8] = '2');
+	CHANGE((m->activations = calloc(2, sizeof(*m->activations)), m->n_activations = 1, m->activations[0].time_ns = 1));
+	CHANGE(m->activations[0].time_ns++);
+	CHANGE(m->activations[0].manifest.b[9]++);
+	CHANGE(m->n_activations = 2);
+	CHANGE(c->event_seq++);
+	CHANGE(c->time_floor++);
+	CHANGE(c->repos[0].failures++);
+	CHANGE(cr_assert_eq(mfs_cycle_add(c, "next", &added, NULL), MFS_OK)); /* moves the records */
+	CHANGE(mfs_cycle_find(c, "seg")->generation++);
+	CHANGE(cr_assert_eq(mfs_cycle_add(c, "a", &added, NULL), MFS_OK));
+	memo_says_the_same(c, memo, "and nothing more", false);
+	mfs_memo_free(memo);
+	mfs_cycle_free(c);
+}
+
+/* Levels count from the top of the document, as its reader counts them: what it would refuse is not written. */
+Test(cycle, a_field_too_deep_to_be_read_back_is_not_written)
+{
+	for (size_t levels = 11; levels <= 14; levels++) {
+		char extra[64] = "{\"x\":";
+		struct mfs_err err = MFS_ERR_INIT;
+		struct mfs_cycle *c, *back = NULL;
+		char *text = NULL;
+		size_t len;
+		enum mfs_code code;
+
+		for (size_t k = 0; k < levels; k++)
+			strcat(extra, "[");
+		for (size_t k = 0; k < levels; k++)
+			strcat(extra, "]");
+		strcat(extra, "}");
+		cr_assert_eq(parse(DOC(MODEL), &c), MFS_OK);
+		c->models[0].extra_json = strdup(extra);
+		code = mfs_cycle_json(c, &text, &len, &err);
+		cr_assert_eq(code, levels <= 13 ? MFS_OK : MFS_MALFORMED, "%zu: %s", levels, err.msg);
+		if (code == MFS_OK)
+			cr_assert_eq(mfs_cycle_parse(MFS_SPAN(text, len), &back, &err), MFS_OK, "%zu: %s", levels, err.msg);
+		free(text);
+		mfs_cycle_free(back);
+		mfs_cycle_free(c);
+	}
+}
