@@ -13,15 +13,28 @@
 #define CYCLE_MODELS_MAX      4096u
 #define CYCLE_ACTIVATIONS_MAX 256u
 
+#define MODEL_STRINGS 5
+
+/* All that a record points to but its activations: freed here, and told to the memo by what it says, not where. */
+static void
+model_strings(struct mfs_cycle_model *m, char **out[MODEL_STRINGS])
+{
+	out[0] = &m->attempt.detail;
+	out[1] = &m->refusal.detail;
+	out[2] = &m->policy_detail;
+	out[3] = &m->last_detail;
+	out[4] = &m->extra_json;
+}
+
 static void
 cycle_model_clear(struct mfs_cycle_model *m)
 {
-	mfs_cycle_attempt_clear(&m->attempt);
-	free(m->refusal.detail);
-	free(m->policy_detail);
+	char **strings[MODEL_STRINGS];
+
+	model_strings(m, strings);
+	for (size_t i = 0; i < MODEL_STRINGS; i++)
+		free(*strings[i]);
 	free(m->activations);
-	free(m->last_detail);
-	free(m->extra_json);
 }
 
 void
@@ -323,16 +336,17 @@ static void
 model_memo(const struct mfs_cycle_model *m, struct mfs_memo *memo)
 {
 	struct mfs_cycle_model plain = *m;
+	char **strings[MODEL_STRINGS];
 
 	plain.activations = NULL;
-	plain.last_detail = plain.attempt.detail = plain.refusal.detail = plain.extra_json = NULL;
+	model_strings(&plain, strings);
+	for (size_t i = 0; i < MODEL_STRINGS; i++) {
+		mfs_memo_add_string(memo, *strings[i]);
+		*strings[i] = NULL;
+	}
 	mfs_memo_add(memo, &plain, sizeof(plain));
 	if (m->n_activations > 0)
 		mfs_memo_add(memo, m->activations, m->n_activations * sizeof(*m->activations));
-	mfs_memo_add_string(memo, m->last_detail);
-	mfs_memo_add_string(memo, m->attempt.detail);
-	mfs_memo_add_string(memo, m->refusal.detail);
-	mfs_memo_add_string(memo, m->extra_json);
 }
 
 /* The text of one model: what memo has of it, or anew. *own is to be freed; NULL when memo keeps it. */
