@@ -60,16 +60,19 @@ sweep(int dirfd, const char *name, const struct mfs_sha256 *in_force, size_t cap
 	mfs_autofree uint8_t *bytes = NULL;
 	char path[MFS_TUF_FILE_MAX + 8];
 	struct mfs_sha256 is;
+	enum mfs_code code;
 	struct stat st;
 	size_t len;
 
 	(void)snprintf(path, sizeof(path), "%s" MFS_REFRESH_NEW, name);
 	if (fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return;
-	if (mfs_file_read(dirfd, path, cap, &bytes, &len, NULL) == MFS_OK &&
-		mfs_sha256(MFS_SPAN(bytes, len), &is, NULL) == MFS_OK && mfs_sha256_equal(&is, in_force))
+	code = mfs_file_read(dirfd, path, cap, &bytes, &len, NULL);
+	if (code == MFS_OK)
+		code = mfs_sha256(MFS_SPAN(bytes, len), &is, NULL);
+	if (code == MFS_OK && mfs_sha256_equal(&is, in_force))
 		settle(dirfd, name);
-	else
+	else if (code != MFS_IO && code != MFS_NO_MEMORY) /* what cannot be read now may be the one */
 		(void)unlinkat(dirfd, path, 0);
 	(void)mfs_dir_sync(dirfd, ".", NULL);
 }
