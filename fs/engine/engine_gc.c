@@ -111,6 +111,24 @@ anchor_keep(struct mfs_engine *e, struct hashes *versions, struct hashes *blobs,
 	return MFS_OK;
 }
 
+/* What is on its way: downloaded, or waiting, verified, for its window. It would all be fetched again. */
+static enum mfs_code
+attempts_keep(struct mfs_engine *e, struct hashes *versions, struct hashes *blobs, struct mfs_err *err)
+{
+	for (size_t i = 0; i < e->args.config->n_models; i++) {
+		const struct mfs_cycle_model *cm = mfs_engine_cycle(e, i);
+		struct mfs_err own = MFS_ERR_INIT;
+
+		if (cm == NULL || cm->attempt.step == MFS_STEP_IDLE || hashes_have(versions, &cm->attempt.v.manifest))
+			continue;
+		/* Without its manifest it begins anew, whatever is here. */
+		if (!hashes_add(versions, &cm->attempt.v.manifest) ||
+			version_blobs(e, &cm->attempt.v.manifest, blobs, &own) == MFS_NO_MEMORY)
+			return mfs_fail(err, MFS_NO_MEMORY, "gc");
+	}
+	return MFS_OK;
+}
+
 /* Manifests on disk that the anchor does not name: busy ones are kept with their blobs, the others go. */
 static enum mfs_code
 manifests_sort(struct mfs_engine *e, int dirfd, bool (*busy)(void *user, const struct mfs_sha256 *id), void *user,
@@ -145,7 +163,8 @@ gc_locked(struct mfs_engine *e, bool (*busy)(void *user, const struct mfs_sha256
 
 	if ((code = mfs_store_lock(e->args.store, &lock, err)) != MFS_OK ||
 		(code = mfs_store_clean(e->args.store, err)) != MFS_OK ||
-		(code = anchor_keep(e, &versions, &blobs, err)) != MFS_OK)
+		(code = anchor_keep(e, &versions, &blobs, err)) != MFS_OK ||
+		(code = attempts_keep(e, &versions, &blobs, err)) != MFS_OK)
 		return code;
 	for (size_t i = 0; i < e->args.config->n_models; i++) { /* what is being checked */
 		const struct mfs_version *c = e->candidates[i];

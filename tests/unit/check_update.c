@@ -302,6 +302,52 @@ Test(update, from_offer_to_commit)
 	cr_assert_eq(f.downloads, 1);
 }
 
+/* What is staged and waits is not collected: another model's commit, or `gc`, would have it fetched again and again. */
+Test(update, what_waits_is_not_collected)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	uint64_t freed;
+	size_t removed;
+
+	installed(1);
+	publish(2, "two");
+	cr_assert_eq(offer(false), MFS_OK);
+	for (enum mfs_step s = MFS_STEP_DOWNLOAD; s < MFS_STEP_ACTIVATE; s++) {
+		(void)step();
+		(void)usleep(20000); /* what is as young as the collection itself stays */
+		cr_assert_eq(mfs_engine_gc(d.engine, NULL, NULL, &freed, &removed, &err), MFS_OK, "%s", err.msg);
+		cr_assert_eq(removed, 0, "after %s", mfs_step_name(s));
+	}
+	f.facts.hold = true;
+	cr_assert_gt(step(), 0);
+	crash();
+	cr_assert_eq(mfs_engine_gc(d.engine, NULL, NULL, &freed, &removed, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(removed, 0);
+	f.facts.hold = false;
+	cr_assert_eq(step(), MFS_CYCLE_IDLE);
+	active_is("1.2.0", 1);
+	cr_assert_eq(f.downloads, 1);
+}
+
+/* Of an attempt that is over, everything goes. */
+Test(update, what_was_abandoned_is_collected)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	uint64_t freed;
+	size_t removed;
+
+	installed(1);
+	publish(2, "two");
+	cr_assert_eq(offer(false), MFS_OK);
+	(void)step();
+	f.bundle = NULL;
+	cr_assert_eq(offer(false), MFS_NOT_SELECTED);
+	cr_assert_eq(state().step, MFS_STEP_IDLE, "%s", mfs_step_name(state().step));
+	(void)usleep(20000); /* what is as young as the collection itself stays */
+	cr_assert_eq(mfs_engine_gc(d.engine, NULL, NULL, &freed, &removed, &err), MFS_OK, "%s", err.msg);
+	cr_assert_gt(removed, 0);
+}
+
 Test(update, after_a_crash_at_each_step_it_goes_on)
 {
 	for (enum mfs_step at = MFS_STEP_DOWNLOAD; at <= MFS_STEP_OBSERVE; at++) {
