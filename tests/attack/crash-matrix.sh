@@ -90,15 +90,24 @@ holds() { (cd "$W" && find state store -name '.*.new' -prune -o -type f -print) 
 
 # one CYCLE PART N: from the beginning to the end.
 one() {
-	local tracer what="$1, $2 dies at call $3"
+	local tracer looks=0 what="$1, $2 dies at call $3"
 	restore "$base"
 	floor_was=$floor_begin
 	rm -f "$W/calls"
 	"$B/cutat" "$3" "$2" "$W/" "$W/calls" "$modelfs" mount -f -c "$CFG" >>"$W/log" 2>&1 &
 	tracer=$!
 	jobs_started=("$tracer")
-	reached() { grep -q '^cut' "$W/calls" 2>/dev/null || { ! kill -0 "$tracer" 2>/dev/null; } || at_rest "$rest"; }
+	# The glance is cheap, the look at the status is not.
+	reached() {
+		sleep 0.05
+		case $(tail -c 30 "$W/calls" 2>/dev/null) in *cut*) return 0 ;; esac
+		! kill -0 "$tracer" 2>/dev/null || { [ $((looks++ % 4)) = 3 ] && at_rest "$rest"; }
+	}
 	until_true 60 reached || fail "$what: neither is the call reached, nor does the cycle end: $(state_of)"
+	# At rest before it came so far: nothing happens any more (every poll writes a little).
+	kill -USR1 "$tracer" 2>/dev/null || true
+	settled() { grep -qE '^(cut|disarmed)' "$W/calls" || ! kill -0 "$tracer" 2>/dev/null; }
+	until_true 15 settled || fail "$what: the tracer hangs"
 	if grep -q '^cut' "$W/calls"; then
 		what="$what ($(awk -v n="$3" -v w="$W/" '$1 == n {sub(w, "", $4); print $3, $4}' "$W/calls"))"
 		grep -q '^cut [a-z]* 0' "$W/calls" || done_cuts=$((done_cuts + 1)) # with nothing there to end, it was no cut
@@ -117,7 +126,8 @@ one() {
 	readable() { [ -n "$(seen)" ]; }
 	until_true 20 readable || fail "$what: the mount does not come back"
 	sound "$what, after it"
-	until_true 60 at_rest "$rest" || fail "$what: it does not come to rest: $(cat "$MNT/det/status" "$MNT/det/status.json")"
+	resting() { sleep 0.15; at_rest "$rest"; }
+	until_true 60 resting || fail "$what: it does not come to rest: $(cat "$MNT/det/status" "$MNT/det/status.json")"
 	sound "$what, at the end"
 	announced() { [ "$(cut -d ' ' -f 2 "$MNT/det/generation")" = "$shown" ]; }
 	until_true 10 announced || fail "$what: generation: $(cat "$MNT/det/generation")"
@@ -141,8 +151,7 @@ at_exit "timeout 20 $modelfs unmount -c $CFG >/dev/null 2>&1 || true"
 cycle() { # NAME
 	local calls n part i
 	one "$1" all 0
-	calls=$(tail -n 1 "$W/calls")
-	calls=${calls%% *}
+	calls=$(grep -cv disarmed "$W/calls")
 	[ "$calls" -ge "$least" ] || fail "$1: only $calls calls"
 	cp "$W/calls" "$W/calls.$1"
 	step "$1: $calls calls"

@@ -11,7 +11,7 @@
  * FOLDER  only calls on files below it are counted
  * LOG     one line per counted call, "N process call path", then "cut PART PROCESSES" at the one where it ended
  *
- * Exits when everything is gone, with the command's exit code (128 + signal). A filter of system
+ * SIGUSR1: nothing is ended any more; "disarmed" in LOG when that counts. Exits when everything is gone, with the command's exit code (128 + signal). A filter of system
  * calls that asks the tracer stops only what is looked for, so the rest runs at its own speed; the
  * processes' own filters take precedence over it.
  */
@@ -89,6 +89,14 @@ static const char *folder;
 static FILE *out;
 static unsigned long cut, counted;
 static pid_t keeper;
+static volatile sig_atomic_t disarmed;
+
+static void
+on_disarm(int sig)
+{
+	(void)sig;
+	disarmed = 1;
+}
 
 static void
 die(const char *what)
@@ -390,7 +398,7 @@ asked(pid_t tid, const char *part)
 	counted++;
 	(void)fprintf(out, "%lu %d %s %s\n", counted, (int)t->tgid, calls[which].name, path);
 	(void)fflush(out);
-	if (counted == cut)
+	if (counted == cut && !disarmed)
 		end_part(part);
 	follow(tid, calls[which].nr, &info, path);
 }
@@ -413,7 +421,9 @@ stopped(pid_t tid, int status, const char *part)
 int
 main(int argc, char **argv)
 {
+	const struct sigaction disarm = { .sa_handler = on_disarm };
 	int status, code = 125;
+	bool told = false;
 	char *end;
 	pid_t pid;
 
@@ -422,6 +432,7 @@ main(int argc, char **argv)
 		return 125;
 	}
 	folder = argv[3];
+	(void)sigaction(SIGUSR1, &disarm, NULL); /* interrupts the wait */
 	if ((out = fopen(argv[4], "we")) == NULL)
 		die(argv[4]);
 	if ((keeper = fork()) < 0)
@@ -438,6 +449,11 @@ main(int argc, char **argv)
 		die("ptrace");
 	(void)tracee(keeper);
 	while ((pid = waitpid(-1, &status, __WALL)) > 0 || errno == EINTR) {
+		if (disarmed && !told) {
+			told = true;
+			(void)fprintf(out, "disarmed\n");
+			(void)fflush(out);
+		}
 		if (pid <= 0)
 			continue;
 		(void)tracee(pid);
