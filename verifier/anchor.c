@@ -364,7 +364,7 @@ models_text(const struct mfs_anchor *a, struct mfs_memo *memo, struct mfs_text *
 	for (size_t i = 0; ok && i < a->n_models; i++) {
 		const struct mfs_anchor_model *m = &a->models[i];
 		mfs_autofree char *own = NULL;
-		struct mfs_span text;
+		struct mfs_span text = MFS_SPAN(NULL, 0);
 		enum mfs_code code;
 
 		if (!mfs_model_id_ok(m->id, strlen(m->id)) || (i > 0 && strcmp(a->models[i - 1].id, m->id) >= 0))

@@ -385,7 +385,7 @@ models_text(const struct mfs_cycle *c, struct mfs_memo *memo, struct mfs_text *t
 		mfs_memo_begin(memo);
 	for (size_t i = 0; ok && i < c->n_models; i++) {
 		mfs_autofree char *own = NULL;
-		struct mfs_span text;
+		struct mfs_span text = MFS_SPAN(NULL, 0);
 		enum mfs_code code;
 
 		if ((code = model_text(&c->models[i], memo, &own, &text, err)) != MFS_OK)
