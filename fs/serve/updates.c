@@ -92,7 +92,7 @@ mfs_updates_changed(struct mfs_serve *s, size_t i, bool at_once, enum mfs_code o
 	note_changed(s, i, at_once, outcome);
 	if (s->residency != NULL)
 		mfs_residency_kick(s->residency, i);
-	if (s->updates != NULL)
+	if (mfs_updates_threads(s->updates) != NULL) /* expired metadata with `stale: stop` acts before they are there */
 		mfs_update_swapped(mfs_updates_threads(s->updates), i);
 	return MFS_OK;
 }
@@ -112,14 +112,16 @@ static void
 on_refreshed(void *user, size_t i)
 {
 	struct mfs_updates *u = user;
+	enum mfs_code absent = MFS_REVOKED;
 	struct mfs_engine_model m;
 	bool shown = false;
 
 	if (mfs_engine_model_get(u->s->engine, i, &m, NULL) == MFS_OK) {
 		shown = m.n > 0 && m.versions[0].active;
+		absent = m.absent != MFS_OK ? m.absent : absent;
 		mfs_engine_model_free(&m);
 	}
-	part_changed(u, i, shown ? MFS_REASON_ROLLBACK : MFS_REASON_WITHDRAW, shown ? MFS_ROLLBACK_TRIGGERED : MFS_REVOKED);
+	part_changed(u, i, shown ? MFS_REASON_ROLLBACK : MFS_REASON_WITHDRAW, shown ? MFS_ROLLBACK_TRIGGERED : absent);
 }
 
 static void

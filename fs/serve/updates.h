@@ -20,7 +20,7 @@ enum mfs_code mfs_updates_new(struct mfs_serve *s, struct mfs_updates **out, str
 enum mfs_code mfs_updates_start(struct mfs_updates *u, struct mfs_err *err);
 void mfs_updates_stop(struct mfs_updates *u); /* NULL is fine; nothing is freed: status still looks at it */
 
-struct mfs_update *mfs_updates_threads(struct mfs_updates *u); /* NULL for NULL */
+struct mfs_update *mfs_updates_threads(struct mfs_updates *u); /* NULL for NULL, and within mfs_updates_new() */
 struct mfs_download *mfs_updates_download(struct mfs_updates *u, size_t repo);
 struct mfs_refresh *mfs_updates_refresh(struct mfs_updates *u);
 const struct mfs_cycle_run *mfs_updates_run(struct mfs_updates *u);
