@@ -260,6 +260,7 @@ enum mfs_code mfs_engine_pin(struct mfs_engine *e, size_t i, const char *version
  */
 struct mfs_engine_repo {
 	int64_t timestamp_version, last_check, last_success, next_check;
+	int64_t fresh_until; /* by the metadata as stored, and `expired_grace`: then nothing new is activated; 0 unknown. Not to be set */
 	unsigned failures;
 	enum mfs_code why; char detail[256];
 };

@@ -303,11 +303,31 @@ mfs_engine_stage(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, st
 
 /* ---- repositories ------------------------------------------------------------------------------------------ */
 
+static int64_t
+fresh_until(const struct mfs_engine *e, const struct mfs_cycle_repo *r)
+{
+	const int64_t grace = e->args.config->update.expired_grace_ms / 1000;
+	int64_t until = 0;
+
+	for (size_t k = 0; k < MFS_CYCLE_ROLES; k++) {
+		int64_t expires = r->expires[k];
+
+		if (expires == 0)
+			return 0;
+		if (k == 1 || k == 2) /* timestamp, snapshot */
+			expires += grace;
+		if (until == 0 || expires < until)
+			until = expires;
+	}
+	return until;
+}
+
 static void
 repo_view(struct mfs_engine *e, size_t repo, const struct mfs_cycle_repo *r)
 {
 	struct mfs_engine_repo out = { .timestamp_version = r->timestamp_version, .last_check = r->last_check,
-		.last_success = r->last_success, .next_check = r->next_check, .failures = r->failures, .why = r->why };
+		.last_success = r->last_success, .next_check = r->next_check, .fresh_until = fresh_until(e, r),
+		.failures = r->failures, .why = r->why };
 
 	(void)snprintf(out.detail, sizeof(out.detail), "%s", r->detail != NULL ? r->detail : "");
 	(void)pthread_mutex_lock(&e->view_lock);

@@ -119,6 +119,7 @@ mfs_status_render_offline(const struct mfs_config *c, struct mfs_engine *e, enum
 			code = mfs_engine_model_get(e, i, &m[n].m, err);
 		if (e != NULL && m[n].conf->repo >= 0)
 			mfs_engine_repo_get(e, (size_t)m[n].conf->repo, &m[n].repo);
+		m[n].expired = mfs_facts_expired(&m[n].repo, h.now);
 		n += code == MFS_OK;
 	}
 	if (code == MFS_OK)

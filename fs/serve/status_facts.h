@@ -23,6 +23,7 @@ struct mfs_facts_model {
 	bool has_updates;          /* the update threads run here */
 	struct mfs_update_facts updates;
 	struct mfs_engine_repo repo; /* of conf->repo, as its last check left it; zero without */
+	bool expired;              /* what is stored of its metadata has expired by now, whoever was asked since */
 };
 
 struct mfs_facts_host {
@@ -67,6 +68,8 @@ const struct mfs_engine_version *mfs_facts_previous(const struct mfs_facts_model
 const char *mfs_tier_name(enum mfs_tier t); /* "paged", "resident" */
 /* RFC 3339 in UTC, "2026-11-21T00:41:07Z"; "" for 0. people: "2026-11-21 00:41:07 UTC". */
 const char *mfs_time_text(char out[40], int64_t seconds, bool people);
+/* Has what is stored of the repository's metadata expired at `now`? false also when nothing is known of it. */
+bool mfs_facts_expired(const struct mfs_engine_repo *repo, int64_t now);
 /* Where its update stands: "download 1.1.0"; the step of the cycle for metrics, observation included. */
 enum mfs_step mfs_facts_step(const struct mfs_facts_model *m);
 /* Why a model serves nothing, or does nothing; "" when there is nothing to say. */

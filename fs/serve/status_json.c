@@ -150,6 +150,7 @@ json_cycle(const struct mfs_facts_host *h, const struct mfs_facts_model *m)
 	put(&o, "last_check", when(m->repo.last_check));
 	put(&o, "last_success", when(m->repo.last_success));
 	put(&o, "next_check", when(m->repo.next_check));
+	put(&o, "fresh_until", when(m->repo.fresh_until));
 	put(&o, "check", m->repo.last_check == 0 ? json_null() : json_outcome(m->repo.why, m->repo.last_check, m->repo.detail));
 	put(&o, "next", json_attempt(m));
 	if (mfs_sha256_is_zero(&u->observation.v.manifest)) {

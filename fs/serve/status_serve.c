@@ -39,6 +39,7 @@ static enum mfs_code
 model_gather(struct mfs_serve *s, size_t i, struct mfs_facts_model *out, struct mfs_err *err)
 {
 	const struct mfs_engine_version *a;
+	struct mfs_refresh *refresh;
 
 	*out = (struct mfs_facts_model){ .conf = &s->config->models[i] };
 	if (mfs_engine_model_get(s->engine, i, &out->m, err) != MFS_OK)
@@ -55,6 +56,8 @@ model_gather(struct mfs_serve *s, size_t i, struct mfs_facts_model *out, struct 
 	}
 	if (out->conf->repo >= 0)
 		mfs_engine_repo_get(s->engine, (size_t)out->conf->repo, &out->repo);
+	refresh = mfs_updates_refresh(s->updates);
+	out->expired = mfs_facts_expired(&out->repo, refresh != NULL ? mfs_refresh_now(refresh) : mfs_clock_wall());
 	return MFS_OK;
 }
 

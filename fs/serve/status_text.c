@@ -191,6 +191,14 @@ updates_line(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_mod
 		fprintf(f, ", next %s", mfs_time_text(when, m->repo.next_check, true));
 	else
 		fprintf(f, ", next now");
+	if (m->expired)
+		fprintf(f, "; metadata expired %s: nothing new is activated", mfs_time_text(when, m->repo.fresh_until, true));
+}
+
+bool
+mfs_facts_expired(const struct mfs_engine_repo *repo, int64_t now)
+{
+	return repo->fresh_until != 0 && repo->fresh_until <= now;
 }
 
 /* What was installed by hand may be signed and old: only fresh metadata says that nothing newer forbids it. */
@@ -201,7 +209,8 @@ unproven(const struct mfs_facts_host *h, const struct mfs_facts_model *m)
 		return "";
 	if (m->conf->repo < 0)
 		return "; freshness unproven: no repository";
-	return m->repo.last_success == 0 || m->repo.why == MFS_METADATA_EXPIRED ?
+	/* Nor does metadata that was fresh once, when the network then falls silent. */
+	return m->repo.last_success == 0 || m->repo.why == MFS_METADATA_EXPIRED || m->expired ?
 		"; freshness unproven: no fresh metadata of its repository" : "";
 }
 

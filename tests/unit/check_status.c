@@ -331,6 +331,21 @@ Test(status, text_says_how_far_the_next_version_is_and_why_it_waits)
 	has(text, "next:       none known\n");
 	has(text, "updates:    from default, checked 2025-11-21 01:36:40 UTC, next 2025-11-21 02:00:00 UTC\n");
 	free(text);
+	/* Metadata was fresh once, and now nobody answers. */
+	model.repo.why = MFS_NET_TIMEOUT;
+	model.repo.fresh_until = 1763689600;
+	model.expired = mfs_facts_expired(&model.repo, 1763689599);
+	text = document(true, false, SIZE_MAX);
+	cr_assert_null(strstr(text, "expired"), "%s", text);
+	cr_assert_null(strstr(text, "unproven"), "%s", text);
+	free(text);
+	model.expired = mfs_facts_expired(&model.repo, 1763689600);
+	text = document(true, false, SIZE_MAX);
+	has(text, "; metadata expired 2025-11-21 01:46:40 UTC: nothing new is activated\n");
+	has(text, "; freshness unproven: no fresh metadata of its repository\n");
+	free(text);
+	model.expired = false;
+	model.repo.why = MFS_OK;
 	u->step = MFS_STEP_DOWNLOAD;
 	(void)snprintf(u->v.version, sizeof(u->v.version), "1.2.0");
 	model.updates = (struct mfs_update_facts){ .done = 250, .total = 1000, .rate = 3 << 20 };
