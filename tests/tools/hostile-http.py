@@ -16,7 +16,7 @@ not counted:
     /_reset             counters to zero
 
 Modes:
-    status CODE as in 500, 408, 404, 403, 503; 429 and 503 with Retry-After when retry is given
+    status CODE as in 500, 408, 404, 403, 503, 304; 429 and 503 with Retry-After when retry is given
     truncate     the connection ends after B bytes of the body
     corrupt      one byte at offset B of the body is flipped
     wrong-range  206 with a Content-Range that is not what was asked for
@@ -166,7 +166,7 @@ class Hostile(http.server.BaseHTTPRequestHandler):
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         real = os.path.normpath(self.root + "/" + path)
         if mode.isdigit() and mode not in ("416",):
-            return self.simple(int(mode), b"no", [("Retry-After", str(fault["retry"]))] if fault["retry"] else [])
+            return self.simple(int(mode), b"" if mode == "304" else b"no", [("Retry-After", str(fault["retry"]))] if fault["retry"] else [])
         if mode == "hang":
             return self.wait()
         if mode == "junk":
