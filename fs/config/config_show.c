@@ -34,6 +34,19 @@ put_share(FILE *f, const char *key, uint64_t v)
 	(void)fprintf(f, "%s: %" PRIu64 "%s\n", key, v, v <= 100 ? "%" : "B");
 }
 
+/* In the largest unit that says it exactly; 0 is "0s". */
+static void
+put_time(FILE *f, const char *key, int64_t ms)
+{
+	static const struct { int64_t ms; const char *name; } units[] = { { 86400000, "d" }, { 3600000, "h" }, { 60000, "m" },
+		{ 1000, "s" }, { 1, "ms" } };
+	size_t i = ms == 0 ? 3 : 0;
+
+	while (ms % units[i].ms != 0)
+		i++;
+	(void)fprintf(f, "%s: %" PRId64 "%s\n", key, ms / units[i].ms, units[i].name);
+}
+
 static void
 put_ranges(FILE *f, const char *key, const struct mfs_range *list, size_t n)
 {
@@ -120,8 +133,11 @@ put_update(FILE *f, const struct mfs_config *c)
 	static const char *const stale[] = { "serve", "stop" }, *const offline[] = { "signed", "fresh" };
 	const struct mfs_config_update *u = &c->update;
 
-	(void)fprintf(f, "update:\n  interval: %" PRId64 "ms\n  max_interval: %" PRId64 "ms\n  retain: %u\n"
-		"  probation: %" PRId64 "ms\n", u->interval_ms, u->max_interval_ms, c->retain, u->probation_ms);
+	(void)fprintf(f, "update:\n");
+	put_time(f, "  interval", u->interval_ms);
+	put_time(f, "  max_interval", u->max_interval_ms);
+	(void)fprintf(f, "  retain: %u\n", c->retain);
+	put_time(f, "  probation", u->probation_ms);
 	if (u->bandwidth > 0)
 		(void)fprintf(f, "  bandwidth: %" PRIu64 "B/s\n", u->bandwidth);
 	if (u->daily_bytes > 0)
@@ -130,8 +146,8 @@ put_update(FILE *f, const struct mfs_config *c)
 		(void)fprintf(f, "  window: \"%02u:%02u-%02u:%02u\"\n", u->window_from / 60, u->window_from % 60,
 			u->window_to / 60, u->window_to % 60);
 	put_conditions(f, &u->conditions);
-	(void)fprintf(f, "  expired_grace: %" PRId64 "ms\n  stale: %s\n  offline_install: %s\n", u->expired_grace_ms,
-		stale[u->stale], offline[u->offline_install]);
+	put_time(f, "  expired_grace", u->expired_grace_ms);
+	(void)fprintf(f, "  stale: %s\n  offline_install: %s\n", stale[u->stale], offline[u->offline_install]);
 }
 
 static void
@@ -199,8 +215,9 @@ put_health(FILE *f, const struct mfs_config_health *h)
 
 	(void)fprintf(f, "    health:\n");
 	put_list(f, "      command", h->command);
-	(void)fprintf(f, "      timeout: %" PRId64 "ms\n      interval: %" PRId64 "ms\n      network: %s\n", h->timeout_ms,
-		h->interval_ms, network[h->network]);
+	put_time(f, "      timeout", h->timeout_ms);
+	put_time(f, "      interval", h->interval_ms);
+	(void)fprintf(f, "      network: %s\n", network[h->network]);
 	put_list(f, "      devices", h->devices);
 	(void)fprintf(f, "      user: %u\n", h->uid);
 	if (h->memory > 0)
@@ -226,7 +243,8 @@ put_model(FILE *f, const struct mfs_config *c, const struct mfs_config_model *m)
 	if (m->has_group)
 		(void)fprintf(f, "    group: %u\n", m->gid);
 	(void)fprintf(f, "    mode: \"%04o\"\n", (unsigned)m->file_mode);
-	(void)fprintf(f, "    pin: %s\n    pin_window: %" PRId64 "ms\n", pin[m->pin], m->pin_window_ms);
+	(void)fprintf(f, "    pin: %s\n", pin[m->pin]);
+	put_time(f, "    pin_window", m->pin_window_ms);
 	if (m->minimum.min_release > 0)
 		(void)fprintf(f, "    min_release: %" PRId64 "\n", m->minimum.min_release);
 	if (m->minimum.min_key_epoch > 0)
