@@ -223,8 +223,9 @@ standing(struct check *c, bool *active, char previous[MFS_VERSION_MAX + 1], stru
 	return MFS_OK;
 }
 
+/* In the turn of this check. */
 static enum mfs_code
-command_shown(struct check *c, struct mfs_err *err)
+command_turn(struct check *c, struct mfs_err *err)
 {
 	char previous[MFS_VERSION_MAX + 1];
 	struct mfs_err ignored = MFS_ERR_INIT;
@@ -238,6 +239,20 @@ command_shown(struct check *c, struct mfs_err *err)
 	code = command(c, previous[0] != '\0' ? previous : NULL, err);
 	if (!active && mfs_view_candidate_clear(c->s, c->i, &ignored) != MFS_OK)
 		mfs_log_err(c->s->config->models[c->i].id, &ignored);
+	return code;
+}
+
+static enum mfs_code
+command_shown(struct check *c, struct mfs_err *err)
+{
+	/* A probation has its next look soon, and the thread that asks for it brings revocations too. */
+	const bool patient = c->reason != MFS_REASON_PROBATION;
+	enum mfs_code code = mfs_job_turn(c->s->jobs, c->i, patient, c->cancel, err);
+
+	if (code != MFS_OK)
+		return code;
+	code = command_turn(c, err);
+	mfs_job_turn_end(c->s->jobs, c->i);
 	return code;
 }
 

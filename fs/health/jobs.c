@@ -18,7 +18,8 @@
 struct wait { /* on the stack of mfs_job_run; listed under the lock */
 	struct wait *next;
 	size_t model;
-	bool done;
+	uint32_t number; /* of its job; 0: keeper has not said yet */
+	bool came, done; /* came: m and fd are of a job that ended; done: of this one */
 	struct mfs_kmsg m;
 	int fd;
 };
@@ -29,6 +30,7 @@ struct mfs_jobs {
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	struct wait *waits;
+	bool *turns; /* lock; by model: a check has its turn */
 	mfs_job_hook_fn *on_hook; /* lock */
 	void *user;
 };
@@ -86,6 +88,26 @@ result_make(const struct mfs_kmsg *m, int fd, struct mfs_job_result *out, struct
 	return output_read(fd, out, err);
 }
 
+/*
+ * Under the lock. Whose end this is: by the job's number. A wait that does not know its number yet keeps the last
+ * end that came: one before its own is of another check of this model, which was cancelled or belonged to another wait.
+ */
+static struct wait *
+wait_find(struct mfs_jobs *j, const struct mfs_kmsg *m)
+{
+	struct wait *unknown = NULL;
+
+	for (struct wait *w = j->waits; w != NULL; w = w->next) {
+		if (w->model != m->model || w->done)
+			continue;
+		if (w->number == m->seq)
+			return w;
+		if (w->number == 0 && unknown == NULL)
+			unknown = w;
+	}
+	return unknown;
+}
+
 /* In the link's thread: quick. */
 static void
 on_done(void *user, const struct mfs_kmsg *m, int fd)
@@ -96,12 +118,13 @@ on_done(void *user, const struct mfs_kmsg *m, int fd)
 
 	if (m->slot == MFS_JOB_HEALTH) {
 		(void)pthread_mutex_lock(&j->lock);
-		for (w = j->waits; w != NULL && (w->model != m->model || w->done); w = w->next)
-			;
-		if (w != NULL) {
+		if ((w = wait_find(j, m)) != NULL) {
+			if (w->fd >= 0)
+				(void)close(w->fd);
 			w->m = *m;
 			w->fd = fd;
-			w->done = true;
+			w->came = true;
+			w->done = w->number != 0;
 			fd = -1;
 			(void)pthread_cond_broadcast(&j->cond);
 		}
@@ -186,6 +209,16 @@ wait_list(struct mfs_jobs *j, struct wait *w)
 	(void)pthread_mutex_unlock(&j->lock);
 }
 
+/* keeper said which job it is; its end may have come already. */
+static void
+wait_number(struct mfs_jobs *j, struct wait *w, int64_t number)
+{
+	(void)pthread_mutex_lock(&j->lock);
+	w->number = (uint32_t)number;
+	w->done = w->came && w->m.seq == w->number;
+	(void)pthread_mutex_unlock(&j->lock);
+}
+
 static void
 wait_unlist(struct mfs_jobs *j, const struct wait *w)
 {
@@ -212,7 +245,8 @@ mfs_job_run(struct mfs_jobs *j, const struct mfs_job_request *q, const _Atomic i
 	if (j->c->models[q->model].health.command == NULL)
 		return mfs_fail(err, MFS_CONFIG_INVALID, "model %s: no health.command is configured", id);
 	wait_list(j, &w); /* before the question: the answer may be quick */
-	code = mfs_klink_ask(j->k, &m, &reply, err);
+	if ((code = mfs_klink_ask(j->k, &m, &reply, err)) == MFS_OK)
+		wait_number(j, &w, reply.value);
 	if (code == MFS_OK && !wait_for(j, &w, cancel, until)) {
 		struct mfs_kmsg stop = { .verb = MFS_K_JOB_STOP, .model = m.model, .slot = m.slot };
 
@@ -228,6 +262,40 @@ mfs_job_run(struct mfs_jobs *j, const struct mfs_job_request *q, const _Atomic i
 	if (w.fd >= 0)
 		(void)close(w.fd);
 	return code;
+}
+
+enum mfs_code
+mfs_job_turn(struct mfs_jobs *j, size_t model, bool patient, const _Atomic int *cancel, struct mfs_err *err)
+{
+	const char *id = j->c->models[model].id;
+	enum mfs_code code = MFS_OK;
+
+	(void)pthread_mutex_lock(&j->lock);
+	while (j->turns[model] && code == MFS_OK) {
+		struct timespec ts;
+
+		if (!patient)
+			code = mfs_fail(err, MFS_CONDITION_UNMET, "model %s: another version of it is being checked", id);
+		else if ((cancel != NULL && atomic_load(cancel) != 0) || mfs_klink_gone(j->k))
+			code = mfs_fail(err, MFS_CONDITION_UNMET, "model %s: the health check was cancelled", id);
+		if (code != MFS_OK)
+			break;
+		timespec_after(&ts, STEP_MS);
+		(void)pthread_cond_timedwait(&j->cond, &j->lock, &ts);
+	}
+	if (code == MFS_OK)
+		j->turns[model] = true;
+	(void)pthread_mutex_unlock(&j->lock);
+	return code;
+}
+
+void
+mfs_job_turn_end(struct mfs_jobs *j, size_t model)
+{
+	(void)pthread_mutex_lock(&j->lock);
+	j->turns[model] = false;
+	(void)pthread_cond_broadcast(&j->cond);
+	(void)pthread_mutex_unlock(&j->lock);
 }
 
 void
@@ -261,8 +329,10 @@ mfs_jobs_new(struct mfs_klink *k, const struct mfs_config *c, struct mfs_jobs **
 	pthread_condattr_t attr;
 
 	*out = NULL;
-	if (j == NULL)
+	if (j == NULL || (j->turns = calloc(c->n_models + 1, sizeof(*j->turns))) == NULL) {
+		free(j);
 		return mfs_fail(err, MFS_NO_MEMORY, "jobs");
+	}
 	j->k = k;
 	j->c = c;
 	(void)pthread_mutex_init(&j->lock, NULL);
@@ -283,5 +353,6 @@ mfs_jobs_free(struct mfs_jobs *j)
 	mfs_klink_on_job(j->k, NULL, NULL);
 	(void)pthread_cond_destroy(&j->cond);
 	(void)pthread_mutex_destroy(&j->lock);
+	free(j->turns);
 	free(j);
 }

@@ -82,6 +82,19 @@ enum mfs_code mfs_job_run(struct mfs_jobs *j, const struct mfs_job_request *q, c
 	struct mfs_job_result *out, struct mfs_err *err);
 
 /*
+ * The turn of one check of a model, from before its version is shown as the candidate until it is no longer: there is
+ * one candidate and one command of a model at a time, and three threads that may want them (the worker of updates, the
+ * probation of what is active, an installation by hand).
+ *
+ * patient  wait for it; else CONDITION_UNMET at once
+ * cancel   may be NULL; as of mfs_job_run()
+ * errors   CONDITION_UNMET: not taken, nothing to end
+ * threads  any
+ */
+enum mfs_code mfs_job_turn(struct mfs_jobs *j, size_t model, bool patient, const _Atomic int *cancel, struct mfs_err *err);
+void mfs_job_turn_end(struct mfs_jobs *j, size_t model);
+
+/*
  * Ask for a hook and go on: keeper runs one at a time per model and kind, with a time limit; of
  * those that wait the newest wins. Does nothing when the hook is not configured. Never blocks
  * longer than a write to a socket. Its end is an event when it failed.

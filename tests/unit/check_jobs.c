@@ -121,7 +121,7 @@ start(const char *model)
 }
 
 static void
-end(void)
+end_keep(void)
 {
 	int status = 0;
 
@@ -133,6 +133,12 @@ end(void)
 		(void)close(serve_end[i]);
 	cr_assert_eq(waitpid(keeper, &status, 0), keeper);
 	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "keeper ended with %x", (unsigned)status);
+}
+
+static void
+end(void)
+{
+	end_keep();
 	mfs_config_free(config);
 	scratch_remove(folder);
 }
@@ -452,6 +458,80 @@ Test(jobs, only_one_check_of_a_model)
 	cr_assert_eq(waitpid(keeper, NULL, 0), keeper);
 	mfs_config_free(config);
 	scratch_remove(folder);
+}
+
+/* A keeper in whose socket the end of a check that was cancelled stands before its answer to the next question. */
+static void *
+keeper_late(void *arg)
+{
+	const int sock = *(int *)arg;
+	struct mfs_kmsg m, old = { .verb = MFS_K_JOB_DONE, .seq = 7, .result = MFS_JOB_EXITED, .value = 1, .text = "exit 1" },
+		own = { .verb = MFS_K_JOB_DONE, .seq = 8, .result = MFS_JOB_EXITED, .text = "exit 0" }, reply = { .verb = MFS_K_REPLY, .value = 8 };
+	int fd;
+
+	while (mfs_kmsg_recv(sock, &m, &fd) > 0 && m.verb != MFS_K_JOB)
+		;
+	reply.seq = m.seq;
+	(void)mfs_kmsg_send(sock, &old, -1);
+	(void)usleep(20000);
+	(void)mfs_kmsg_send(sock, &reply, -1);
+	(void)mfs_kmsg_send(sock, &old, -1);
+	(void)mfs_kmsg_send(sock, &own, -1);
+	while (mfs_kmsg_recv(sock, &m, &fd) > 0)
+		;
+	return NULL;
+}
+
+Test(jobs, the_end_of_another_check_is_not_taken_for_this_one)
+{
+	struct mfs_job_result r;
+	pthread_t t;
+	int pair[2];
+
+	start_health("sleep 60", ""); /* for its configuration */
+	end_keep();
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	cr_assert_eq(pthread_create(&t, NULL, keeper_late, &pair[0]), 0);
+	serve_end[0] = pair[1];
+	serve_connect(0);
+	r = run();
+	cr_assert_eq(r.end, MFS_JOB_EXITED);
+	cr_assert_eq(r.status, 0, "judged by another version's command: %s", r.detail);
+	mfs_job_result_free(&r);
+	serve_gone();
+	cr_assert_eq(pthread_join(t, NULL), 0);
+	(void)close(pair[0]);
+	mfs_config_free(config);
+	scratch_remove(folder);
+}
+
+static void *
+turn_wait(void *arg)
+{
+	*(enum mfs_code *)arg = mfs_job_turn(jobs, 0, true, NULL, NULL);
+	return NULL;
+}
+
+Test(jobs, checks_of_a_model_take_turns)
+{
+	_Atomic int cancel = 1;
+	enum mfs_code code = MFS_INTERNAL;
+	pthread_t t;
+
+	start_health("exit 0", "");
+	cr_assert_eq(mfs_job_turn(jobs, 0, true, NULL, NULL), MFS_OK);
+	cr_assert_eq(mfs_job_turn(jobs, 0, false, NULL, NULL), MFS_CONDITION_UNMET);
+	cr_assert_eq(mfs_job_turn(jobs, 0, true, &cancel, NULL), MFS_CONDITION_UNMET);
+	cr_assert_eq(mfs_job_turn(jobs, 0, false, NULL, NULL), MFS_CONDITION_UNMET, "whoever gave up took nothing away");
+	cr_assert_eq(pthread_create(&t, NULL, turn_wait, &code), 0);
+	(void)usleep(50000);
+	mfs_job_turn_end(jobs, 0);
+	cr_assert_eq(pthread_join(t, NULL), 0);
+	cr_assert_eq(code, MFS_OK);
+	cr_assert_eq(mfs_job_turn(jobs, 0, false, NULL, NULL), MFS_CONDITION_UNMET);
+	mfs_job_turn_end(jobs, 0);
+	cr_assert_eq(mfs_job_turn(jobs, 0, false, NULL, NULL), MFS_OK);
+	end();
 }
 
 static void
