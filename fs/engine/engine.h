@@ -210,6 +210,9 @@ void mfs_engine_update_get(struct mfs_engine *e, size_t i, struct mfs_engine_upd
  * expect  what the record must be about and where it must stand; another attempt superseded it, or it was ended
  *         meanwhile: CONDITION_UNMET. NULL: any
  *
+ * _observation goes on with the one that is under way: CONDITION_UNMET when another version is observed by now, or none.
+ * Of zero manifest: there is none any more.
+ *
  * _refuse remembers a refusal, ends the attempt for that version, and makes it an event and the last
  * outcome unless this very refusal is remembered already (then *known is true).
  */

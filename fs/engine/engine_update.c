@@ -131,15 +131,18 @@ mfs_engine_attempt(struct mfs_engine *e, size_t i, const struct mfs_cycle_attemp
 enum mfs_code
 mfs_engine_observation(struct mfs_engine *e, size_t i, const struct mfs_cycle_observation *o, struct mfs_err *err)
 {
-	struct mfs_cycle_observation old;
+	struct mfs_cycle_observation old, now;
 	struct mfs_cycle_model *cm;
 	enum mfs_code code;
 
 	if ((code = model_check(e, i, err)) != MFS_OK)
 		return code;
 	(void)pthread_mutex_lock(&e->lock);
+	mfs_engine_observing(e, i, &now);
 	if ((cm = mfs_engine_cycle(e, i)) == NULL) {
 		code = mfs_fail(err, MFS_NO_MEMORY, "cycle");
+	} else if (!mfs_sha256_is_zero(&o->v.manifest) && !mfs_sha256_equal(&o->v.manifest, &now.v.manifest)) {
+		code = mfs_fail(err, MFS_CONDITION_UNMET, "the observation of %s ended meanwhile", o->v.version);
 	} else {
 		old = cm->observation;
 		cm->observation = *o;

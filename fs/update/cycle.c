@@ -496,7 +496,9 @@ mfs_cycle_observe(const struct mfs_cycle_run *r, size_t i, int64_t elapsed, cons
 	left = (o.undecided > 0 ? 2 * o.total : o.total) - o.seconds;
 	if (left <= 0)
 		return commit(r, i, &o.v);
-	if (mfs_engine_observation(r->engine, i, &o, &err) != MFS_OK)
+	if (mfs_engine_observation(r->engine, i, &o, &err) == MFS_CONDITION_UNMET)
+		return 1; /* it was committed, or another version became active, during the look */
+	if (err.code != MFS_OK)
 		mfs_log_err(r->config->models[i].id, &err);
 	return left < every ? left : every;
 }

@@ -105,6 +105,16 @@ repo_scheduled(struct mfs_update *u, size_t repo, bool by_via, const struct mfs_
 	(void)pthread_mutex_unlock(&u->lock);
 }
 
+/* Hold lock. */
+static void
+via_lend(struct mfs_update_model *m, struct mfs_via *via, const struct mfs_sha256 *manifest)
+{
+	via->refs++;
+	mfs_via_unref(m->via);
+	m->via = via;
+	m->via_for = *manifest;
+}
+
 /* Ask what model i should run, and tell the worker. */
 static void
 model_offer(struct mfs_update *u, size_t i, struct mfs_via *via)
@@ -128,11 +138,8 @@ model_offer(struct mfs_update *u, size_t i, struct mfs_via *via)
 	(void)snprintf(m->offer_detail, sizeof(m->offer_detail), "%.255s", err.msg);
 	if (superseded)
 		atomic_store(&m->cancel, 1);
-	if (code == MFS_OK && via != NULL && m->via != via) {
-		mfs_via_unref(m->via);
-		m->via = via;
-		via->refs++;
-	}
+	if (code == MFS_OK && via != NULL)
+		via_lend(m, via, &up.v.manifest);
 	if (superseded || (code == MFS_OK && (by_hand || !m->active)))
 		m->due_ms = 0;
 	m->active = m->active || code == MFS_OK;
@@ -158,7 +165,7 @@ worth_asking(struct mfs_update *u, size_t i, bool news)
 }
 
 static void
-repo_check(struct mfs_update *u, size_t repo, struct mfs_via *via)
+repo_ask(struct mfs_update *u, size_t repo, struct mfs_via *via)
 {
 	struct mfs_err err = MFS_ERR_INIT;
 	int64_t retry_after = 0;
@@ -174,6 +181,12 @@ repo_check(struct mfs_update *u, size_t repo, struct mfs_via *via)
 		if (mfs_update_follows(u, i, repo) && mfs_code_class(code) != MFS_CLASS_NETWORK && worth_asking(u, i, news))
 			model_offer(u, i, via);
 	mfs_update_answered(u, repo, code, err.msg);
+}
+
+static void
+repo_check(struct mfs_update *u, size_t repo, struct mfs_via *via)
+{
+	repo_ask(u, repo, via);
 	(void)pthread_mutex_lock(&u->lock);
 	u->repos[repo].checking = false;
 	mfs_via_unref(via);
@@ -183,7 +196,7 @@ repo_check(struct mfs_update *u, size_t repo, struct mfs_via *via)
 
 /* Hold lock. The model to look at, or n_models. */
 static size_t
-observe_take(struct mfs_update *u, int64_t *elapsed, int64_t *wait_ms)
+observe_take(struct mfs_update *u, int64_t *elapsed, uint64_t *looks, int64_t *wait_ms)
 {
 	int64_t now = boot(u);
 
@@ -199,49 +212,71 @@ observe_take(struct mfs_update *u, int64_t *elapsed, int64_t *wait_ms)
 		}
 		*elapsed = m->observed_ms == 0 ? 0 : (now - m->observed_ms) / 1000;
 		m->observed_ms = now;
+		*looks = m->looks;
 		return i;
 	}
 	return u->n_models;
 }
 
 static void
-observe(struct mfs_update *u, size_t i, int64_t elapsed)
+observe(struct mfs_update *u, size_t i, int64_t elapsed, uint64_t looks)
 {
 	int64_t pause = mfs_cycle_observe(&u->args.run, i, elapsed, &u->cancel_refresh);
 	struct mfs_update_model *m = &u->models[i];
 
 	(void)pthread_mutex_lock(&u->lock);
-	m->observing = pause >= 0;
-	m->observe_ms = m->observed_ms + (pause > 0 ? pause : 1) * 1000;
-	if (!m->observing)
-		m->observed_ms = 0;
+	if (m->looks == looks) {
+		m->observing = pause >= 0;
+		m->observe_ms = m->observed_ms + (pause > 0 ? pause : 1) * 1000;
+		if (!m->observing)
+			m->observed_ms = 0;
+	}
 	(void)pthread_mutex_unlock(&u->lock);
 }
 
-int64_t
-mfs_update_turn_refresher(struct mfs_update *u)
+/* What time alone changes; when it is due again. */
+static void
+tick(struct mfs_update *u)
 {
-	int64_t wait_ms = TURN_MS, elapsed = 0, now;
-	struct mfs_via *via = NULL;
-	size_t repo = 0, model;
-	bool check;
+	const int64_t now = boot(u);
 
-	(void)pthread_mutex_lock(&u->lock);
-	/* A probation first: its verdict is about what is served now. */
-	model = observe_take(u, &elapsed, &wait_ms);
-	check = model == u->n_models && repo_take(u, &repo, &via, &wait_ms);
-	(void)pthread_mutex_unlock(&u->lock);
-	if (model < u->n_models)
-		return observe(u, model, elapsed), 0;
-	if (check)
-		return repo_check(u, repo, via), 0;
-	now = boot(u);
 	if (u->n_repos > 0 && now >= u->tick_ms) {
 		int64_t next = u->args.tick(u->args.user);
 
 		u->tick_ms = now + (next < 1 ? 1 : next > TICK_S ? TICK_S : next) * 1000;
 	}
-	return u->n_repos > 0 && u->tick_ms - now < wait_ms ? u->tick_ms - now : wait_ms;
+}
+
+int64_t
+mfs_update_turn_refresher(struct mfs_update *u)
+{
+	int64_t wait_ms = TURN_MS, elapsed = 0;
+	size_t repo = 0, model = u->n_models;
+	struct mfs_via *via = NULL;
+	uint64_t looks = 0;
+	bool check = false;
+
+	tick(u);
+	(void)pthread_mutex_lock(&u->lock);
+	/*
+	 * A probation first: its verdict is about what is served now. But not twice in a row before a check that is due:
+	 * looks that take longer than the time between them would keep a revocation away for as long as the probation lasts.
+	 */
+	if (!u->looked)
+		model = observe_take(u, &elapsed, &looks, &wait_ms);
+	if (model == u->n_models)
+		check = repo_take(u, &repo, &via, &wait_ms);
+	if (u->looked && !check)
+		model = observe_take(u, &elapsed, &looks, &wait_ms);
+	u->looked = model < u->n_models;
+	(void)pthread_mutex_unlock(&u->lock);
+	if (model < u->n_models)
+		return observe(u, model, elapsed, looks), 0;
+	if (check)
+		return repo_check(u, repo, via), 0;
+	if (u->n_repos > 0 && u->tick_ms - boot(u) < wait_ms)
+		wait_ms = u->tick_ms - boot(u);
+	return wait_ms > 0 ? wait_ms : 1;
 }
 
 /* ---- the worker ------------------------------------------------------------------------------------------------- */
@@ -280,9 +315,36 @@ work_over(struct mfs_update *u, size_t i)
 	m->via = NULL;
 	m->observing = true;
 	m->observe_ms = m->observed_ms = 0;
+	m->looks++;
 	atomic_store(&m->total, 0);
 	atomic_store(&m->done, 0);
 	atomic_store(&m->rate, 0);
+}
+
+/* Hold lock. Was another attempt begun since the step wrote the end of its own? Nobody else looks at it. */
+static bool
+begun_anew(struct mfs_update *u, size_t i)
+{
+	struct mfs_engine_update up;
+
+	mfs_engine_update_get(u->args.run.engine, i, &up);
+	return up.step != MFS_STEP_IDLE;
+}
+
+/* Hold lock. By which way the attempt is to come; a reference, or NULL. */
+static struct mfs_via *
+via_take(struct mfs_update *u, size_t i)
+{
+	const struct mfs_update_model *m = &u->models[i];
+	struct mfs_engine_update up;
+
+	if (m->via == NULL)
+		return NULL;
+	mfs_engine_update_get(u->args.run.engine, i, &up);
+	if (!mfs_sha256_equal(&m->via_for, &up.v.manifest)) /* superseded by what the repository itself offers */
+		return NULL;
+	m->via->refs++;
+	return m->via;
 }
 
 int64_t
@@ -301,8 +363,7 @@ mfs_update_turn_worker(struct mfs_update *u)
 	m = &u->models[i];
 	u->working = i;
 	atomic_store(&m->cancel, atomic_load(&u->stop) ? 1 : 0);
-	if ((via = m->via) != NULL)
-		via->refs++;
+	via = via_take(u, i);
 	(void)pthread_mutex_unlock(&u->lock);
 
 	pause = mfs_cycle_step(&u->args.run, i, via != NULL ? via->remote : NULL, &m->cancel);
@@ -310,7 +371,7 @@ mfs_update_turn_worker(struct mfs_update *u)
 	(void)pthread_mutex_lock(&u->lock);
 	u->working = u->n_models;
 	mfs_via_unref(via);
-	if (pause == MFS_CYCLE_IDLE && atomic_load(&m->cancel) == 0) {
+	if (pause == MFS_CYCLE_IDLE && atomic_load(&m->cancel) == 0 && !begun_anew(u, i)) {
 		work_over(u, i);
 	} else {
 		/* Superseded: whatever it says, its successor is looked at. */
@@ -497,6 +558,7 @@ mfs_update_kick(struct mfs_update *u, size_t i, bool check)
 	(void)pthread_mutex_lock(&u->lock);
 	u->models[i].active = u->models[i].observing = true;
 	u->models[i].due_ms = u->models[i].observe_ms = u->models[i].observed_ms = 0;
+	u->models[i].looks++;
 	if (check && u->args.run.config->models[i].repo >= 0)
 		u->repos[u->args.run.config->models[i].repo].asked = true;
 	(void)pthread_cond_broadcast(&u->changed);

@@ -74,7 +74,8 @@ struct mfs_update_answer {
 	uint64_t done, total, rate; /* bytes, bytes a second; total 0: not known */
 };
 void mfs_update_poll(struct mfs_update *u, uint64_t ticket, struct mfs_update_answer *out);
-void mfs_update_forget(struct mfs_update *u, uint64_t ticket); /* what was begun goes on */
+/* What was begun goes on, by the configured way. */
+void mfs_update_forget(struct mfs_update *u, uint64_t ticket);
 
 /* ---- for status; memory only ------------------------------------------------------------------------------ */
 

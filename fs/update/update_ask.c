@@ -121,6 +121,32 @@ mfs_update_answered(struct mfs_update *u, size_t repo, enum mfs_code code, const
 	(void)pthread_mutex_unlock(&u->lock);
 }
 
+/*
+ * Hold lock. The command ends, and with it the fetch that it lent: what was begun goes on by the configured way. A
+ * download that is at it now is stopped, and begins again where it is.
+ */
+static void
+via_end(struct mfs_update *u, const struct mfs_via *via)
+{
+	for (size_t r = 0; r < u->n_repos; r++)
+		if (u->repos[r].via == via) {
+			mfs_via_unref(u->repos[r].via);
+			u->repos[r].via = NULL;
+		}
+	for (size_t i = 0; i < u->n_models; i++) {
+		struct mfs_update_model *m = &u->models[i];
+		struct mfs_engine_update up;
+
+		if (m->via != via)
+			continue;
+		mfs_via_unref(m->via);
+		m->via = NULL;
+		mfs_engine_update_get(u->args.run.engine, i, &up);
+		if (u->working == i && up.step == MFS_STEP_DOWNLOAD)
+			atomic_store(&m->cancel, 1);
+	}
+}
+
 void
 mfs_update_forget(struct mfs_update *u, uint64_t ticket)
 {
@@ -135,6 +161,8 @@ mfs_update_forget(struct mfs_update *u, uint64_t ticket)
 		for (size_t i = 0; i < u->n_models; i++)
 			if (a->update && covers(u, a, i))
 				u->models[i].by_hand = false;
+		if (a->via != NULL)
+			via_end(u, a->via);
 		mfs_via_unref(a->via);
 		*a = (struct mfs_ask){ 0 };
 	}

@@ -19,9 +19,11 @@ struct mfs_update_model { /* under lock, but for the atomics */
 	int64_t due_ms;     /* of the next step; CLOCK_BOOTTIME, as the two below */
 	int64_t observe_ms; /* the next look */
 	int64_t observed_ms; /* the last look */
+	uint64_t looks;     /* counts what asks for one anew: the end of a look that began before says nothing about it */
 	bool by_hand;       /* a command waits for it */
 	uint64_t swaps;     /* number of the last swap here; 0 none since start */
-	struct mfs_via *via;
+	struct mfs_via *via; /* NULL: as configured; lent until the command that brought it ends */
+	struct mfs_sha256 via_for; /* manifest that is to come by it */
 	enum mfs_code offer;
 	char offer_detail[256];
 	char offer_version[MFS_VERSION_MAX + 1]; /* with OK */
@@ -65,6 +67,7 @@ struct mfs_update {
 	size_t working;     /* model; n_models: none */
 	size_t next;        /* where the worker looks first, so that all get their turn */
 	int64_t tick_ms;
+	bool looked;        /* the refresher's last turn was a probation: a check that is due comes first now */
 	_Atomic int cancel_refresh;
 	_Atomic bool stop;
 	pthread_t refresher, worker;

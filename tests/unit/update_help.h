@@ -34,6 +34,9 @@ static struct fake {
 	uint64_t free_bytes;
 	_Atomic int *set_cancel; /* set during the download: superseded under way */
 	void (*meanwhile)(void);  /* called during the download */
+	void (*looking)(void);    /* called during a look of a probation */
+	void (*refusing)(void);   /* called while a refusal is told: the attempt is over, the step is not */
+	struct mfs_remote *via;   /* of the last download */
 	enum mfs_code refresh;
 	int64_t boot_ms;
 } f;
@@ -92,8 +95,9 @@ fake_download(void *user, size_t i, struct mfs_version *v, struct mfs_remote *vi
 {
 	struct mfs_sha256 id;
 
-	(void)user, (void)i, (void)via, (void)cancel;
+	(void)user, (void)i, (void)cancel;
 	f.downloads++;
+	f.via = via;
 	if (f.set_cancel != NULL)
 		atomic_store(f.set_cancel, 1);
 	if (f.meanwhile != NULL)
@@ -114,6 +118,8 @@ fake_health(void *user, size_t i, struct mfs_version *v, bool probation, const _
 
 	(void)user, (void)i, (void)v, (void)cancel;
 	f.healths++;
+	if (probation && f.looking != NULL)
+		f.looking();
 	return code == MFS_OK ? MFS_OK : mfs_fail(err, code, "the fake check says %s", mfs_code_name(code));
 }
 
@@ -134,6 +140,8 @@ fake_rejected(void *user, size_t i, const struct mfs_cycle_version *v, enum mfs_
 	(void)user, (void)i, (void)v;
 	f.rejections++;
 	f.rejected = why;
+	if (f.refusing != NULL)
+		f.refusing();
 }
 
 static inline void fake_collect(void *user, size_t i) { (void)user, (void)i; f.collections++; }
