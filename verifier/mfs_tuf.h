@@ -33,6 +33,11 @@ struct mfs_tuf;
 
 struct mfs_tuf_options {
 	int64_t now; /* seconds since the epoch; the fixed start time of this run: what expires at or before it has expired */
+	/*
+	 * What counts instead once a new root took a key of timestamp away: the time without what the holder of that key
+	 * may have pushed, or an expiry beyond all that is signed would keep out the very root that ends it. 0: `now` counts
+	 */
+	int64_t now_rotated;
 	int64_t expired_grace; /* seconds that timestamp and snapshot may be expired; never root or targets. 0..MFS_TUF_GRACE_MAX */
 	/*
 	 * The least versions that may be accepted, from authenticated state, for the case that the files

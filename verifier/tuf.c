@@ -11,7 +11,7 @@
 static enum mfs_code
 options_check(const struct mfs_tuf_options *o, struct mfs_err *err)
 {
-	if (o->now < 0 || o->expired_grace < 0 || o->expired_grace > MFS_TUF_GRACE_MAX)
+	if (o->now < 0 || o->now_rotated < 0 || o->expired_grace < 0 || o->expired_grace > MFS_TUF_GRACE_MAX)
 		return mfs_fail(err, MFS_CONFIG_INVALID, "TUF: time %lld, grace %lld s: out of range", (long long)o->now,
 			(long long)o->expired_grace);
 	if (o->floor_root < 0 || o->floor_timestamp < 0 || o->floor_snapshot < 0 || o->floor_targets < 0)
@@ -97,7 +97,8 @@ mfs_tuf_want_name(struct mfs_tuf *t, const char *role, int64_t version, struct m
 enum mfs_code
 mfs_tuf_fresh(const struct mfs_tuf *t, const struct mfs_tuf_doc *d, const char *what, int64_t grace, struct mfs_err *err)
 {
-	const int64_t late = t->opt.now - d->expires;
+	const bool rotated = t->lost[MFS_TUF_TIMESTAMP] && t->opt.now_rotated != 0;
+	const int64_t late = (rotated ? t->opt.now_rotated : t->opt.now) - d->expires;
 
 	if (late < 0 || late < grace)
 		return MFS_OK;

@@ -37,6 +37,14 @@ mfs_refresh_floor(struct mfs_refresh *r)
 }
 
 int64_t
+mfs_refresh_clock_now(struct mfs_refresh *r)
+{
+	int64_t wall = r->args.clock != NULL ? r->args.clock(r->args.get_user) : mfs_clock_wall();
+
+	return wall > MFS_BUILD_TIME ? wall : MFS_BUILD_TIME;
+}
+
+int64_t
 mfs_refresh_now(struct mfs_refresh *r)
 {
 	int64_t wall = r->args.clock != NULL ? r->args.clock(r->args.get_user) : mfs_clock_wall();
@@ -241,9 +249,14 @@ forget_timestamp(void *user, struct mfs_cycle *c)
 {
 	const struct mfs_refresh_run *x = user;
 	struct mfs_cycle_repo *repo = mfs_cycle_repo(c, x->r->args.config->repos[x->repo].name);
+	bool write = mfs_tuf_rotated(x->t, "timestamp") && c->time_floor != 0;
 
+	if (write) {
+		c->time_floor = 0;
+		c->time_floor_boot = mfs_refresh_boot_s();
+	}
 	if (repo == NULL || (repo->timestamp_version == 0 && repo->etag[0] == '\0'))
-		return false;
+		return write;
 	repo->timestamp_version = 0;
 	repo->etag[0] = '\0';
 	return true;
@@ -252,14 +265,23 @@ forget_timestamp(void *user, struct mfs_cycle *c)
 /*
  * A new root took a key of timestamp or snapshot away: the recorded version of the timestamp does not count
  * any more. Written down before the anchor names the new root: a power cut between the two would leave
- * this root with that version, which may be a thief's, and no later timestamp would ever be good.
+ * this root with that version, which may be a thief's, and no later timestamp would ever be good. Likewise the time
+ * floor, that this key capped: whatever becomes of the rest of this run, no later one has a new root.
  */
 static enum mfs_code
 rotation_note(struct mfs_refresh_run *x, struct mfs_err *err)
 {
+	enum mfs_code code;
+
 	if (x->t == NULL || (!mfs_tuf_rotated(x->t, "timestamp") && !mfs_tuf_rotated(x->t, "snapshot")))
 		return MFS_OK;
-	return mfs_engine_cycle_update(x->r->args.engine, forget_timestamp, x, err);
+	if ((code = mfs_engine_cycle_update(x->r->args.engine, forget_timestamp, x, err)) == MFS_OK &&
+		mfs_tuf_rotated(x->t, "timestamp")) {
+		(void)pthread_mutex_lock(&x->r->lock);
+		x->r->floor = 0;
+		(void)pthread_mutex_unlock(&x->r->lock);
+	}
+	return code;
 }
 
 enum mfs_code

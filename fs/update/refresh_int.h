@@ -45,6 +45,8 @@ struct mfs_refresh {
 int64_t mfs_refresh_boot_s(void);
 /* The time floor as it is now. Takes refresh.lock. */
 int64_t mfs_refresh_floor(struct mfs_refresh *r);
+/* The clock as it is, but not before the build: what counts without a floor. */
+int64_t mfs_refresh_clock_now(struct mfs_refresh *r);
 /* Expiry of the repository's metadata by `now`: METADATA_EXPIRED names the role and the time; refresh.lock is taken. */
 enum mfs_code mfs_refresh_expired(struct mfs_refresh *r, size_t repo, struct mfs_err *err);
 /* `stale: stop`: show or hide the models of a repository. */

@@ -374,6 +374,11 @@ models_look(struct batch *b, const struct mfs_err *trust, struct mfs_err *err)
 		if (code == MFS_NET_HTTP && missing.code == MFS_OK)
 			missing = why;
 		if (code != MFS_OK && code != MFS_NET_HTTP && code != MFS_METADATA_EXPIRED && !is_verdict(code)) {
+			struct mfs_err late = MFS_ERR_INIT;
+
+			/* The rest would fail too; what came before acts now. The next run looks at all of them again. */
+			if ((b->n > 0 || b->trust != NULL) && flush(b, &late) != MFS_OK)
+				mfs_log_err(c->repos[b->x->repo].name, &late);
 			if (err != NULL)
 				*err = why;
 			return code;

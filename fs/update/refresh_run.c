@@ -93,6 +93,7 @@ options(const struct mfs_refresh_run *x)
 
 	return (struct mfs_tuf_options){
 		.now = x->now,
+		.now_rotated = mfs_refresh_clock_now(x->r),
 		.expired_grace = grace < MFS_TUF_GRACE_MAX ? grace : MFS_TUF_GRACE_MAX,
 		.floor_root = x->known.root.version,
 		.floor_timestamp = x->known.timestamp_version,
@@ -110,7 +111,7 @@ static enum mfs_code
 root_again(struct mfs_refresh_run *x, struct mfs_span first, struct mfs_tuf **out, struct mfs_err *err)
 {
 	const char *name = x->r->args.config->repos[x->repo].name;
-	struct mfs_tuf_options o = { .now = x->now };
+	struct mfs_tuf_options o = { .now = x->now, .now_rotated = mfs_refresh_clock_now(x->r) };
 	struct mfs_tuf_options full = options(x);
 	struct mfs_tuf_want want;
 	struct mfs_tuf_role root;

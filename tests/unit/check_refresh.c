@@ -287,6 +287,35 @@ Test(refresh, one_models_missing_policy_file_does_not_keep_back_the_trust_list_o
 	active_is("");
 }
 
+/* det's revocation came whole; the server then says nothing of seg's policy. */
+Test(refresh, one_models_policy_that_does_not_come_keeps_no_other_from_its_revocation)
+{
+	struct mfs_policy *other;
+	size_t seg = mk_repo_model(repo, "seg"), len;
+	char *json;
+
+	cr_assert_eq(mfs_policy_new("seg", &other, NULL), MFS_OK);
+	other->sequence = 1;
+	other->issued = repo->now;
+	cr_assert_eq(mfs_policy_json(other, &json, &len, NULL), MFS_OK);
+	mk_repo_target(repo, seg + 1, "seg/policy.json", json, len);
+	(void)publish(1);
+	policy_publish();
+	mk_repo_commit(repo);
+	(void)run();
+	install_published();
+	repo->roles[seg + 1].changed = true;
+	revoked("1.1.0", MFS_ACTION_WITHDRAW);
+	repo->refuse = "policy.seg";
+	(void)run_is(MFS_NET_TIMEOUT, NULL);
+	active_is("");
+	repo->refuse = NULL;
+	(void)run();
+	active_is("");
+	free(json);
+	mfs_policy_free(other);
+}
+
 /* ---- trust.json ------------------------------------------------------------------------------------------------- */
 
 static void

@@ -276,12 +276,49 @@ Test(refresh_attack, a_policy_cannot_push_the_time_beyond_the_life_of_its_timest
 	policy_publish();
 	mk_repo_rotate(repo, MK_TIMESTAMP);
 	mk_repo_commit(repo);
-	(void)run_is(MFS_METADATA_EXPIRED, NULL); /* this run still goes by the pushed time */
+	(void)run();
+	cr_assert_lt(mfs_refresh_now(refresh), NOW + DAY);
 	now = repo->now = NOW + 2 * DAY;
 	for (size_t k = MK_TARGETS; k < repo->n_roles; k++)
 		repo->roles[k].changed = true;
 	mk_repo_commit(repo);
 	(void)run();
+}
+
+/* Who had the keys of timestamp and a policy could push the time beyond everything that is ever signed. */
+Test(refresh_attack, a_new_timestamp_key_takes_a_stolen_time_back)
+{
+	char *json;
+	size_t len;
+
+	for (int k = 0; k < 2; k++) {
+		policy->sequence++;
+		policy->issued = NOW + 4999LL * DAY;
+		cr_assert_eq(mfs_policy_json(policy, &json, &len, NULL), MFS_OK);
+		mk_repo_target(repo, release + 1, "det/policy.json", json, len);
+		free(json);
+		repo->lifetime = 5000LL * DAY;
+		mk_repo_commit(repo);
+		repo->lifetime = DAY;
+		(void)run_is(MFS_CLOCK_UNSET, NULL);
+		cr_assert_geq(mfs_refresh_now(refresh), NOW + 4999LL * DAY);
+		policy_publish();
+		mk_repo_rotate(repo, MK_TIMESTAMP);
+		for (size_t i = MK_TARGETS; i < repo->n_roles; i++)
+			repo->roles[i].changed = true;
+		mk_repo_commit(repo);
+		if (k > 0) { /* the run that brings the root gets no further */
+			repo->refuse = "snapshot.json";
+			(void)run_is(MFS_NET_TIMEOUT, NULL);
+			repo->refuse = NULL;
+			restart();
+		}
+		(void)run();
+		cr_assert_lt(mfs_refresh_now(refresh), NOW + DAY);
+		restart();
+		cr_assert_lt(mfs_refresh_now(refresh), NOW + DAY);
+		(void)run();
+	}
 }
 
 Test(refresh_attack, before_the_first_refresh_the_time_is_at_least_that_of_the_build)
