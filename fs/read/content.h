@@ -26,7 +26,7 @@ struct mfs_cache_stats {
 	uint64_t waits;   /* readers that waited for another reader's chunk */
 	uint64_t ahead;   /* reads that found their bytes opened ahead, or half so */
 	uint64_t evicted;
-	uint64_t failed;  /* chunks that did not verify or could not be read */
+	uint64_t failed;  /* chunks that did not verify or could not be read; files of which table or blob cannot be had */
 	size_t bytes, locked; /* budget, and how much of it is locked in memory or on noswap tmpfs */
 };
 void mfs_cache_stats(struct mfs_cache *c, struct mfs_cache_stats *out);

@@ -15,6 +15,8 @@ tell_failure(struct mfs_content *c, uint64_t chunk, const struct mfs_err *err)
 	void *user;
 
 	(void)pthread_mutex_lock(&c->cache->lock);
+	if (chunk == UINT64_MAX) /* those of a chunk are counted with the chunk */
+		c->cache->stats.failed++;
 	fn = c->cache->failed;
 	user = c->cache->failed_user;
 	(void)pthread_mutex_unlock(&c->cache->lock);

@@ -76,7 +76,7 @@ chunk_failed(void *user, const struct mfs_content *c, uint64_t chunk, const stru
 	struct mfs_tree *t = user;
 	const struct mfs_manifest *m = mfs_content_manifest(c);
 	int64_t now = mfs_clock_boot_ms(), last = atomic_load(&t->failure_event_ms);
-	char model[MFS_ID_MAX + 1], detail[1024];
+	char model[MFS_ID_MAX + 1], detail[1024], which[48] = "";
 	unsigned long long muted;
 
 	(void)atomic_fetch_add(&t->shm->chunk_failures, 1);
@@ -87,8 +87,9 @@ chunk_failed(void *user, const struct mfs_content *c, uint64_t chunk, const stru
 	}
 	muted = atomic_exchange(&t->failures_muted, 0);
 	local_id(t, m, model, sizeof(model));
-	(void)snprintf(detail, sizeof(detail), "%s: chunk %llu: %s%s", MFS_ESC(m->files[mfs_content_file(c)].name),
-		(unsigned long long)chunk, err->msg,
+	if (chunk != UINT64_MAX) /* else its table or blob could not be had */
+		(void)snprintf(which, sizeof(which), "chunk %llu: ", (unsigned long long)chunk);
+	(void)snprintf(detail, sizeof(detail), "%s: %s%s%s", MFS_ESC(m->files[mfs_content_file(c)].name), which, err->msg,
 		muted > 0 ? " (more failed since the last event)" : "");
 	if (t->s->events != NULL)
 		mfs_event(t->s->events, &(struct mfs_event){ .model = model, .version = m->version, .code = err->code,

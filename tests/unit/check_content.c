@@ -494,6 +494,36 @@ Test(content, a_failure_is_told_once_with_its_chunk)
 	free(buf);
 }
 
+/* A health check that fails meanwhile is no verdict about the version: every read that failed counts. */
+Test(content, a_failed_read_is_counted_whatever_was_lacking)
+{
+	static const char *const what[] = { "a chunk", "the table", "the blob" };
+	uint8_t *buf = malloc(4 * CHUNK);
+
+	cr_assert_not_null(buf);
+	for (size_t i = 0; i < sizeof(what) / sizeof(what[0]); i++) {
+		uint64_t seen[3] = { 0 };
+		struct mfs_cache_stats st;
+		char path[256];
+		struct fix f;
+		size_t got;
+
+		fix_make(&f, 4 * CHUNK, CHUNK, MFS_CIPHER_AES_256_GCM, CACHE);
+		mfs_cache_on_failure(f.cache, count_failure, seen);
+		fix_path(&f, &f.file.sha256, path);
+		if (i < 2)
+			fix_flip(&f, i == 0 ? &f.file.sha256 : &f.file.chunks_sha256, 100);
+		else
+			cr_assert_eq(truncate(path, CHUNK), 0);
+		cr_assert_neq(read_at(f.c, buf, CHUNK, 0, &got), MFS_OK, "%s", what[i]);
+		mfs_cache_stats(f.cache, &st);
+		cr_assert_eq(st.failed, 1, "%s", what[i]);
+		cr_assert_eq(seen[0], 1, "%s", what[i]);
+		fix_free(&f);
+	}
+	free(buf);
+}
+
 /* ---- fill ------------------------------------------------------------------------------------------------- */
 
 static int
