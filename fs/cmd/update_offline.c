@@ -72,6 +72,14 @@ refresh(void *user, size_t repo, struct mfs_remote *via, const _Atomic int *canc
 	return code;
 }
 
+static void
+pass(void *user, size_t repo, bool begin)
+{
+	struct offline *o = user;
+
+	mfs_refresh_pass(o->refresh, repo, begin);
+}
+
 static int64_t
 tick(void *user)
 {
@@ -309,7 +317,7 @@ mfs_update_offline(struct mfs_cmd_env *env, int link, void *arg)
 		.fresh = part_fresh, .download = part_download, .drop = part_drop, .health = part_health,
 		.facts = part_facts, .free_bytes = part_free, .changed = part_changed, .rejected = part_rejected,
 		.collect = part_collect };
-	struct mfs_update_args args = { .refresh = refresh, .tick = tick, .boot_ms = boot_ms, .user = &o };
+	struct mfs_update_args args = { .refresh = refresh, .pass = pass, .tick = tick, .boot_ms = boot_ms, .user = &o };
 	struct mfs_err err = MFS_ERR_INIT;
 	int status;
 

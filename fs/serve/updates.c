@@ -244,6 +244,14 @@ refresh(void *user, size_t repo, struct mfs_remote *via, const _Atomic int *canc
 	return code;
 }
 
+static void
+pass(void *user, size_t repo, bool begin)
+{
+	struct mfs_updates *u = user;
+
+	mfs_refresh_pass(u->refresh, repo, begin);
+}
+
 static int64_t
 tick(void *user)
 {
@@ -423,7 +431,7 @@ parts_fill(struct mfs_updates *u)
 		.facts = part_facts, .free_bytes = part_free, .changed = part_changed, .rejected = part_rejected,
 		.collect = part_collect };
 	u->args = (struct mfs_update_args){ .run = { .config = u->s->config, .engine = u->s->engine, .parts = &u->parts },
-		.refresh = refresh, .tick = tick, .boot_ms = boot_ms, .user = u };
+		.refresh = refresh, .pass = pass, .tick = tick, .boot_ms = boot_ms, .user = u };
 }
 
 static void

@@ -292,6 +292,7 @@ mfs_refresh_run_locked(struct mfs_refresh_run *x, struct mfs_err *err)
 	enum mfs_code code, noted;
 
 	x->now = mfs_refresh_now(r);
+	x->begun_ms = mfs_clock_boot_ms();
 	x->had_failed = r->repos[x->repo].status.outcome != MFS_OK;
 	if ((x->changed = calloc(r->args.config->n_models + 1, sizeof(*x->changed))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "refresh");
@@ -316,12 +317,12 @@ mfs_refresh_run_locked(struct mfs_refresh_run *x, struct mfs_err *err)
 }
 
 void
-mfs_refresh_tell(struct mfs_refresh_run *x)
+mfs_refresh_tell(struct mfs_refresh *r, size_t repo, const bool *changed)
 {
-	for (size_t i = 0; x->changed != NULL && i < x->r->args.config->n_models; i++)
-		if (x->changed[i])
-			mfs_refresh_changed(x->r, i);
-	mfs_refresh_stale_apply(x->r, x->repo);
+	for (size_t i = 0; changed != NULL && i < r->args.config->n_models; i++)
+		if (changed[i])
+			mfs_refresh_changed(r, i);
+	mfs_refresh_stale_apply(r, repo);
 }
 
 enum mfs_code
@@ -329,6 +330,7 @@ mfs_refresh_run(struct mfs_refresh *r, size_t repo, const struct mfs_refresh_via
 	struct mfs_refresh_result *res, struct mfs_err *err)
 {
 	struct mfs_refresh_run x = { .r = r, .repo = repo, .remote = r->args.remote, .cancel = cancel };
+	mfs_autofree bool *changed = NULL;
 	enum mfs_code code;
 
 	if (res != NULL)
@@ -341,11 +343,12 @@ mfs_refresh_run(struct mfs_refresh *r, size_t repo, const struct mfs_refresh_via
 	}
 	(void)pthread_mutex_lock(&r->repos[repo].run);
 	code = mfs_refresh_run_locked(&x, err);
+	changed = mfs_steal(&x.changed);
+	mfs_refresh_run_share(&x, code == MFS_OK);
 	(void)pthread_mutex_unlock(&r->repos[repo].run);
-	mfs_refresh_tell(&x);
+	mfs_refresh_tell(r, repo, changed);
 	if (res != NULL)
 		*res = x.res;
-	mfs_refresh_run_end(&x);
 	return code;
 }
 
@@ -385,8 +388,10 @@ mfs_refresh_free(struct mfs_refresh *r)
 {
 	if (r == NULL)
 		return;
-	for (size_t k = 0; r->repos != NULL && k < r->args.config->n_repos; k++)
+	for (size_t k = 0; r->repos != NULL && k < r->args.config->n_repos; k++) {
+		mfs_refresh_pass(r, k, false);
 		(void)pthread_mutex_destroy(&r->repos[k].run);
+	}
 	(void)pthread_mutex_destroy(&r->lock);
 	free(r->repos);
 	free(r->models);

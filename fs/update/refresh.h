@@ -81,6 +81,15 @@ enum mfs_code mfs_refresh_run(struct mfs_refresh *r, size_t repo, const struct m
 	const _Atomic int *cancel, struct mfs_refresh_result *res, struct mfs_err *err);
 
 /*
+ * A pass over the models of a repository begins or ends: in between, mfs_refresh_run() and mfs_refresh_target()
+ * leave their TUF run open for the next mfs_refresh_target() by the same way, for MFS_REFRESH_SHARED_S: a thousand
+ * models cost one run, not a thousand. What was verified in it counts, and nothing more: time and the policy in
+ * force are looked at for each model. A run that failed is never shared. One thread per repository.
+ */
+#define MFS_REFRESH_SHARED_S 30
+void mfs_refresh_pass(struct mfs_refresh *r, size_t repo, bool begin);
+
+/*
  * What passing time alone changes: metadata that has expired with `stale: stop`, the time floor. To
  * be called about once a minute. Seconds until it should be called again at the latest.
  */
@@ -109,7 +118,7 @@ void mfs_refresh_target_clear(struct mfs_refresh_target *t);
 /*
  * What should model i run now? Selects by the policy in force and the effective time; unless that is
  * active already, resolves its manifest and signatures through release.<model_id> in a TUF run of its
- * own, fetches and verifies them. Decides nothing about installation: mfs_engine_decide() is next.
+ * own or of the pass, fetches and verifies them. Decides nothing about installation: mfs_engine_decide() is next.
  *
  * errors  NOT_SELECTED (no rollout includes this device, no policy yet, no repository; says why),
  *         METADATA_EXPIRED, CLOCK_UNSET, POLICY_REJECTED (the policy vanished), and whatever the last

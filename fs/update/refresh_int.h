@@ -26,6 +26,9 @@ struct mfs_refresh_repo {
 	/* of the snapshot whose policies were all looked at, in this process; zero: none */
 	struct mfs_sha256 complete;
 	struct mfs_refresh_status status; /* refresh.lock */
+	/* under `run`: a pass is under way, and the run that its models share; NULL: none is open */
+	bool pass;
+	struct mfs_refresh_run *shared;
 };
 
 struct mfs_refresh {
@@ -111,6 +114,8 @@ struct mfs_refresh_run {
 	bool root_lacks;   /* the trusted root is not stored */
 	bool had_failed;   /* the run before */
 	bool delegated;    /* stored roles of delegations are in t */
+	bool unstored;     /* roles of delegations that were fetched since they were stored */
+	int64_t begun_ms;  /* CLOCK_BOOTTIME */
 	bool *changed;     /* config->n_models: another version is shown now; told once no lock is held */
 	char etag[MFS_CYCLE_ETAG + 1]; /* of the timestamp that is trusted at the end */
 	struct mfs_refresh_result res;
@@ -119,6 +124,12 @@ struct mfs_refresh_run {
 /* Begin: opens the TUF client and drives it to the end of a refresh; stores what it verified, on failure too. */
 enum mfs_code mfs_refresh_run_begin(struct mfs_refresh_run *x, struct mfs_err *err);
 void mfs_refresh_run_end(struct mfs_refresh_run *x);
+/*
+ * With the run lock held. _share: x goes on to the next of the pass, or ends; x is empty then. _resume: take the run
+ * over that was left open, if it fits and is young; cancel stays x's own.
+ */
+void mfs_refresh_run_share(struct mfs_refresh_run *x, bool good);
+bool mfs_refresh_run_resume(struct mfs_refresh_run *x);
 /* What the metadata says of a target; *target is borrowed until the next find. */
 enum mfs_code mfs_refresh_target_find(struct mfs_refresh_run *x, const char *path, bool *found,
 	struct mfs_tuf_target *target, struct mfs_err *err);
@@ -128,8 +139,8 @@ enum mfs_code mfs_refresh_target_get(struct mfs_refresh_run *x, const struct mfs
 /* The whole of mfs_refresh_run() with the repository's run lock held; the run stays open for mfs_refresh_target(). */
 enum mfs_code mfs_refresh_run_locked(struct mfs_refresh_run *x, struct mfs_err *err);
 
-/* Show what the run changed; without any lock. */
-void mfs_refresh_tell(struct mfs_refresh_run *x);
+/* Show what a run changed (config->n_models; NULL: nothing); without any lock. */
+void mfs_refresh_tell(struct mfs_refresh *r, size_t repo, const bool *changed);
 
 /* ---- refresh_policy.c ------------------------------------------------------------------------------------- */
 

@@ -195,6 +195,63 @@ mfs_refresh_run_end(struct mfs_refresh_run *x)
 	x->changed = NULL;
 }
 
+static void
+shared_close(struct mfs_refresh *r, size_t repo)
+{
+	struct mfs_refresh_run *x = r->repos[repo].shared;
+
+	r->repos[repo].shared = NULL;
+	if (x == NULL)
+		return;
+	if (x->unstored)
+		mfs_refresh_tuf_store_delegated(r, repo, x->t);
+	mfs_refresh_run_end(x);
+	free(x);
+}
+
+void
+mfs_refresh_run_share(struct mfs_refresh_run *x, bool good)
+{
+	struct mfs_refresh_repo *repo = &x->r->repos[x->repo];
+
+	shared_close(x->r, x->repo);
+	if (good && repo->pass && (repo->shared = malloc(sizeof(*x))) != NULL) {
+		*repo->shared = *x;
+		repo->shared->changed = NULL;
+		x->t = NULL;
+	} else if (x->unstored) {
+		mfs_refresh_tuf_store_delegated(x->r, x->repo, x->t);
+	}
+	mfs_refresh_run_end(x);
+}
+
+bool
+mfs_refresh_run_resume(struct mfs_refresh_run *x)
+{
+	struct mfs_refresh_run *kept = x->r->repos[x->repo].shared;
+	const _Atomic int *cancel = x->cancel;
+
+	if (kept == NULL || kept->remote != x->remote || kept->via != x->via ||
+		mfs_clock_boot_ms() - kept->begun_ms > MFS_REFRESH_SHARED_S * 1000)
+		return false;
+	x->r->repos[x->repo].shared = NULL;
+	*x = *kept;
+	x->cancel = cancel;
+	free(kept);
+	return true;
+}
+
+void
+mfs_refresh_pass(struct mfs_refresh *r, size_t repo, bool begin)
+{
+	if (repo >= r->args.config->n_repos)
+		return;
+	(void)pthread_mutex_lock(&r->repos[repo].run);
+	r->repos[repo].pass = begin;
+	shared_close(r, repo);
+	(void)pthread_mutex_unlock(&r->repos[repo].run);
+}
+
 /* ---- targets -------------------------------------------------------------------------------------------------- */
 
 enum mfs_code

@@ -261,14 +261,16 @@ resolve(struct mfs_refresh_run *x, size_t i, struct mfs_refresh_target *out, str
 	struct mfs_err why = MFS_ERR_INIT;
 	enum mfs_code code;
 
-	if ((code = mfs_refresh_run_locked(x, err)) != MFS_OK || (code = mfs_refresh_fresh(x->r, i, err)) != MFS_OK)
+	if (!mfs_refresh_run_resume(x) && (code = mfs_refresh_run_locked(x, err)) != MFS_OK)
+		return code;
+	if ((code = mfs_refresh_fresh(x->r, i, err)) != MFS_OK)
 		return code;
 	/* The run may have brought another policy. */
 	if ((code = choose(x->r, i, &entry, out, err)) != MFS_OK || out->want == MFS_REFRESH_NOTHING)
 		return code;
+	x->unstored = true;
 	if ((code = policy_again(x, i, &why)) == MFS_OK)
 		code = manifest_get(x, i, &entry, out, &why);
-	mfs_refresh_tuf_store_delegated(x->r, x->repo, x->t);
 	if (code == MFS_OK)
 		why = (struct mfs_err)MFS_ERR_INIT; /* a stored file that did not fit may have left words */
 	manifest_tell(x, i, out, &why);
@@ -283,6 +285,7 @@ mfs_refresh_target(struct mfs_refresh *r, size_t i, const struct mfs_refresh_via
 {
 	struct mfs_refresh_run x = { .r = r, .remote = r->args.remote, .cancel = cancel };
 	struct mfs_refresh_target local = { 0 };
+	mfs_autofree bool *changed = NULL;
 	struct mfs_policy_entry entry;
 	enum mfs_code code;
 
@@ -322,9 +325,11 @@ mfs_refresh_target(struct mfs_refresh *r, size_t i, const struct mfs_refresh_via
 	}
 	(void)pthread_mutex_lock(&r->repos[x.repo].run);
 	code = resolve(&x, i, &local, err);
+	changed = mfs_steal(&x.changed);
+	mfs_refresh_run_share(&x, code == MFS_OK);
 	(void)pthread_mutex_unlock(&r->repos[x.repo].run);
-	mfs_refresh_tell(&x);
-	mfs_refresh_run_end(&x);
+	if (changed != NULL) /* a run of its own */
+		mfs_refresh_tell(r, x.repo, changed);
 	if (code != MFS_OK) {
 		const bool judged = local.judged;
 		struct mfs_vref version = judged ? local.version : (struct mfs_vref){ 0 };

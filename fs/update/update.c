@@ -170,9 +170,11 @@ repo_ask(struct mfs_update *u, size_t repo, struct mfs_via *via)
 	struct mfs_err err = MFS_ERR_INIT;
 	int64_t retry_after = 0;
 	bool news = false;
-	enum mfs_code code = u->args.refresh(u->args.user, repo, via != NULL ? via->remote : NULL, &u->cancel_refresh,
-		&retry_after, &news, &err);
+	enum mfs_code code;
 
+	u->args.pass(u->args.user, repo, true);
+	code = u->args.refresh(u->args.user, repo, via != NULL ? via->remote : NULL, &u->cancel_refresh, &retry_after, &news,
+		&err);
 	if (atomic_load(&u->stop))
 		return;
 	repo_scheduled(u, repo, via != NULL, &err, retry_after);
@@ -180,6 +182,7 @@ repo_ask(struct mfs_update *u, size_t repo, struct mfs_via *via)
 	for (size_t i = 0; i < u->n_models && !atomic_load(&u->stop); i++)
 		if (mfs_update_follows(u, i, repo) && mfs_code_class(code) != MFS_CLASS_NETWORK && worth_asking(u, i, news))
 			model_offer(u, i, via);
+	u->args.pass(u->args.user, repo, false);
 	mfs_update_answered(u, repo, code, err.msg);
 }
 

@@ -50,6 +50,64 @@ Test(refresh, what_the_policy_offers_is_resolved_and_verified_by_both_signatures
 	mfs_refresh_target_clear(&t);
 }
 
+/* A thousand models that follow a repository ask for its timestamp once, not a thousand times. */
+Test(refresh, the_models_of_a_pass_share_one_run)
+{
+	unsigned before;
+
+	(void)publish(1);
+	policy_publish();
+	mk_repo_commit(repo);
+	mfs_refresh_pass(refresh, 0, true);
+	(void)run();
+	before = repo->not_modified;
+	for (int k = 0; k < 3; k++)
+		target_is(MFS_OK, "1.1.0");
+	cr_assert_eq(repo->not_modified, before, "asked again %u times", repo->not_modified - before);
+	mfs_refresh_pass(refresh, 0, false);
+	target_is(MFS_OK, "1.1.0");
+	cr_assert_eq(repo->not_modified, before + 1, "a run of its own");
+	/* Roles that came in the pass are stored: a restart fetches them no more. */
+	restart();
+	cr_assert_eq(run().requests, 2);
+}
+
+Test(refresh, a_shared_run_ends_with_trouble_or_another_run)
+{
+	unsigned before;
+
+	(void)publish(1);
+	policy_publish();
+	mk_repo_commit(repo);
+	mfs_refresh_pass(refresh, 0, true);
+	(void)run();
+	repo->offline = true;
+	target_is(MFS_NET_RESOLVE, NULL); /* its release role */
+	repo->offline = false;
+	before = repo->not_modified;
+	target_is(MFS_OK, "1.1.0");
+	cr_assert_eq(repo->not_modified, before + 1, "after trouble it begins anew");
+	/* Another run in the pass: what it brings counts, not what the one before knew. */
+	revoked("1.1.0", MFS_ACTION_STOP);
+	(void)run();
+	target_is(MFS_NOT_SELECTED, "revoked");
+	mfs_refresh_pass(refresh, 0, false);
+}
+
+/* Metadata that expires while the models are asked one after the other activates nothing more. */
+Test(refresh, a_shared_run_does_not_outlive_its_metadata)
+{
+	(void)publish(1);
+	policy_publish();
+	mk_repo_commit(repo);
+	mfs_refresh_pass(refresh, 0, true);
+	(void)run();
+	target_is(MFS_OK, "1.1.0");
+	now += INT64_C(400) * 86400;
+	target_is(MFS_METADATA_EXPIRED, NULL);
+	mfs_refresh_pass(refresh, 0, false);
+}
+
 Test(refresh, a_poll_that_reaches_nobody_changes_nothing_and_is_told_once)
 {
 	struct mfs_refresh_status s;
