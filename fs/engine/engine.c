@@ -422,6 +422,7 @@ mfs_engine_close(struct mfs_engine *e)
 		mfs_version_unref(e->candidates[i]);
 	free(e->candidates);
 	free(e->stops);
+	free(e->bringing);
 	free(e->view);
 	free(e->exposure_at);
 	free(e->repos);
@@ -452,6 +453,7 @@ mfs_engine_open(const struct mfs_engine_args *args, struct mfs_engine **out, str
 		(e->repos = calloc(args->config->n_repos + 1, sizeof(*e->repos))) == NULL ||
 		(e->candidates = calloc(n + 1, sizeof(struct mfs_version *))) == NULL ||
 		(e->stops = calloc(n + 1, sizeof(*e->stops))) == NULL ||
+		(e->bringing = calloc(n + 1, sizeof(*e->bringing))) == NULL ||
 		(e->exposure_at = calloc(n + 1, sizeof(*e->exposure_at))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "engine: %zu models", n);
 	if (mfs_keys_state(args->keys) == NULL)

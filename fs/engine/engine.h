@@ -186,9 +186,12 @@ enum mfs_code mfs_engine_eligible(struct mfs_engine *e, size_t i, const struct m
 /* Is this manifest older than the active version, which may stay (mfs_policy_behind)? active: that version. */
 bool mfs_engine_behind(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, char active[MFS_VERSION_MAX + 1]);
 
-/* Keep what was signed in state and store, so that an attempt goes on after a restart without its repository. */
-enum mfs_code mfs_engine_keep_signed(struct mfs_engine *e, const struct mfs_sha256 *id, const struct mfs_signed *s,
-	struct mfs_err *err);
+/*
+ * Keep what was signed in state and store, so that an attempt of model i goes on after a restart without its
+ * repository. No collection takes it, nor what it names, until an attempt for it is written and over.
+ */
+enum mfs_code mfs_engine_keep_signed(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id,
+	const struct mfs_signed *s, struct mfs_err *err);
 /* The version as it lies there: signature and key trust are checked anew. Blobs need not be there. */
 enum mfs_code mfs_engine_version(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, struct mfs_version **out,
 	struct mfs_err *err);

@@ -111,20 +111,33 @@ anchor_keep(struct mfs_engine *e, struct hashes *versions, struct hashes *blobs,
 	return MFS_OK;
 }
 
-/* What is on its way: downloaded, or waiting, verified, for its window. It would all be fetched again. */
+static enum mfs_code
+attempt_keep(struct mfs_engine *e, const struct mfs_sha256 *id, struct hashes *versions, struct hashes *blobs,
+	struct mfs_err *err)
+{
+	struct mfs_err own = MFS_ERR_INIT;
+
+	if (mfs_sha256_is_zero(id) || hashes_have(versions, id))
+		return MFS_OK;
+	/* Without its manifest it begins anew, whatever is here. */
+	if (!hashes_add(versions, id) || version_blobs(e, id, blobs, &own) == MFS_NO_MEMORY)
+		return mfs_fail(err, MFS_NO_MEMORY, "gc");
+	return MFS_OK;
+}
+
+/* What is on its way: about to be, downloaded, or waiting, verified, for its window. It would all be fetched again. */
 static enum mfs_code
 attempts_keep(struct mfs_engine *e, struct hashes *versions, struct hashes *blobs, struct mfs_err *err)
 {
+	enum mfs_code code;
+
 	for (size_t i = 0; i < e->args.config->n_models; i++) {
 		const struct mfs_cycle_model *cm = mfs_engine_cycle(e, i);
-		struct mfs_err own = MFS_ERR_INIT;
 
-		if (cm == NULL || cm->attempt.step == MFS_STEP_IDLE || hashes_have(versions, &cm->attempt.v.manifest))
-			continue;
-		/* Without its manifest it begins anew, whatever is here. */
-		if (!hashes_add(versions, &cm->attempt.v.manifest) ||
-			version_blobs(e, &cm->attempt.v.manifest, blobs, &own) == MFS_NO_MEMORY)
-			return mfs_fail(err, MFS_NO_MEMORY, "gc");
+		if ((code = attempt_keep(e, &e->bringing[i], versions, blobs, err)) != MFS_OK ||
+			(cm != NULL && cm->attempt.step != MFS_STEP_IDLE &&
+				(code = attempt_keep(e, &cm->attempt.v.manifest, versions, blobs, err)) != MFS_OK))
+			return code;
 	}
 	return MFS_OK;
 }

@@ -24,6 +24,7 @@ struct mfs_engine {
 	} *stops;
 	bool recheck;                  /* lock: versions of the view are verified again before they are used again */
 	struct mfs_version **candidates; /* config->n_models, NULL without; lock */
+	struct mfs_sha256 *bringing;   /* config->n_models; lock: kept for an attempt that is not written yet; zero without */
 	uint64_t *exposure_at;         /* config->n_models: next unused; below it may have been shown */
 	bool reserved;                 /* the first block of exposures of this run is on disk */
 	struct {

@@ -121,6 +121,8 @@ mfs_engine_attempt(struct mfs_engine *e, size_t i, const struct mfs_cycle_attemp
 			cm->attempt = old;
 		else
 			next = old;
+		if (mfs_sha256_equal(&e->bringing[i], &cm->attempt.v.manifest)) /* which keeps it from now on */
+			e->bringing[i] = (struct mfs_sha256){ { 0 } };
 		mfs_engine_view_status(e, i);
 	}
 	(void)pthread_mutex_unlock(&e->lock);
@@ -244,11 +246,20 @@ mfs_engine_behind(struct mfs_engine *e, size_t i, const struct mfs_manifest *m, 
 }
 
 enum mfs_code
-mfs_engine_keep_signed(struct mfs_engine *e, const struct mfs_sha256 *id, const struct mfs_signed *s, struct mfs_err *err)
+mfs_engine_keep_signed(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, const struct mfs_signed *s,
+	struct mfs_err *err)
 {
-	enum mfs_code code = mfs_signed_put(e->args.state_dirfd, id, s, err);
+	enum mfs_code code;
 
-	return code == MFS_OK ? mfs_signed_put(mfs_store_dirfd(e->args.store), id, s, err) : code;
+	if ((code = model_check(e, i, err)) != MFS_OK)
+		return code;
+	/* Under the lock: another model's change may be collecting just now what the anchor does not name. */
+	(void)pthread_mutex_lock(&e->lock);
+	e->bringing[i] = *id;
+	if ((code = mfs_signed_put(e->args.state_dirfd, id, s, err)) == MFS_OK)
+		code = mfs_signed_put(mfs_store_dirfd(e->args.store), id, s, err);
+	(void)pthread_mutex_unlock(&e->lock);
+	return code;
 }
 
 enum mfs_code

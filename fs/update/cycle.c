@@ -280,7 +280,7 @@ stage(struct mfs_at *at, const _Atomic int *cancel)
 	enum mfs_code code = mfs_engine_version(at->r->engine, at->i, &at->a.v.manifest, &v, &err);
 
 	if (code == MFS_OK)
-		code = mfs_engine_keep_signed(at->r->engine, &at->a.v.manifest, &v->signed_bytes, &err);
+		code = mfs_engine_keep_signed(at->r->engine, at->i, &at->a.v.manifest, &v->signed_bytes, &err);
 	mfs_version_unref(v);
 	return code == MFS_OK ? mfs_at_enter(at, MFS_STEP_HEALTH) : ended(at, &err, 0, cancel);
 }

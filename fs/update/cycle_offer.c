@@ -128,7 +128,7 @@ begin(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, struct m
 {
 	char detail[MFS_VERSION_MAX + MFS_VARIANT_MAX + 80];
 
-	if (mfs_engine_keep_signed(at->r->engine, &o->v.manifest, &o->bytes, err) != MFS_OK)
+	if (mfs_engine_keep_signed(at->r->engine, at->i, &o->v.manifest, &o->bytes, err) != MFS_OK)
 		return err->code;
 	at->a = (struct mfs_cycle_attempt){ .v = o->v, .by_hand = by_hand, .rollback = o->rollback };
 	if (mfs_at_enter(at, MFS_STEP_DOWNLOAD) != 0)

@@ -53,6 +53,38 @@ Test(engine_keep, gc_keeps_active_retained_and_busy_versions)
 	mfs_engine_model_free(&m);
 }
 
+/* What was signed stands before its attempt is written: between the two another model's change may collect. */
+Test(engine_keep, gc_keeps_what_an_attempt_is_about_to_bring)
+{
+	struct mfs_cycle_attempt a = { .step = MFS_STEP_DOWNLOAD };
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_version *v;
+	struct mfs_signed s;
+	uint64_t freed;
+	size_t removed;
+
+	(void)install(1);
+	a.v = (struct mfs_cycle_version){ .manifest = copied_release(2, "1.2.0"), .version = "1.2.0", .release = 2, .key_epoch = 1 };
+	cr_assert_eq(mfs_signed_get(d.store_fd, &a.v.manifest, &s, &err), MFS_OK, "%s", err.msg);
+	device_open(&d);
+	cr_assert_eq(mfs_engine_keep_signed(d.engine, 0, &a.v.manifest, &s, &err), MFS_OK, "%s", err.msg);
+	mfs_signed_free(&s);
+	tick();
+	cr_assert_eq(mfs_engine_gc(d.engine, NULL, NULL, &freed, &removed, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(removed, 0);
+	cr_assert_eq(mfs_engine_version(d.engine, 0, &a.v.manifest, &v, &err), MFS_OK, "%s", err.msg);
+	mfs_version_unref(v);
+	cr_assert_eq(scratch_count(d.state_fd, "manifests"), 2);
+	cr_assert_eq(scratch_count(d.store_fd, "manifests"), 2);
+	/* Once written the attempt keeps it; over without having become active, it goes. */
+	cr_assert_eq(mfs_engine_attempt(d.engine, 0, &a, NULL, &err), MFS_OK, "%s", err.msg);
+	a.step = MFS_STEP_IDLE;
+	cr_assert_eq(mfs_engine_attempt(d.engine, 0, &a, NULL, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(mfs_engine_gc(d.engine, NULL, NULL, &freed, &removed, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(removed, 2);
+	cr_assert_eq(scratch_count(d.state_fd, "manifests"), 1);
+}
+
 Test(engine_keep, gc_gives_way_to_an_installation)
 {
 	struct mfs_err err = MFS_ERR_INIT;
