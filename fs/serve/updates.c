@@ -15,7 +15,8 @@
 #include "log.h"
 #include "serve.h"
 
-#define FACTS_MS 20000 /* power and network are not asked for more often, however many models wait */
+#define COLLECT_MS 60000 /* a collection waits so long at most for the models that are about to call for one too */
+#define FACTS_MS   20000 /* power and network are not asked for more often, however many models wait */
 
 struct mfs_updates {
 	struct mfs_serve *s;
@@ -27,6 +28,7 @@ struct mfs_updates {
 	pthread_mutex_t facts_lock;
 	struct mfs_cycle_facts facts;
 	int64_t facts_ms; /* 0: never asked */
+	_Atomic int64_t collect_ms; /* CLOCK_BOOTTIME at which a collection was put off; 0: none is */
 };
 
 /* ---- telemetry --------------------------------------------------------------------------------------------- */
@@ -133,20 +135,47 @@ part_rejected(void *user, size_t i, const struct mfs_cycle_version *v, enum mfs_
 }
 
 static void
-part_collect(void *user, size_t i)
+collect(struct mfs_updates *u)
 {
-	struct mfs_updates *u = user;
 	struct mfs_err err = MFS_ERR_INIT;
 	uint64_t freed;
 	size_t removed;
 
-	if (mfs_engine_gc(u->s->engine, mfs_view_busy, u->s, &freed, &removed, &err) != MFS_OK ||
-		mfs_view_refresh(u->s, i, &err) != MFS_OK) {
-		if (err.code != MFS_CONDITION_UNMET) /* an installation is under way: the next one collects */
-			mfs_log_err("gc", &err);
-	}
+	atomic_store(&u->collect_ms, 0);
+	if (mfs_engine_gc(u->s->engine, mfs_view_busy, u->s, &freed, &removed, &err) != MFS_OK &&
+		err.code != MFS_CONDITION_UNMET) /* an installation is under way: the next one collects */
+		mfs_log_err("gc", &err);
 	if (u->s->control != NULL)
 		mfs_control_recount(u->s->control);
+}
+
+/* Was a collection put off that now has nothing to wait for? */
+static bool
+collect_due(struct mfs_updates *u, size_t i)
+{
+	int64_t since = atomic_load(&u->collect_ms);
+
+	/* Without a repository nobody comes back to it. */
+	return since != 0 && (u->s->config->n_repos == 0 || mfs_clock_boot_ms() - since >= COLLECT_MS ||
+		!mfs_update_due(u->threads, i));
+}
+
+/*
+ * A collection reads every manifest: a thousand models that change together share one. What is not collected
+ * when this process ends, the next change collects; a download that needs the room does so at once.
+ */
+static void
+part_collect(void *user, size_t i)
+{
+	struct mfs_updates *u = user;
+	struct mfs_err err = MFS_ERR_INIT;
+	int64_t none = 0;
+
+	(void)atomic_compare_exchange_strong(&u->collect_ms, &none, mfs_clock_boot_ms());
+	if (collect_due(u, i))
+		collect(u);
+	if (mfs_view_refresh(u->s, i, &err) != MFS_OK)
+		mfs_log_err(u->s->config->models[i].id, &err);
 }
 
 /* ---- clock and conditions ------------------------------------------------------------------------------------ */
@@ -257,6 +286,8 @@ tick(void *user)
 {
 	struct mfs_updates *u = user;
 
+	if (collect_due(u, SIZE_MAX))
+		collect(u);
 	return mfs_refresh_tick(u->refresh);
 }
 

@@ -405,6 +405,20 @@ pending(struct mfs_update *u, bool worker)
 	return false;
 }
 
+bool
+mfs_update_due(struct mfs_update *u, size_t i)
+{
+	int64_t now = boot(u);
+	bool due = false;
+
+	(void)pthread_mutex_lock(&u->lock);
+	for (size_t k = 0; k < u->n_models && !due; k++)
+		due = k != i && ((u->models[k].active && u->models[k].due_ms <= now) ||
+			(u->models[k].observing && u->models[k].observe_ms <= now));
+	(void)pthread_mutex_unlock(&u->lock);
+	return due;
+}
+
 static void
 thread_loop(struct mfs_update *u, int64_t (*turn)(struct mfs_update *u))
 {

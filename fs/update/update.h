@@ -90,6 +90,9 @@ struct mfs_update_facts {
 };
 void mfs_update_facts(struct mfs_update *u, size_t i, struct mfs_update_facts *out);
 
+/* Has a model other than i something to do right now? What is worth doing once for all of them waits for that. */
+bool mfs_update_due(struct mfs_update *u, size_t i);
+
 /* From the download of model i, in the worker's thread. */
 void mfs_update_progress(struct mfs_update *u, size_t i, uint64_t done, uint64_t total, uint64_t rate);
 /* From the part `changed` of struct mfs_cycle_parts: model i shows another version now. */
