@@ -170,11 +170,9 @@ repo_ask(struct mfs_update *u, size_t repo, struct mfs_via *via)
 	struct mfs_err err = MFS_ERR_INIT;
 	int64_t retry_after = 0;
 	bool news = false;
-	enum mfs_code code;
+	enum mfs_code code = u->args.refresh(u->args.user, repo, via != NULL ? via->remote : NULL, &u->cancel_refresh,
+		&retry_after, &news, &err);
 
-	u->args.pass(u->args.user, repo, true);
-	code = u->args.refresh(u->args.user, repo, via != NULL ? via->remote : NULL, &u->cancel_refresh, &retry_after, &news,
-		&err);
 	if (atomic_load(&u->stop))
 		return;
 	repo_scheduled(u, repo, via != NULL, &err, retry_after);
@@ -182,14 +180,17 @@ repo_ask(struct mfs_update *u, size_t repo, struct mfs_via *via)
 	for (size_t i = 0; i < u->n_models && !atomic_load(&u->stop); i++)
 		if (mfs_update_follows(u, i, repo) && mfs_code_class(code) != MFS_CLASS_NETWORK && worth_asking(u, i, news))
 			model_offer(u, i, via);
-	u->args.pass(u->args.user, repo, false);
 	mfs_update_answered(u, repo, code, err.msg);
 }
 
 static void
 repo_check(struct mfs_update *u, size_t repo, struct mfs_via *via)
 {
+	if (u->args.pass != NULL)
+		u->args.pass(u->args.user, repo, true);
 	repo_ask(u, repo, via);
+	if (u->args.pass != NULL)
+		u->args.pass(u->args.user, repo, false);
 	(void)pthread_mutex_lock(&u->lock);
 	u->repos[repo].checking = false;
 	mfs_via_unref(via);

@@ -23,7 +23,7 @@ struct mfs_update_args { /* borrowed, all of it */
 	 */
 	enum mfs_code (*refresh)(void *user, size_t repo, struct mfs_remote *via, const _Atomic int *cancel,
 		int64_t *retry_after_s, bool *news, struct mfs_err *err);
-	/* What repository `repo` offers to each of its models is asked for from now on, and no more: mfs_refresh_pass(). */
+	/* What repository `repo` offers to each of its models is asked for from now on, and no more: mfs_refresh_pass(). NULL without. */
 	void (*pass)(void *user, size_t repo, bool begin);
 	/* What time alone changes; seconds until it wants to be called again: mfs_refresh_tick(). */
 	int64_t (*tick)(void *user);
