@@ -30,10 +30,10 @@ mfs_engine_blobs_check(struct mfs_store *s, const struct mfs_manifest *m, struct
 
 		if (!mfs_store_blob_has(s, &f->sha256, f->size))
 			return mfs_fail(err, MFS_IO, "%s %s: %s: blob %s is missing from the store or has the wrong size: "
-				"install the bundle again", m->model_id, m->version, MFS_ESC(f->name), MFS_HEX(&f->sha256));
+				"it is fetched again where a repository is followed, else install the bundle again", m->model_id, m->version, MFS_ESC(f->name), MFS_HEX(&f->sha256));
 		if (f->chunks > 1 && !mfs_store_blob_has(s, &f->chunks_sha256, mfs_table_length(f->chunks)))
 			return mfs_fail(err, MFS_IO, "%s %s: %s: chunk table %s is missing from the store or has the wrong "
-				"size: install the bundle again", m->model_id, m->version, MFS_ESC(f->name),
+				"size: fetched again where a repository is followed, else install the bundle again", m->model_id, m->version, MFS_ESC(f->name),
 				MFS_HEX(&f->chunks_sha256));
 	}
 	return MFS_OK;

@@ -148,6 +148,17 @@ enum mfs_code mfs_engine_enforce(struct mfs_engine *e, size_t i, bool *changed, 
 enum mfs_code mfs_engine_rollback_to(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, char *from, char *to,
 	struct mfs_err *err);
 
+/*
+ * The k-th version of model i (0 the active one, then those that are retained) when nothing stands in its way but
+ * bytes that the store lacks; NULL when that is not its trouble. Release it. _restored: they are there again;
+ * shows them. As _recheck otherwise
+ *
+ * end  there is no such version, nor any after it
+ */
+enum mfs_code mfs_engine_lost(struct mfs_engine *e, size_t i, size_t k, bool *end, struct mfs_version **out,
+	struct mfs_err *err);
+enum mfs_code mfs_engine_restored(struct mfs_engine *e, size_t i, bool *changed, struct mfs_err *err);
+
 /* The trust list of model i changed (mfs_keys_trust_set): verify what is shown by it. As _enforce otherwise. */
 enum mfs_code mfs_engine_recheck(struct mfs_engine *e, size_t i, bool *changed, struct mfs_err *err);
 

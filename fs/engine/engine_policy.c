@@ -337,8 +337,8 @@ mfs_engine_trust_peek(const struct mfs_engine_args *args, struct mfs_err *err)
 	return code;
 }
 
-enum mfs_code
-mfs_engine_recheck(struct mfs_engine *e, size_t i, bool *changed, struct mfs_err *err)
+static enum mfs_code
+look_again(struct mfs_engine *e, size_t i, bool recheck, const char *source, bool *changed, struct mfs_err *err)
 {
 	struct mfs_sha256 before, after;
 	enum mfs_code code;
@@ -348,12 +348,59 @@ mfs_engine_recheck(struct mfs_engine *e, size_t i, bool *changed, struct mfs_err
 		return mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
 	(void)pthread_mutex_lock(&e->lock);
 	before = shown_now(e, i);
-	e->recheck = true;
-	code = show_again(e, i, NULL, "trust", err);
+	e->recheck = recheck;
+	code = show_again(e, i, NULL, source, err);
 	e->recheck = false;
 	after = shown_now(e, i);
 	*changed = !mfs_sha256_equal(&before, &after);
 	(void)pthread_mutex_unlock(&e->lock);
+	return code;
+}
+
+enum mfs_code
+mfs_engine_recheck(struct mfs_engine *e, size_t i, bool *changed, struct mfs_err *err)
+{
+	return look_again(e, i, true, "trust", changed, err);
+}
+
+enum mfs_code
+mfs_engine_restored(struct mfs_engine *e, size_t i, bool *changed, struct mfs_err *err)
+{
+	return look_again(e, i, false, "scrub", changed, err);
+}
+
+/* Hold lock. May the k-th version be shown, as far as trust and policy go? */
+static bool
+may_be_shown(struct mfs_engine *e, size_t i, const struct mfs_anchor_model *st, size_t k)
+{
+	if (k == 0)
+		return !mfs_sha256_is_zero(&st->active.manifest) && mfs_engine_active_check(e, i, st, NULL) == MFS_OK;
+	return e->stops[i].code == MFS_OK &&
+		mfs_decide_retained(st, &st->retained[k - 1], &e->args.config->models[i].minimum, NULL) == MFS_OK;
+}
+
+enum mfs_code
+mfs_engine_lost(struct mfs_engine *e, size_t i, size_t k, bool *end, struct mfs_version **out, struct mfs_err *err)
+{
+	const struct mfs_anchor_model *st;
+	struct mfs_version *v = NULL;
+	enum mfs_code code = MFS_OK;
+
+	*out = NULL;
+	*end = true;
+	if (i >= e->args.config->n_models)
+		return mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
+	(void)pthread_mutex_lock(&e->lock);
+	st = mfs_engine_record(e, i);
+	*end = st == NULL || k > st->n_retained || strcmp(st->model_id, e->args.config->models[i].model_id) != 0;
+	if (!*end && may_be_shown(e, i, st, k))
+		code = mfs_version_load_repair(e->args.state_dirfd, e->args.store, e->args.cache, e->args.config, e->args.keys,
+			i, k == 0 ? &st->active.manifest : &st->retained[k - 1].manifest, true, &v, err);
+	(void)pthread_mutex_unlock(&e->lock);
+	if (v != NULL && mfs_engine_compat_check(e->args.config, i, v->m, NULL) == MFS_OK &&
+		mfs_engine_blobs_check(e->args.store, v->m, NULL) != MFS_OK)
+		*out = mfs_steal(&v);
+	mfs_version_unref(v);
 	return code;
 }
 

@@ -76,6 +76,33 @@ mfs_repairs_counts(struct mfs_repairs *r, uint64_t *repaired, uint64_t *failed)
 	*failed = r != NULL ? atomic_load(&r->failed) : 0;
 }
 
+bool
+mfs_repairs_begin(struct mfs_repairs *r, size_t model)
+{
+	bool mine;
+
+	(void)pthread_mutex_lock(&r->lock);
+	while (r->busy[model] && atomic_load(&r->cancel) == 0)
+		(void)pthread_cond_wait(&r->changed, &r->lock);
+	mine = atomic_load(&r->cancel) == 0;
+	if (mine)
+		r->busy[model] = true;
+	(void)pthread_mutex_unlock(&r->lock);
+	return mine;
+}
+
+void
+mfs_repairs_end(struct mfs_repairs *r, size_t model, uint64_t repaired, bool failed)
+{
+	(void)atomic_fetch_add(&r->repaired, repaired);
+	if (failed)
+		(void)atomic_fetch_add(&r->failed, 1);
+	(void)pthread_mutex_lock(&r->lock);
+	r->busy[model] = false;
+	(void)pthread_cond_broadcast(&r->changed);
+	(void)pthread_mutex_unlock(&r->lock);
+}
+
 static void
 wait_ms(struct mfs_repairs *r, int64_t ms)
 {
@@ -229,6 +256,7 @@ work_do(struct mfs_repairs *r, const struct mfs_repair_read *w)
 		event_write(r, model, v->m, file, off, repaired, &err);
 	(void)pthread_mutex_lock(&r->lock);
 	r->busy[model] = false;
+	(void)pthread_cond_broadcast(&r->changed);
 	/* Wrong bytes are of one chunk: of several, the kernel asks again for the page that it needs. */
 	if (err.code != MFS_OK && (err.code != MFS_HASH_MISMATCH || n == 1))
 		failure_note(r, &payload, first, first + n - 1);

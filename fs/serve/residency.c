@@ -374,6 +374,8 @@ fill_failed(struct mfs_residency *r, size_t i, const struct mfs_version *v, cons
 	look_again(m, m->backoff_ms);
 	mfs_event(r->s->events, &(struct mfs_event){ .model = r->s->config->models[i].id, .version = v->m->version,
 		.code = err->code, .source = "residency", .detail = err->msg });
+	if (err->code == MFS_HASH_MISMATCH || err->code == MFS_IO) /* mended, it is filled again */
+		mfs_scrub_kick(r->s->scrub, i);
 }
 
 static void

@@ -218,12 +218,13 @@ serve_build(struct mfs_serve *s, const struct inherited *in, struct mfs_err *err
 	mfs_jobs_on_hook(s->jobs, on_hook, s);
 	views_publish(s);
 	/* Requests last: they see every pointer of the context, and none of them changes any more. */
-	if (mfs_residency_start(s, &s->residency, err) != MFS_OK ||
+	if (mfs_scrub_new(s, &s->scrub, err) != MFS_OK || mfs_residency_start(s, &s->residency, err) != MFS_OK ||
 		mfs_telemetry_new(s->config, s->state_dirfd, s->remote, &s->telemetry, err) != MFS_OK ||
 		mfs_telemetry_start(s->telemetry, err) != MFS_OK || mfs_updates_new(s, &s->updates, err) != MFS_OK ||
 		mfs_repairs_new(s, &s->repairs, err) != MFS_OK ||
 		(fd_open(MFS_FD_CONTROL) && mfs_control_start(s, MFS_FD_CONTROL, &s->control, err) != MFS_OK) ||
-		mfs_session_start(s->session, thread_count(), err) != MFS_OK || mfs_updates_start(s->updates, err) != MFS_OK)
+		mfs_session_start(s->session, thread_count(), err) != MFS_OK || mfs_updates_start(s->updates, err) != MFS_OK ||
+		mfs_scrub_start(s->scrub, err) != MFS_OK)
 		return err->code;
 	return mfs_klink_notify(s->klink, MFS_K_READY, 0, NULL, err);
 }
@@ -245,6 +246,7 @@ serve_end(struct mfs_serve *s)
 	(void)signal(SIGALRM, on_alarm);
 	(void)alarm(STOP_S);
 	mfs_session_stop(s->session);
+	mfs_scrub_stop(s->scrub);
 	mfs_repairs_stop(s->repairs);
 	mfs_updates_stop(s->updates);
 	mfs_telemetry_stop(s->telemetry);

@@ -14,6 +14,7 @@
 #include "repair.h"
 #include "residency.h"
 #include "sandbox.h"
+#include "scrub.h"
 #include "session.h"
 #include "status.h"
 #include "telemetry.h"
@@ -37,6 +38,7 @@ struct mfs_serve {
 	struct mfs_telemetry *telemetry; /* NULL: off */
 	struct mfs_updates *updates;
 	struct mfs_repairs *repairs;
+	struct mfs_scrub *scrub;
 	struct mfs_control *control;
 	struct mfs_sandbox_report sandbox;
 	int state_dirfd;

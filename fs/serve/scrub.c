@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "scrub.h"
+
+#include <openssl/rand.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "download.h"
+#include "io.h"
+#include "log.h"
+#include "schedule.h"
+#include "serve.h"
+
+#define FIRST_MS INT64_C(10000) /* after the start: fills of the resident tier and the first readers come before */
+#define EVERY_MS (INT64_C(7) * 86400 * 1000)
+#define NICE     19
+
+struct model { /* lock */
+	bool kicked;
+	int64_t due_ms;
+	unsigned failures; /* of repairs, in a row */
+	enum mfs_code told;
+};
+
+struct mfs_scrub {
+	struct mfs_serve *s;
+	size_t n;
+	_Atomic int cancel;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	bool started;
+	pthread_t thread;
+	struct model *models;
+};
+
+/* ---- what is told ---------------------------------------------------------------------------------------------- */
+
+/* The same trouble is an event once. */
+static void
+tell(struct mfs_scrub *c, size_t i, const struct mfs_manifest *m, enum mfs_code code, const char *detail)
+{
+	bool told;
+
+	(void)pthread_mutex_lock(&c->lock);
+	told = code != MFS_OK && c->models[i].told == code;
+	c->models[i].told = code;
+	(void)pthread_mutex_unlock(&c->lock);
+	if (!told)
+		mfs_event(c->s->events, &(struct mfs_event){ .model = c->s->config->models[i].id, .version = m->version,
+			.code = code, .source = "scrub", .detail = detail });
+}
+
+/* ---- one file ---------------------------------------------------------------------------------------------------- */
+
+/* Fetched again: chunks that do not verify, or all of what is gone. */
+static enum mfs_code
+mend(struct mfs_scrub *c, size_t i, const struct mfs_manifest *m, size_t file, struct mfs_err *err)
+{
+	struct mfs_serve *s = c->s;
+	struct mfs_download *d = mfs_updates_download(s->updates, (size_t)s->config->models[i].repo);
+	uint64_t repaired = 0;
+	char detail[600];
+	enum mfs_code code;
+
+	if (!mfs_repairs_begin(s->repairs, i))
+		return mfs_fail(err, MFS_CONDITION_UNMET, "ending");
+	code = mfs_download_repair(d, m, file, 0, m->files[file].chunks, &c->cancel, &repaired, err);
+	mfs_repairs_end(s->repairs, i, repaired, code != MFS_OK && atomic_load(&c->cancel) == 0);
+	if (repaired > 0) {
+		(void)snprintf(detail, sizeof(detail), "%s: damaged or lost in the store; %llu %s fetched again", MFS_ESC(m->files[file].name),
+			(unsigned long long)repaired, repaired == 1 ? "part was" : "parts were");
+		tell(c, i, m, MFS_OK, detail);
+	}
+	return code;
+}
+
+/* Is it still kept? What was collected meanwhile is not damaged. */
+static bool
+is_kept(struct mfs_scrub *c, size_t i, const struct mfs_sha256 *id)
+{
+	struct mfs_engine_model m;
+	bool kept = false;
+
+	if (mfs_engine_model_get(c->s->engine, i, &m, NULL) != MFS_OK)
+		return false;
+	for (size_t k = 0; k < m.n; k++)
+		kept = kept || mfs_sha256_equal(&m.versions[k].v->m->id, id);
+	mfs_engine_model_free(&m);
+	return kept;
+}
+
+static enum mfs_code
+file_look(struct mfs_scrub *c, size_t i, struct mfs_version *v, size_t file, struct mfs_err *err)
+{
+	struct mfs_content *content = v->files != NULL ? v->files[file] : NULL, *own = NULL;
+	enum mfs_code code;
+
+	/* Without a key the signed hashes can be checked all the same. */
+	if (content == NULL) {
+		if ((code = mfs_content_new(c->s->store, c->s->cache, v->m, file, NULL, &own, err)) != MFS_OK)
+			return code;
+		content = own;
+	}
+	code = mfs_content_check(content, 1, &c->cancel, NULL, err);
+	mfs_content_free(own);
+	if ((code != MFS_HASH_MISMATCH && code != MFS_IO) || atomic_load(&c->cancel) != 0 || !is_kept(c, i, &v->m->id))
+		return code == MFS_HASH_MISMATCH || code == MFS_IO ? MFS_OK : code;
+	if (c->s->config->models[i].repo < 0) {
+		(void)mfs_err_hint(err, "; install its bundle again");
+		return code;
+	}
+	if ((code = mend(c, i, v->m, file, err)) == MFS_OK)
+		mfs_residency_kick(c->s->residency, i);
+	return code;
+}
+
+/* ---- one model ---------------------------------------------------------------------------------------------------- */
+
+/* What the store lacks of a version is brought, then it is shown. */
+static enum mfs_code
+restore(struct mfs_scrub *c, size_t i, struct mfs_version *v, struct mfs_err *err)
+{
+	struct mfs_serve *s = c->s;
+	bool changed = false;
+	enum mfs_code code;
+
+	for (size_t k = 0; k < v->m->n_files; k++) {
+		const struct mfs_file *f = &v->m->files[k];
+
+		if (mfs_store_blob_has(s->store, &f->sha256, f->size) &&
+			(f->chunks <= 1 || mfs_store_blob_has(s->store, &f->chunks_sha256, mfs_table_length(f->chunks))))
+			continue;
+		if ((code = mend(c, i, v->m, k, err)) != MFS_OK)
+			return code;
+	}
+	if ((code = mfs_engine_restored(s->engine, i, &changed, err)) != MFS_OK)
+		return code;
+	return changed ? mfs_updates_changed(s, i, true, MFS_OK, err) : mfs_view_refresh(s, i, err);
+}
+
+/* What could not be shown for its missing blobs, the active version first. *lost: there was some. */
+static enum mfs_code
+restore_all(struct mfs_scrub *c, size_t i, bool *lost, struct mfs_err *err)
+{
+	enum mfs_code first = MFS_OK;
+	bool end = false;
+
+	*lost = false;
+	if (c->s->config->models[i].repo < 0)
+		return MFS_OK; /* its status says what is wrong */
+	for (size_t k = 0; !end && atomic_load(&c->cancel) == 0; k++) {
+		struct mfs_err why = MFS_ERR_INIT;
+		struct mfs_version *v;
+		enum mfs_code code = mfs_engine_lost(c->s->engine, i, k, &end, &v, &why);
+
+		if (v == NULL)
+			continue; /* without a manifest nothing is known of it */
+		*lost = true;
+		if ((code = restore(c, i, v, &why)) != MFS_OK && atomic_load(&c->cancel) == 0)
+			tell(c, i, v->m, code, why.msg);
+		if (code != MFS_OK && first == MFS_OK) {
+			first = code;
+			*err = why;
+		}
+		mfs_version_unref(v);
+	}
+	return first;
+}
+
+/* Of every version that is shown, each byte. */
+static enum mfs_code
+versions_look(struct mfs_scrub *c, size_t i, struct mfs_err *err)
+{
+	struct mfs_engine_model m;
+	enum mfs_code code = mfs_engine_model_get(c->s->engine, i, &m, err), first = MFS_OK;
+
+	if (code != MFS_OK)
+		return code;
+	for (size_t k = 0; k < m.n && atomic_load(&c->cancel) == 0; k++)
+		for (size_t f = 0; f < m.versions[k].v->m->n_files && atomic_load(&c->cancel) == 0; f++) {
+			struct mfs_err why = MFS_ERR_INIT;
+
+			if ((code = file_look(c, i, m.versions[k].v, f, &why)) == MFS_OK || atomic_load(&c->cancel) != 0)
+				continue;
+			tell(c, i, m.versions[k].v->m, code, why.msg);
+			if (first == MFS_OK && err != NULL)
+				*err = why;
+			first = first == MFS_OK ? code : first;
+		}
+	mfs_engine_model_free(&m);
+	return first;
+}
+
+/* When the next look is due, in ms. */
+static int64_t
+next_look(struct mfs_scrub *c, size_t i, enum mfs_code code)
+{
+	uint32_t random = 0;
+	unsigned failures;
+
+	(void)pthread_mutex_lock(&c->lock);
+	failures = code == MFS_OK ? 0 : c->models[i].failures + 1;
+	c->models[i].failures = failures;
+	(void)pthread_mutex_unlock(&c->lock);
+	/* What nobody can bring again is not read every hour. */
+	if (code == MFS_OK || c->s->config->models[i].repo < 0)
+		return EVERY_MS;
+	(void)RAND_bytes((unsigned char *)&random, (int)sizeof(random));
+	return mfs_backoff(failures, c->s->config->update.max_interval_ms / 1000, 0, random) * 1000;
+}
+
+/* full: every byte; else only whether all of it is there. */
+static int64_t
+look(struct mfs_scrub *c, size_t i, bool full)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	bool lost;
+	enum mfs_code code = restore_all(c, i, &lost, &err);
+
+	if (code == MFS_OK && (lost || !full))
+		return FIRST_MS; /* what came just now was verified; the rest is looked at then */
+	if (code == MFS_OK)
+		code = versions_look(c, i, &err);
+	return next_look(c, i, code);
+}
+
+/* ---- the thread ---------------------------------------------------------------------------------------------------- */
+
+/* Hold the lock. The model to look at, or n; *wait_ms until one is due. */
+static size_t
+due(struct mfs_scrub *c, int64_t *wait_ms)
+{
+	int64_t now = mfs_clock_boot_ms();
+
+	*wait_ms = EVERY_MS;
+	for (size_t i = 0; i < c->n; i++) {
+		struct model *m = &c->models[i];
+
+		if (m->kicked || m->due_ms <= now) {
+			m->kicked = false;
+			return i;
+		}
+		if (m->due_ms - now < *wait_ms)
+			*wait_ms = m->due_ms - now;
+	}
+	return c->n;
+}
+
+static void
+wait_for(struct mfs_scrub *c, int64_t ms)
+{
+	struct timespec until;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += (time_t)(ms / 1000);
+	until.tv_nsec += (long)(ms % 1000) * 1000000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	(void)pthread_cond_timedwait(&c->wake, &c->lock, &until);
+}
+
+static void
+look_and_plan(struct mfs_scrub *c, size_t i, bool full)
+{
+	int64_t pause = look(c, i, full);
+
+	(void)pthread_mutex_lock(&c->lock);
+	c->models[i].due_ms = mfs_clock_boot_ms() + pause;
+	(void)pthread_mutex_unlock(&c->lock);
+}
+
+static void *
+run(void *arg)
+{
+	struct mfs_scrub *c = arg;
+
+	/* Of this thread alone. */
+	(void)setpriority(PRIO_PROCESS, 0, NICE);
+	for (size_t i = 0; i < c->n && atomic_load(&c->cancel) == 0; i++)
+		look_and_plan(c, i, false);
+	(void)pthread_mutex_lock(&c->lock);
+	while (atomic_load(&c->cancel) == 0) {
+		int64_t wait_ms;
+		size_t i = due(c, &wait_ms);
+
+		if (i == c->n) {
+			wait_for(c, wait_ms);
+			continue;
+		}
+		(void)pthread_mutex_unlock(&c->lock);
+		look_and_plan(c, i, true);
+		(void)pthread_mutex_lock(&c->lock);
+	}
+	(void)pthread_mutex_unlock(&c->lock);
+	return NULL;
+}
+
+/* ---- the outside --------------------------------------------------------------------------------------------------- */
+
+enum mfs_code
+mfs_scrub_new(struct mfs_serve *s, struct mfs_scrub **out, struct mfs_err *err)
+{
+	struct mfs_scrub *c = calloc(1, sizeof(*c));
+	pthread_condattr_t attr;
+
+	*out = NULL;
+	if (c == NULL || (c->models = calloc(s->config->n_models + 1, sizeof(*c->models))) == NULL) {
+		free(c);
+		return mfs_fail(err, MFS_NO_MEMORY, "scrub");
+	}
+	c->s = s;
+	c->n = s->config->n_models;
+	(void)pthread_mutex_init(&c->lock, NULL);
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&c->wake, &attr);
+	(void)pthread_condattr_destroy(&attr);
+	*out = c;
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_scrub_start(struct mfs_scrub *c, struct mfs_err *err)
+{
+	if (pthread_create(&c->thread, NULL, run, c) != 0)
+		return mfs_fail(err, MFS_NO_MEMORY, "scrub: thread");
+	c->started = true;
+	return MFS_OK;
+}
+
+void
+mfs_scrub_stop(struct mfs_scrub *c)
+{
+	if (c == NULL || !c->started)
+		return;
+	(void)pthread_mutex_lock(&c->lock);
+	atomic_store(&c->cancel, 1);
+	(void)pthread_cond_broadcast(&c->wake);
+	(void)pthread_mutex_unlock(&c->lock);
+	(void)pthread_join(c->thread, NULL);
+	c->started = false;
+}
+
+static void
+kick(struct mfs_scrub *c, size_t i, bool failed_only)
+{
+	if (c == NULL)
+		return;
+	(void)pthread_mutex_lock(&c->lock);
+	for (size_t k = 0; k < c->n; k++)
+		if ((i == k || i >= c->n) && (!failed_only || c->models[k].failures > 0))
+			c->models[k].kicked = true;
+	(void)pthread_cond_broadcast(&c->wake);
+	(void)pthread_mutex_unlock(&c->lock);
+}
+
+void
+mfs_scrub_kick(struct mfs_scrub *c, size_t i)
+{
+	kick(c, i, false);
+}
+
+void
+mfs_scrub_hurry(struct mfs_scrub *c, size_t i)
+{
+	kick(c, i, true);
+}

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Blobs of what is active were lost or damaged while nothing was mounted: with a repository they are fetched again when
+# it is mounted, without a poll, in both tiers, read or not; without one the model says what is wrong.
+# shellcheck source=../lib/e2e.sh
+. "$(dirname "$0")/../lib/e2e.sh"
+# shellcheck source=../lib/repo.sh
+. "$(dirname "$0")/../lib/repo.sh"
+need_fuse
+tier=auto
+( need_resident ) >/dev/null 2>&1 || tier=paged
+repository "det: {model_key: \"file:mk.bin\", serve: $tier}"
+sed -i 's/probation: 10m/probation: 0/' "$CFG"
+release 1
+release 2
+publish 1
+update_ || fail "update: exit $?"
+publish 2
+update_ || fail "update: exit $?"
+[ "$(now_)" = "1.2.0 2" ] || fail "$(now_)"
+cp -a "$W/store/blobs" "$W/blobs"
+payload=$(blob "$(jq -r '.files[] | select(.name == "weights.bin").sha256' "$W/b2/manifest.json")")
+table=$(blob "$(jq -r '.files[] | select(.name == "weights.bin").chunks_sha256' "$W/b2/manifest.json")")
+small=$(blob "$(jq -r '.files[] | select(.name == "small.bin").sha256' "$W/b2/manifest.json")")
+is_whole() { diff -r "$W/blobs" "$W/store/blobs" >/dev/null; }
+# Nobody reads, and no poll is due: it is repaired all the same.
+repaired() { # WHAT
+	local polled
+	polled=$(cycle_ .last_check)
+	mount_
+	until_true 40 is_whole || fail "$1: not repaired: $(diff -r "$W/blobs" "$W/store/blobs"; cat "$MNT/det/status")"
+	there() { [ "$(readlink "$MNT/det/active")" = versions/1.2.0 ]; }
+	until_true 20 there || fail "$1: not shown: $(cat "$MNT/det/status")"
+	[ "$tier" = paged ] || wait_tier det resident
+	shows 2
+	[ "$(readlink "$MNT/det/previous")" = versions/1.1.0 ] || fail "$1: no previous version: $(ls -l "$MNT/det")"
+	[ "$(cycle_ .last_check)" = "$polled" ] || fail "$1: it was polled"
+	event 1.2.0 0
+	grep -q '"source":"scrub"' "$MNT/det/events" || fail "$1: no event: $(cat "$MNT/det/events")"
+	[ "$(now_)" = "1.2.0 2" ] || fail "$1: $(now_)"
+	unmount_
+	rm -f "$W/state/events"*
+}
+step "the store is gone"
+rm -r "$W/store"
+install -d -o "$(stat -c %u "$W/state")" -g "$(stat -c %g "$W/state")" "$W/store"
+repaired "no store"
+
+step "a table, a small file, and a part"
+rm "$table"
+truncate -s 100 "$small"
+flip "$payload" 200000
+repaired "$tier"
+
+step "paged: a part is damaged, and nobody reads it"
+sed -i "s/serve: $tier/serve: paged/" "$CFG"
+tier=paged
+flip "$payload" 140000
+flip "$small" 7
+repaired paged
+
+step "the repository lacks it: said, and tried again"
+mv "$W/repo/blobs" "$W/away"
+rm "$payload"
+mount_
+said() { grep -q '"source":"scrub".*' "$MNT/det/events" && grep -q '^serving: *nothing' "$MNT/det/status"; }
+until_true 20 said || fail "$(cat "$MNT/det/status" "$MNT/det/events")"
+grep -q 'note:.*missing from the store' "$MNT/det/status" || fail "$(cat "$MNT/det/status")"
+mv "$W/away" "$W/repo/blobs"
+"$modelfs" check -c "$CFG" det >>"$W/log" 2>&1 || true
+until_true 20 there || fail "not tried again: $(cat "$MNT/det/status" "$MNT/det/events")"
+shows 2
+unmount_
+
+step "without a repository: the model says what is wrong"
+sed -i -e '/^repository:/d' -e '/^update:/d' -e 's/root: keys.root.json, //' "$CFG"
+rm -f "$W/state/events"*
+flip "$payload" 140000
+mount_
+known() { grep -q '"outcome":"hash_mismatch".*"source":"scrub"' "$MNT/det/events"; }
+until_true 40 known || fail "no event: $(cat "$MNT/det/events")"
+unmount_
+rm "$small"
+mount_
+grep -qE '^note: *io: .*missing from the store.*install the bundle' "$MNT/det/status" || fail "$(cat "$MNT/det/status")"
+[ ! -e "$MNT/det/active" ] || fail "something is active"
+install_ "$W/b2" || fail "install: exit $?"
+shows 2
+unmount_
