@@ -7,12 +7,14 @@
 
 static const char *log_process = "modelfs";
 static enum mfs_level log_max = MFS_LOG_INFO;
+static bool log_levels; /* "<4>" before a line, for the journal: not by a command, which talks to a person */
 
 void
 mfs_log_open(const char *process, enum mfs_level max)
 {
 	log_process = process;
 	log_max = max;
+	log_levels = !isatty(STDERR_FILENO);
 }
 
 void
@@ -25,7 +27,7 @@ mfs_log(enum mfs_level level, const char *fmt, ...)
 
 	if (level > log_max)
 		return;
-	if (!isatty(STDERR_FILENO))
+	if (log_levels)
 		used = (size_t)snprintf(line, sizeof(line), "<%d>", (int)level);
 	used += (size_t)snprintf(line + used, sizeof(line) - used, "%s: ", log_process);
 	va_start(ap, fmt);

@@ -125,14 +125,18 @@ signals_open(struct mfs_keeper *k, struct mfs_err *err)
 static enum mfs_code
 locked_by(const struct mfs_keeper *k, struct mfs_err *err)
 {
-	mfs_autofree uint8_t *text = NULL;
+	mfs_autofree uint8_t *text = NULL, *where = NULL;
 	size_t len;
 	long pid = 0;
 
 	if (k->folders.run >= 0 && mfs_file_read(k->folders.run, PID_FILE, 32, &text, &len, NULL) == MFS_OK)
 		pid = strtol((const char *)text, NULL, 10);
-	if (pid > 0 && kill((pid_t)pid, 0) == 0)
-		return mfs_fail(err, MFS_CONDITION_UNMET, "already mounted by pid %ld", pid);
+	if (pid > 0 && kill((pid_t)pid, 0) == 0) {
+		bool known = mfs_file_read(k->folders.run, MOUNT_FILE, PATH_MAX, &where, &len, NULL) == MFS_OK;
+
+		return mfs_fail(err, MFS_CONDITION_UNMET, "%s: already mounted by pid %ld; 'modelfs unmount' ends that",
+			MFS_ESC(known ? (const char *)where : k->config->mount), pid);
+	}
 	return mfs_fail(err, MFS_CONDITION_UNMET, "the state is in use by another command; try again");
 }
 

@@ -71,7 +71,7 @@ mfs_cmd_look(const char *command, struct mfs_cmd_env *env, mfs_look_fn *fn, void
 			!was_installed(env->config, &err))
 			return fn(env, NULL, arg);
 		if (err.sys_errno == EACCES)
-			(void)mfs_err_hint(&err, "; modelfs is not mounted, so only root can tell");
+			(void)mfs_err_hint(&err, "; modelfs is not mounted");
 		return mfs_cmd_fail(command, &err);
 	}
 	if (mfs_cmd_confined(command, env, -1, look_main, &l, NULL, &pid, &err) != MFS_OK ||

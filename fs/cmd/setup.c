@@ -33,8 +33,14 @@ folder_open(const char *what, const char *path, bool create, mode_t mode, int *f
 			return err->code;
 		}
 	}
-	if (dir < 0)
-		return mfs_fail_sys(err, MFS_IO, "%s: %s: cannot open the folder", what, MFS_ESC(path));
+	if (dir < 0) {
+		const int why = errno;
+
+		(void)mfs_fail_sys(err, MFS_IO, "%s: %s: cannot open the folder", what, MFS_ESC(path));
+		return why == EACCES && geteuid() != 0 ? mfs_err_hint(err, "; run this as root")
+			: why == ENOENT        ? mfs_err_hint(err, "; 'modelfs mount' or 'modelfs install' makes it")
+						       : MFS_IO;
+	}
 	if (fstat(dir, st) != 0) {
 		(void)mfs_fail_sys(err, MFS_IO, "%s: %s", what, MFS_ESC(path));
 		(void)close(dir);

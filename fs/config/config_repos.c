@@ -44,16 +44,19 @@ static enum mfs_code
 check_url(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const char *const *schemes)
 {
 	enum mfs_code code = mfs_read_text(w, y, key, NULL, NULL);
+	char list[96]; /* all of the longest table */
 	const char *wrong;
+	size_t n = 0;
 
 	if (code != MFS_OK)
 		return code;
 	if ((wrong = mfs_config_url_wrong(y->text, schemes)) == NULL)
 		return MFS_OK;
-	if (wrong[0] == '\0')
-		return mfs_yaml_fail(y, key, w->err, "must start with %s%s%s", schemes[0], schemes[1] != NULL ? " or " : "",
-			schemes[1] != NULL ? schemes[1] : "");
-	return mfs_yaml_fail(y, key, w->err, "%s", wrong);
+	if (wrong[0] != '\0')
+		return mfs_yaml_fail(y, key, w->err, "%s", wrong);
+	for (size_t i = 0; schemes[i] != NULL; i++)
+		n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", i == 0 ? "" : schemes[i + 1] != NULL ? ", " : " or ", schemes[i]);
+	return mfs_yaml_fail(y, key, w->err, "must start with %s", list);
 }
 
 /* Without trailing slashes, so that "/metadata/..." can follow. */

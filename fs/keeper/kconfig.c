@@ -87,6 +87,10 @@ reading_open(struct mfs_keeper *k, struct reading *r, struct mfs_err *err)
 	if (mfs_config_snapshot_write(r->snapshot, r->fd, err) != MFS_OK)
 		return err->code;
 	(void)fcntl(r->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	for (size_t i = 0; i < c->n_repos; i++)
+		if (access(c->repos[i].root, R_OK) != 0)
+			mfs_log(MFS_LOG_WARN, "repository %s: root %s: %s: only one that is in the state already can be used",
+				c->repos[i].name, MFS_ESC(c->repos[i].root), strerror(errno));
 	if (mfs_key_fds_open(c, k->folders.state, &r->keys, err) != MFS_OK)
 		return err->code;
 	r->has_keys = true;

@@ -112,7 +112,7 @@ mfs_conn_request(struct mfs_control *c, struct conn *k, const char *line, size_t
 		return;
 	}
 	if (mfs_ctl_changes(k->req.command) && !k->may_change) {
-		(void)mfs_fail(&err, MFS_POLICY_REJECTED, "%s: only root%s%s may do this", mfs_ctl_command_name(k->req.command),
+		(void)mfs_fail(&err, MFS_POLICY_REJECTED, "only root%s%s may do this",
 			conf->control_group != NULL ? " and group " : "", conf->control_group != NULL ? conf->control_group : "");
 		mfs_conn_refuse(k, &err);
 		return;

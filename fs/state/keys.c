@@ -151,9 +151,7 @@ open_all(const struct mfs_config *c, int state_dirfd, struct mfs_key_fds *k, str
 	for (size_t i = 0; i < c->n_models; i++)
 		open_model(&c->models[i], k, i);
 	for (size_t i = 0; i < c->n_repos; i++)
-		if ((k->root[i] = open_regular(AT_FDCWD, c->repos[i].root, &st)) < 0)
-			mfs_log(MFS_LOG_WARN, "repository %s: root %s: %s: only one that is in the state already can be used",
-				c->repos[i].name, MFS_ESC(c->repos[i].root), strerror(errno));
+		k->root[i] = open_regular(AT_FDCWD, c->repos[i].root, &st); /* without it, one that is in the state is used */
 	if (state_dirfd >= 0 && (k->state = open_regular(state_dirfd, "key", &st)) < 0) {
 		(void)mfs_fail_sys(err, MFS_KEY_UNAVAILABLE, "state key %s/key", MFS_ESC(c->state));
 		return mfs_err_hint(err, "; without it the state cannot be read, see 'modelfs recover'");

@@ -33,10 +33,26 @@ fetch(struct mfs_refresh_run *x, enum mfs_remote_kind kind, const char *path, si
 	x->res.received += res->received;
 	if (res->retry_after_s > x->res.retry_after_s)
 		x->res.retry_after_s = res->retry_after_s;
-	if (code != MFS_OK)
-		return mfs_err_context(err, "repository %s: %s/%s: ", a->config->repos[x->repo].name,
-			kind == MFS_REMOTE_METADATA ? "metadata" : "targets", MFS_ESC(path));
-	return MFS_OK;
+	if (code == MFS_OK)
+		return MFS_OK;
+	if (code == MFS_NET_TLS)
+		(void)mfs_err_hint(err, x->via ? "; --cacert names the CA of a server that is not configured"
+			: "; 'tls' of the repository says which CA, key and certificate count");
+	return mfs_err_context(err, "repository %s: %s/%s: ", a->config->repos[x->repo].name,
+		kind == MFS_REMOTE_METADATA ? "metadata" : "targets", MFS_ESC(path));
+}
+
+/* Of a repository that nothing was ever accepted from: the mistake is rather in the configuration. */
+static void
+first_hint(const struct mfs_refresh_run *x, const struct mfs_tuf_want *want, enum mfs_code code, struct mfs_err *err)
+{
+	const struct mfs_config_repository *repo = &x->r->args.config->repos[x->repo];
+
+	if (code == MFS_NET_HTTP && strcmp(want->role, "timestamp") == 0)
+		(void)mfs_err_hint(err, "; does a repository lie at %s?", x->via ? "the place that --from names" : MFS_ESC(repo->origin.url));
+	else if (code == MFS_METADATA_SIGNATURE_INVALID && x->known.timestamp_version == 0)
+		(void)mfs_err_hint(err, "; nothing of it was accepted here before: is %s the root of this repository?",
+			MFS_ESC(repo->root));
 }
 
 static enum mfs_code
@@ -65,7 +81,10 @@ answer(struct mfs_refresh_run *x, const struct mfs_tuf_want *want, struct mfs_er
 			x->r->args.config->repos[x->repo].name, MFS_ESC(want->name));
 	code = mfs_tuf_feed(x->t, res.not_modified ? MFS_TUF_NOT_MODIFIED : res.not_found ? MFS_TUF_NOT_FOUND : MFS_TUF_BYTES,
 		MFS_SPAN(bytes, len), err);
-	return code == MFS_OK ? code : mfs_err_context(err, "repository %s: ", x->r->args.config->repos[x->repo].name);
+	if (code == MFS_OK)
+		return code;
+	first_hint(x, want, code, err);
+	return mfs_err_context(err, "repository %s: ", x->r->args.config->repos[x->repo].name);
 }
 
 static enum mfs_code
@@ -153,7 +172,7 @@ tuf_begin(struct mfs_refresh_run *x, struct mfs_err *err)
 		code = mfs_tuf_new(MFS_SPAN(stored, len), &o, &t, err);
 	else if (first.len == 0)
 		code = mfs_fail(err, MFS_CONFIG_INVALID, "repository %s: root %s cannot be read, and none is in the state: nothing "
-			"that it offers can be trusted", repo->name, MFS_ESC(repo->root));
+			"that it offers can be trusted; name its root.json in 'trust'", repo->name, MFS_ESC(repo->root));
 	else if (x->known.root.version > 0)
 		code = root_again(x, first, &t, err);
 	else

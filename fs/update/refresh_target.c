@@ -61,7 +61,8 @@ policy_load(const struct force *f, struct mfs_policy **out, struct mfs_err *err)
 
 	*out = NULL;
 	if (!f->any)
-		return mfs_fail(err, MFS_NOT_SELECTED, "model %s: there is no policy yet: nothing says what to run", cfg->id);
+		return mfs_fail(err, MFS_NOT_SELECTED, "model %s: no policy of the id %s came from repository %s yet: nothing says what "
+			"to run; is this its id there?", cfg->id, cfg->model_id, f->r->args.config->repos[cfg->repo].name);
 	if ((code = mfs_refresh_policy_load(f->r, f->i, &f->sha256, &bytes, &len, err)) != MFS_OK)
 		return code;
 	return mfs_policy_parse(MFS_SPAN(bytes, len), cfg->model_id, out, err);

@@ -181,7 +181,11 @@ static void
 tally_say(struct tally *t, const char *id, const char *text)
 {
 	size_t n = strlen(t->out->detail);
+	char model[MFS_ID_MAX + 10];
 
+	(void)snprintf(model, sizeof(model), "model %s: ", id);
+	if (strncmp(text, model, strlen(model)) == 0) /* said once */
+		text += strlen(model);
 	(void)snprintf(t->out->detail + n, sizeof(t->out->detail) - n, "%s%s: %s", n > 0 ? "; " : "", id, text);
 }
 
@@ -237,6 +241,9 @@ model_final(struct mfs_update *u, const struct mfs_ask *a, size_t i, struct tall
 	const struct mfs_update_model *m = &u->models[i];
 	char text[400], version[MFS_VERSION_MAX + 1];
 	struct mfs_engine_update up;
+	/* Of one model the outcome is said by who prints the answer. */
+	const bool several = a->model == u->n_models && u->n_models > 1;
+	bool nothing;
 
 	mfs_engine_update_get(u->args.run.engine, i, &up);
 	if (a->update && m->swaps > a->swaps) {
@@ -260,7 +267,7 @@ model_final(struct mfs_update *u, const struct mfs_ask *a, size_t i, struct tall
 	}
 	if (up.step != MFS_STEP_IDLE) {
 		(void)snprintf(text, sizeof(text), "%s: %s waits: %s%s%.256s", up.v.version, mfs_step_name(up.step),
-			a->model == u->n_models ? mfs_code_name(up.why) : "", a->model == u->n_models ? ": " : "", up.detail);
+			several ? mfs_code_name(up.why) : "", several ? ": " : "", up.detail);
 		tally_code(t, up.why);
 		tally_say(t, id, text);
 		return;
@@ -268,18 +275,18 @@ model_final(struct mfs_update *u, const struct mfs_ask *a, size_t i, struct tall
 	if (m->offered && m->offer != MFS_OK) {
 		if (m->offer != MFS_NOT_SELECTED)
 			tally_code(t, m->offer);
-		/* Of one model the outcome is said by who prints the answer. */
-		(void)snprintf(text, sizeof(text), "%s%s%.256s", m->offer != MFS_NOT_SELECTED && a->model == u->n_models
-			? mfs_code_name(m->offer) : "", m->offer != MFS_NOT_SELECTED && a->model == u->n_models ? ": " : "",
-			m->offer_detail);
-		/* Of many models only those with something to say. */
-		if (m->offer != MFS_NOT_SELECTED || a->model < u->n_models)
+		(void)snprintf(text, sizeof(text), "%s%s%.256s", m->offer != MFS_NOT_SELECTED && several ? mfs_code_name(m->offer) : "",
+			m->offer != MFS_NOT_SELECTED && several ? ": " : "", m->offer_detail);
+		/* Of many models only those with something to say: one that has nothing at all is asked about. */
+		model_active(u, i, version);
+		nothing = strcmp(version, "none") == 0;
+		if (m->offer != MFS_NOT_SELECTED || a->model < u->n_models || nothing)
 			tally_say(t, id, text);
 		return;
 	}
 	if (up.why != MFS_OK) { /* it was begun and ended without becoming active */
-		(void)snprintf(text, sizeof(text), "%s%s%s: %.256s", up.v.version, a->model == u->n_models ? ": " : "",
-			a->model == u->n_models ? mfs_code_name(up.why) : "", up.detail);
+		(void)snprintf(text, sizeof(text), "%s%s%s: %.256s", up.v.version, several ? ": " : "",
+			several ? mfs_code_name(up.why) : "", up.detail);
 		tally_code(t, up.why);
 		tally_say(t, id, text);
 	}
