@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "download_io.h"
 #include "io.h"
@@ -77,12 +78,16 @@ file_order(const void *a, const void *b)
 	return memcmp((*x)->sha256.b, (*y)->sha256.b, MFS_SHA256_LEN);
 }
 
+/* By payload, and those that are one item side by side. */
 static int
 item_order(const void *a, const void *b)
 {
-	const struct item *x = a, *y = b;
+	const struct mfs_file *x = ((const struct item *)a)->f, *y = ((const struct item *)b)->f;
+	int order = memcmp(x->sha256.b, y->sha256.b, MFS_SHA256_LEN);
 
-	return memcmp(x->f->sha256.b, y->f->sha256.b, MFS_SHA256_LEN);
+	if (order == 0 && x->chunk_size != y->chunk_size)
+		order = x->chunk_size < y->chunk_size ? -1 : 1;
+	return order != 0 ? order : memcmp(x->chunks_sha256.b, y->chunks_sha256.b, MFS_SHA256_LEN);
 }
 
 static bool
@@ -348,12 +353,25 @@ each_staged(struct mfs_dl_run *r, const struct plan *p,
 	return code;
 }
 
+/* Two items may share a blob: a payload that is cut up in two ways, or that is another one's table. */
+static bool
+placed_already(struct mfs_dl_run *r, const char *name, const struct mfs_sha256 *hash)
+{
+	mfs_autoclose int fd = -1;
+
+	if (faccessat(r->dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT)
+		return false;
+	return (fd = mfs_store_blob_open(r->d->args.store, hash, 0)) >= 0;
+}
+
 static enum mfs_code
 staged_place(struct mfs_dl_run *r, const struct mfs_sha256 *hash, struct mfs_err *err)
 {
 	char name[80];
 
 	mfs_dl_name(name, hash, "data");
+	if (placed_already(r, name, hash))
+		return MFS_OK;
 	return mfs_stage_place(r->d->args.store, r->dirfd, name, hash, !r->sync_all, err);
 }
 

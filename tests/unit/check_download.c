@@ -90,6 +90,30 @@ Test(download, everything_arrives_and_not_one_byte_twice)
 	cr_assert_eq(dl_sent(&repo), everything);
 }
 
+/* One payload under several names and cut up in two ways, and a file that is another one's chunk table. */
+Test(download, what_several_files_share_arrives_for_all)
+{
+	static const struct mk_file same[] = { { "a", 3 * 65536 + 17, 4 } };
+	struct mfs_file four[4] = { m->files[3], { 0 }, m->files[3], { 0 } };
+	struct mfs_manifest odd = { 0 };
+	const struct mfs_download_version v = { .id = "det", .m = &odd, .cancel = &cancel };
+	struct mfs_manifest *first = mfs_steal(&m);
+
+	bundle(&(struct mk_bundle){ .files = same, .n_files = 1, .chunk_size = 2 * MFS_CHUNK_MIN }, "other");
+	four[1] = m->files[0];
+	four[3] = (struct mfs_file){ .name = four[0].name, .size = mfs_table_length(four[0].chunks), .sha256 = four[0].chunks_sha256,
+		.chunk_size = MFS_CHUNK_MIN, .chunks = 1 };
+	odd = *m;
+	odd.files = four;
+	odd.n_files = 4;
+	odd.total_size = 3 * four[0].size + four[3].size;
+	err = (struct mfs_err)MFS_ERR_INIT;
+	cr_assert_eq(mfs_download_version(dl, &v, &res, &err), MFS_OK, "%s", err.msg);
+	for (size_t i = 0; i < 4; i++)
+		cr_assert(blob_right(&four[i].sha256) && (four[i].chunks == 1 || blob_right(&four[i].chunks_sha256)), "%zu", i);
+	mfs_manifest_free(first);
+}
+
 Test(download, an_encrypted_version_and_odd_pieces)
 {
 	static const struct mfs_key key = { { 7 } };
