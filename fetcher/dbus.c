@@ -120,7 +120,7 @@ receive(struct bus *bus, uint8_t *p, size_t n)
 		if (left <= 0 || poll(&w, 1, (int)left) <= 0)
 			return false;
 		got = recv(bus->fd, p, n, 0);
-		if (got < 0 && errno == EINTR)
+		if (got < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (got <= 0)
 			return false;
@@ -178,8 +178,9 @@ reply_serial(const uint8_t *p, size_t n)
 				return 0;
 			if (code == 5 && type == 'u')
 				return v;
-			if (type != 'u')
-				at += (size_t)v + 1;
+			if (type != 'u' && v >= n - at)
+				return 0;
+			at += type != 'u' ? (size_t)v + 1 : 0;
 		} else {
 			return 0;
 		}
@@ -234,7 +235,8 @@ dbus_metered(const char *path)
 {
 	static const char *const own[] = { "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.NetworkManager",
 		"/org/freedesktop/NetworkManager" };
-	struct bus bus = { .fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), .until = mfs_clock_mono_ms() + WAIT_MS };
+	/* A bus that takes no connection, or no more bytes, is none: everything else in here waits meanwhile. */
+	struct bus bus = { .fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), .until = mfs_clock_mono_ms() + WAIT_MS };
 	mfs_autoclose int fd = bus.fd;
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	const uint8_t *body;

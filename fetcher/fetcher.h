@@ -112,7 +112,6 @@ struct fetcher {
 	struct bucket bucket;
 	CURLM *multi;
 	struct transfer *list;
-	unsigned n;
 };
 
 /* main.c. Failure to send is the end of the process: serve is gone. */

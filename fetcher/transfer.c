@@ -27,7 +27,6 @@ transfer_free(struct fetcher *f, struct transfer *t)
 	for (struct transfer **at = &f->list; *at != NULL; at = &(*at)->next)
 		if (*at == t) {
 			*at = t->next;
-			f->n--;
 			break;
 		}
 	if (t->easy != NULL) {
@@ -319,6 +318,20 @@ curl_begin(struct fetcher *f, struct transfer *t, const char *url)
 		transfer_end(f, t, MFS_NO_MEMORY, "no memory for a transfer");
 }
 
+/*
+ * More in flight than serve may ask for? One that was cancelled or failed goes at the end of this turn: serve may have
+ * sent the next request behind its CANCEL.
+ */
+static bool
+too_many(const struct fetcher *f)
+{
+	unsigned n = 0;
+
+	for (const struct transfer *t = f->list; t != NULL; t = t->next)
+		n += !t->ended || t->code == MFS_OK;
+	return n > MFS_WIRE_REQUESTS;
+}
+
 static struct transfer *
 transfer_new(struct fetcher *f, uint64_t id, uint32_t deadline_ms)
 {
@@ -332,7 +345,6 @@ transfer_new(struct fetcher *f, uint64_t id, uint32_t deadline_ms)
 	t->deadline = deadline_ms != 0 ? mfs_clock_mono_ms() + deadline_ms : 0;
 	t->next = f->list;
 	f->list = t;
-	f->n++;
 	return t;
 }
 
@@ -345,7 +357,7 @@ transfer_get(struct fetcher *f, const struct mfs_wire_get *g, int fd)
 
 	t->q = *g;
 	t->pipe = fd;
-	if (f->n > MFS_WIRE_REQUESTS || fstat(fd, &st) != 0 || !S_ISFIFO(st.st_mode) ||
+	if (too_many(f) || fstat(fd, &st) != 0 || !S_ISFIFO(st.st_mode) ||
 		fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
 		_exit(1); /* serve does not ask such things */
 	t->origin = origin_find(&f->origins, g->repo, g->mirror);
@@ -371,7 +383,7 @@ transfer_post(struct fetcher *f, const struct mfs_wire_post *p, int fd)
 	t->source = fd;
 	t->source_left = p->size;
 	t->origin = origin_find(&f->origins, MFS_WIRE_TELEMETRY, -1);
-	if (f->n > MFS_WIRE_REQUESTS)
+	if (too_many(f))
 		_exit(1);
 	if (t->origin == NULL || t->origin->file)
 		transfer_end(f, t, MFS_CONFIG_INVALID, "no telemetry endpoint is configured");

@@ -45,7 +45,7 @@ struct mfs_remote {
 	unsigned waiting;     /* requests that hold a place */
 	struct mfs_pending *list;
 	uint64_t ghosts[REMOTE_GHOSTS]; /* ids whose caller left before their DONE; 0 free */
-	int64_t ghost_since;            /* of the first of them */
+	int64_t ghost_since;            /* of the first of them, or when the last one ended */
 	uint64_t next_id;
 	int64_t pinged, ponged;         /* 0: no ping is out */
 	uint64_t ping_id;

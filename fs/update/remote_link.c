@@ -33,8 +33,10 @@ ghost_meet(struct mfs_remote *r, uint64_t id, bool done)
 {
 	for (size_t i = 0; i < REMOTE_GHOSTS; i++)
 		if (r->ghosts[i] == id) {
-			if (done)
+			if (done) {
 				r->ghosts[i] = 0;
+				r->ghost_since = mfs_clock_mono_ms(); /* it ends them: the next one has its own time */
+			}
 			return true;
 		}
 	return false;
@@ -315,6 +317,10 @@ mfs_remote_begin(struct mfs_remote *r, struct mfs_pending *p, union mfs_wire *m,
 	pthread_mutex_lock(&r->lock);
 	while (r->waiting >= MFS_WIRE_REQUESTS && !r->ending && (cancel == NULL || *cancel == 0))
 		moment(r, TICK_MS);
+	if (r->waiting >= MFS_WIRE_REQUESTS || (cancel != NULL && *cancel != 0)) { /* one more than that ends fetch */
+		pthread_mutex_unlock(&r->lock);
+		return mfs_fail(err, MFS_CONDITION_UNMET, "cancelled");
+	}
 	r->waiting++;
 	code = link_need(r, cancel, err);
 	if (code == MFS_OK) {

@@ -616,6 +616,35 @@ Test(remote, a_request_can_be_cancelled_and_has_a_deadline)
 	remote_end(r, &k);
 }
 
+static bool
+counts(struct mock *k, const union mfs_wire *m, int fd)
+{
+	(void)fd;
+	if (m->head.type == MFS_W_GET) {
+		++*(_Atomic unsigned *)k->user;
+		mock_done(k, m->head.id, MFS_NET_HTTP, 404, 0);
+	}
+	return true;
+}
+
+/* All places are taken when the caller gives up: nothing is asked for, one more than may be asked would end fetch. */
+Test(remote, what_was_cancelled_before_it_had_a_place_is_never_asked_for)
+{
+	static _Atomic int cancel = 1;
+	_Atomic unsigned gets = 0;
+	struct mock k = { .on = counts, .user = &gets };
+	struct mfs_remote *r = remote_over(&k, &quick);
+
+	cr_assert_eq(ask(r, (struct mfs_remote_request){ 0 }, NULL, NULL, NULL), MFS_OK);
+	r->waiting = MFS_WIRE_REQUESTS;
+	cr_assert_eq(ask(r, (struct mfs_remote_request){ .cancel = &cancel }, NULL, NULL, NULL), MFS_CONDITION_UNMET);
+	cr_assert_eq(r->waiting, MFS_WIRE_REQUESTS);
+	r->waiting = 0;
+	cr_assert_eq(ask(r, (struct mfs_remote_request){ 0 }, NULL, NULL, NULL), MFS_OK);
+	cr_assert_eq(gets, 2u);
+	remote_end(r, &k);
+}
+
 Test(remote, fetch_ends_when_there_is_nothing_to_do)
 {
 	struct mfs_remote_timing brief = quick;

@@ -4,6 +4,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "fetcher.h"
 
@@ -186,4 +189,29 @@ Test(response, bucket_gives_its_rate_and_no_more)
 	cr_assert_leq(got, 10000 / 4 + 301);
 	b = (struct bucket){ .rate = 0 };
 	cr_assert(bucket_take(&b, 1 << 30) && bucket_wait_ms(&b) == 0);
+}
+
+/* ---- the system bus ---------------------------------------------------------------------------------- */
+
+/* A bus that takes no connection any more: fetch has one thread, and all transfers wait for it. */
+Test(dbus, a_bus_that_hangs_is_not_waited_for, .timeout = 20)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	int bus = socket(AF_UNIX, SOCK_STREAM, 0), held[64], n = 0;
+
+	(void)snprintf(at.sun_path, sizeof(at.sun_path), "/tmp/check-bus-%d", (int)getpid());
+	(void)unlink(at.sun_path);
+	cr_assert_eq(bind(bus, (const struct sockaddr *)&at, sizeof(at)), 0);
+	cr_assert_eq(listen(bus, 0), 0);
+	for (; n < 64; n++) {
+		held[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		if (connect(held[n], (const struct sockaddr *)&at, sizeof(at)) != 0)
+			break;
+	}
+	cr_assert_lt(n, 64);
+	cr_assert_eq(dbus_metered(at.sun_path), MFS_METERED_UNKNOWN);
+	while (n >= 0)
+		(void)close(held[n--]);
+	(void)close(bus);
+	(void)unlink(at.sun_path);
 }
