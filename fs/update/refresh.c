@@ -190,10 +190,8 @@ record_cycle(void *user, struct mfs_cycle *c)
 	}
 	write = write || repo->timestamp_version != rec->status->roles[MFS_ROLE_TIMESTAMP].version;
 	repo->timestamp_version = rec->status->roles[MFS_ROLE_TIMESTAMP].version;
-	if (!x->via) {
-		write = write || strcmp(repo->etag, x->etag) != 0;
-		memcpy(repo->etag, x->etag, sizeof(repo->etag));
-	}
+	write = write || strcmp(repo->etag, x->etag) != 0;
+	memcpy(repo->etag, x->etag, sizeof(repo->etag));
 	return write;
 }
 

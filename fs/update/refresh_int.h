@@ -117,7 +117,9 @@ struct mfs_refresh_run {
 	bool unstored;     /* roles of delegations that were fetched since they were stored */
 	int64_t begun_ms;  /* CLOCK_BOOTTIME */
 	bool *changed;     /* config->n_models: another version is shown now; told once no lock is held */
-	char etag[MFS_CYCLE_ETAG + 1]; /* of the timestamp that is trusted at the end */
+	struct mfs_sha256 came;        /* the timestamp that came, trusted or not; zero: none */
+	char came_etag[MFS_CYCLE_ETAG + 1];
+	char etag[MFS_CYCLE_ETAG + 1]; /* of the timestamp that is stored at the end; "": none is known */
 	struct mfs_refresh_result res;
 };
 

@@ -55,11 +55,40 @@ first_hint(const struct mfs_refresh_run *x, const struct mfs_tuf_want *want, enu
 			MFS_ESC(repo->root));
 }
 
+static void
+timestamp_came(struct mfs_refresh_run *x, struct mfs_span bytes, const char *etag)
+{
+	x->came_etag[0] = '\0';
+	if (mfs_sha256(bytes, &x->came, NULL) != MFS_OK)
+		x->came = (struct mfs_sha256){ { 0 } };
+	/* The cycle document holds nothing else. */
+	else if (strlen(etag) < sizeof(x->came_etag) && etag[strcspn(etag, " \t")] == '\0')
+		(void)snprintf(x->came_etag, sizeof(x->came_etag), "%s", etag);
+}
+
+/*
+ * An ETag stands for the timestamp that is stored, and for no other: with that of one that was refused (a replay, or
+ * expired by a clock that was wrong) the next answer, "not modified", would speak for the stored one.
+ */
+static void
+etag_settle(struct mfs_refresh_run *x)
+{
+	const char *etag = "";
+	struct mfs_tuf_role role;
+
+	if (mfs_tuf_role_find(x->t, "timestamp", &role) && !role.drop) {
+		if (mfs_sha256_equal(&role.sha256, &x->came))
+			etag = x->came_etag;
+		else if (!role.changed)
+			etag = x->known.etag;
+	}
+	(void)snprintf(x->etag, sizeof(x->etag), "%s", etag);
+}
+
 static enum mfs_code
 answer(struct mfs_refresh_run *x, const struct mfs_tuf_want *want, struct mfs_err *err)
 {
 	const bool conditional = want->not_modified_ok && !x->via && x->known.etag[0] != '\0';
-	const bool timestamp = strcmp(want->role, "timestamp") == 0;
 	mfs_autofree uint8_t *bytes = NULL;
 	struct mfs_remote_result res;
 	enum mfs_code code;
@@ -68,14 +97,8 @@ answer(struct mfs_refresh_run *x, const struct mfs_tuf_want *want, struct mfs_er
 	if ((code = fetch(x, MFS_REMOTE_METADATA, want->name, want->cap, conditional ? x->known.etag : NULL, &bytes, &len, &res,
 		     err)) != MFS_OK)
 		return code;
-	if (timestamp) {
-		const char *etag = conditional && res.not_modified ? x->known.etag : x->via ? "" : res.etag;
-
-		x->etag[0] = '\0';
-		/* The cycle document holds nothing else. */
-		if (strlen(etag) < sizeof(x->etag) && etag[strcspn(etag, " \t")] == '\0')
-			(void)snprintf(x->etag, sizeof(x->etag), "%s", etag);
-	}
+	if (strcmp(want->role, "timestamp") == 0 && !x->via && !res.not_modified && !res.not_found)
+		timestamp_came(x, MFS_SPAN(bytes, len), res.etag);
 	if (res.not_modified && !conditional)
 		return mfs_fail(err, MFS_NET_PROTOCOL, "repository %s: metadata/%s: not modified, but nobody asked whether it was",
 			x->r->args.config->repos[x->repo].name, MFS_ESC(want->name));
@@ -199,6 +222,7 @@ mfs_refresh_run_begin(struct mfs_refresh_run *x, struct mfs_err *err)
 	if (!x->timestamp)
 		x->known.etag[0] = '\0';
 	code = drive(x, err);
+	etag_settle(x);
 	/* A new root survives a bad timestamp. */
 	if ((stored = mfs_refresh_tuf_store(x->r, x->repo, x->t, x->root_lacks, &store)) != MFS_OK && code == MFS_OK && err != NULL)
 		*err = store;
