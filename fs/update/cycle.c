@@ -78,6 +78,12 @@ mfs_is_refusal(enum mfs_code code)
 	return (c == MFS_CLASS_TRUST && code != MFS_HASH_MISMATCH && code != MFS_STATE_REPLAYED) || c == MFS_CLASS_POLICY;
 }
 
+bool
+mfs_kept_lost(enum mfs_code code)
+{
+	return code == MFS_IO || code == MFS_HASH_MISMATCH || code == MFS_SIGNATURE_INVALID;
+}
+
 int64_t
 mfs_at_refuse(struct mfs_at *at, const struct mfs_err *why, const struct mfs_sha256 *key)
 {
@@ -230,7 +236,7 @@ download(struct mfs_at *at, struct mfs_remote *via, const _Atomic int *cancel)
 
 	if ((code = mfs_engine_version(at->r->engine, at->i, &at->a.v.manifest, &v, &err)) != MFS_OK) {
 		/* What was kept of it is lost: the next check brings it again. */
-		return code == MFS_IO ? done(at) : ended(at, &err, 0, cancel);
+		return mfs_kept_lost(code) ? done(at) : ended(at, &err, 0, cancel);
 	}
 	if (v->key_code == MFS_DECRYPT_FAILED)
 		code = mfs_fail(&err, MFS_DECRYPT_FAILED, "%s %s: its content key does not open with this host's model key",
@@ -253,9 +259,14 @@ download(struct mfs_at *at, struct mfs_remote *via, const _Atomic int *cancel)
 static int64_t
 repair(struct mfs_at *at, const struct mfs_err *err)
 {
+	struct mfs_err why = *err;
+
+	/* The signature was good when it was kept. */
+	if (err->code == MFS_SIGNATURE_INVALID)
+		(void)mfs_fail(&why, MFS_IO, "what was kept of %s changed on disk: %s", at->a.v.version, err->msg);
 	at->a.step = MFS_STEP_DOWNLOAD;
 	at->a.since = at->now;
-	return mfs_at_failed(at, err, 0);
+	return mfs_at_failed(at, &why, 0);
 }
 
 static int64_t
@@ -267,7 +278,7 @@ verify(struct mfs_at *at, const _Atomic int *cancel)
 	at->now = at->r->parts->now(at->r->parts->user);
 	if (code == MFS_OK)
 		return mfs_at_enter(at, MFS_STEP_STAGE);
-	if (code == MFS_HASH_MISMATCH || code == MFS_IO)
+	if (mfs_kept_lost(code))
 		return repair(at, &err);
 	return ended(at, &err, 0, cancel);
 }
@@ -282,6 +293,8 @@ stage(struct mfs_at *at, const _Atomic int *cancel)
 	if (code == MFS_OK)
 		code = mfs_engine_keep_signed(at->r->engine, at->i, &at->a.v.manifest, &v->signed_bytes, &err);
 	mfs_version_unref(v);
+	if (mfs_kept_lost(code))
+		return repair(at, &err);
 	return code == MFS_OK ? mfs_at_enter(at, MFS_STEP_HEALTH) : ended(at, &err, 0, cancel);
 }
 
@@ -301,7 +314,7 @@ health(struct mfs_at *at, const _Atomic int *cancel)
 		return mfs_at_enter(at, MFS_STEP_ACTIVATE);
 	if (code == MFS_HEALTH_CHECK_FAILED)
 		return mfs_at_condemn(at, &err);
-	if ((code == MFS_HASH_MISMATCH || code == MFS_IO) && (cancel == NULL || atomic_load(cancel) == 0))
+	if (mfs_kept_lost(code) && (cancel == NULL || atomic_load(cancel) == 0))
 		return repair(at, &err);
 	return ended(at, &err, 0, cancel);
 }
@@ -338,7 +351,7 @@ activate(struct mfs_at *at, const _Atomic int *cancel)
 	else
 		code = mfs_engine_activate_observed(at->r->engine, at->i, &at->a.v.manifest, false, observe_s, &same, from,
 			to, &err);
-	if (code == MFS_IO)
+	if (mfs_kept_lost(code))
 		return repair(at, &err);
 	if (code != MFS_OK)
 		return ended(at, &err, 0, cancel);

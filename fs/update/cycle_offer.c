@@ -140,6 +140,18 @@ begin(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, struct m
 	return MFS_OK;
 }
 
+/* The bytes of an attempt that goes on are at hand again: in the place of what was lost or changed on disk. */
+static enum mfs_code
+keep_again(struct mfs_at *at, const struct mfs_cycle_offer *o, struct mfs_err *err)
+{
+	struct mfs_engine *e = at->r->engine;
+	struct mfs_version *v = NULL;
+	enum mfs_code code = mfs_engine_version(e, at->i, &o->v.manifest, &v, NULL);
+
+	mfs_version_unref(v);
+	return mfs_kept_lost(code) ? mfs_engine_keep_signed(e, at->i, &o->v.manifest, &o->bytes, err) : MFS_OK;
+}
+
 static enum mfs_code
 offered(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, bool *superseded, struct mfs_err *err)
 {
@@ -162,6 +174,8 @@ offered(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, bool *
 	if (undecryptable(at, &o->v))
 		return mfs_fail(err, MFS_DECRYPT_FAILED, "%s was refused: %s", o->v.version, at->up.refusal_detail);
 	if (current && at->a.step != MFS_STEP_IDLE) {
+		if (keep_again(at, o, err) != MFS_OK)
+			return err->code;
 		if (by_hand && (at->a.not_before != 0 || !at->a.by_hand)) { /* somebody waits for it */
 			at->a.not_before = 0;
 			at->a.by_hand = true;
