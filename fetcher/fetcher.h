@@ -96,6 +96,7 @@ struct transfer {
 	bool full;            /* the pipe took no more at the last try */
 	bool blocked;         /* curl waits for it */
 	bool starved;         /* curl waits for bandwidth */
+	uint64_t turn;        /* when it was last given some; 0 never */
 	uint8_t *rest;        /* REST_BYTES: what has not been written yet; serve wakes for much at once */
 	size_t rest_at, rest_len;
 	int64_t rest_since;   /* when its first byte came */
@@ -112,6 +113,7 @@ struct fetcher {
 	struct bucket bucket;
 	CURLM *multi;
 	struct transfer *list;
+	uint64_t turns;
 };
 
 /* main.c. Failure to send is the end of the process: serve is gone. */

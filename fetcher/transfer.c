@@ -493,22 +493,40 @@ rest_due(const struct transfer *t, int64_t now, int64_t *wait)
 	return false;
 }
 
+/*
+ * There is bandwidth again: for who has waited longest. In the order of the list the newest request would take all of
+ * it, and one after the other those that came before would run into their deadlines, metadata too.
+ */
+static void
+starved_go_on(struct fetcher *f)
+{
+	for (unsigned i = 0; i < MFS_WIRE_REQUESTS && bucket_wait_ms(&f->bucket) == 0; i++) {
+		struct transfer *first = NULL;
+
+		for (struct transfer *t = f->list; t != NULL; t = t->next)
+			if (t->starved && !t->blocked && !t->ended && (first == NULL || t->turn < first->turn))
+				first = t;
+		if (first == NULL)
+			return;
+		first->turn = ++f->turns;
+		first->starved = false;
+		(void)curl_easy_pause(first->easy, CURLPAUSE_CONT);
+	}
+}
+
 int
 transfer_tick(struct fetcher *f, int64_t now)
 {
 	int64_t wait = 1000;
 
 	bucket_fill(&f->bucket, now);
+	starved_go_on(f);
 	for (struct transfer *t = f->list, *next; t != NULL; t = next) {
 		next = t->next;
 		if (rest_due(t, now, &wait) && transfer_flush(t) && t->blocked) {
 			t->blocked = false;
 			if (!t->ended && t->easy != NULL)
 				(void)curl_easy_pause(t->easy, CURLPAUSE_CONT);
-		}
-		if (t->starved && !t->blocked && !t->ended && bucket_wait_ms(&f->bucket) == 0) {
-			t->starved = false;
-			(void)curl_easy_pause(t->easy, CURLPAUSE_CONT);
 		}
 		if (t->starved && bucket_wait_ms(&f->bucket) < wait)
 			wait = bucket_wait_ms(&f->bucket);

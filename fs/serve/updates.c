@@ -357,7 +357,7 @@ download_make(struct mfs_updates *u, size_t repo, struct mfs_err *err)
 {
 	struct mfs_download_args args = { .store = u->s->store, .remote = u->s->remote, .repo = repo,
 		.repository = &u->s->config->repos[repo], .min_free = u->s->config->min_free, .budget_take = budget_take,
-		.budget_give = budget_give, .make_room = make_room, .user = u };
+		.retry_most_s = u->s->config->update.max_interval_ms / 1000, .budget_give = budget_give, .make_room = make_room, .user = u };
 
 	return mfs_download_new(&args, &u->downloads[repo], err);
 }
@@ -394,7 +394,7 @@ part_download(void *user, size_t i, struct mfs_version *v, struct mfs_remote *vi
 	ssize_t repo = u->s->config->models[i].repo;
 	/* A stick costs nothing of the day's bytes. */
 	struct mfs_download_args args = { .store = u->s->store, .remote = via, .min_free = u->s->config->min_free,
-		.make_room = make_room, .user = u };
+		.retry_most_s = u->s->config->update.max_interval_ms / 1000, .make_room = make_room, .user = u };
 	struct mfs_download *once = NULL;
 	enum mfs_code code;
 

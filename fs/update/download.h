@@ -67,6 +67,7 @@ struct mfs_download_args { /* all borrowed: they outlive the mfs_download */
 	unsigned n_mirrors;
 	uint32_t only;
 	unsigned threads;          /* requests in flight; 0: 4 */
+	int64_t retry_most_s;      /* no Retry-After counts for longer: the longest interval (design 8); 0: a day */
 	uint64_t min_free;         /* as mfs_store_room */
 	uint64_t batch;            /* bytes between two journal writes; 0: 64 MiB */
 
@@ -99,7 +100,7 @@ struct mfs_download_result { /* also of a failed call */
 	uint64_t reused;  /* bytes found on the device */
 	uint64_t resumed; /* bytes an earlier attempt had left, verified again */
 	uint64_t needed;  /* INSUFFICIENT_STORAGE: bytes that must be free, 5 % and min_free included */
-	int64_t retry_after_s; /* what the sources asked for, at most a day; 0 without */
+	int64_t retry_after_s; /* what the sources asked for, at most retry_most_s; 0 without */
 };
 
 struct mfs_download_version {

@@ -211,7 +211,8 @@ blame(struct mfs_dl_run *r, struct mfs_source *s, int64_t asked, const struct mf
 {
 	struct mfs_download *d = r->d;
 	int64_t now = mfs_clock_mono_ms();
-	int64_t wish = got->retry_after_s > DAY_S ? DAY_S : got->retry_after_s;
+	int64_t most = d->args.retry_most_s > 0 && d->args.retry_most_s < DAY_S ? d->args.retry_most_s : DAY_S;
+	int64_t wish = got->retry_after_s > most ? most : got->retry_after_s;
 	struct mfs_err said = *fault;
 
 	if (said.code == MFS_LIMIT_EXCEEDED) /* its source sent too much: nothing that the version is to blame for */

@@ -322,3 +322,16 @@ Test(download, retry_after_is_told_and_kept)
 	cr_assert_eq(repo.requests[0], 1);
 	cr_assert_geq(res.retry_after_s, 3590);
 }
+
+Test(download, retry_after_counts_for_no_longer_than_the_longest_interval)
+{
+	dl_fault_add(&repo, (struct dl_fault){ .kind = DL_STATUS, .http = 503, .retry_after_s = 86400 });
+	args.threads = 1;
+	args.retry_most_s = 1;
+	download_make();
+	cr_assert_eq(run(), MFS_NET_HTTP, "%s", err.msg);
+	cr_assert_leq(res.retry_after_s, 1);
+	dl->patience_ms = 5000;
+	run_ok(); /* asked again within the same day */
+	whole();
+}
