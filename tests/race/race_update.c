@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * race_update - new versions appear in a repository of files while refresher and worker follow it, commands check,
- * update, pin, mark and explain, and readers walk and read what is swapped under them: every link leads to a
+ * update, pin, mark and explain, a scrub looks at every byte, and readers walk and read what is swapped under them: every link leads to a
  * whole version, every byte is that version's, the floor never falls, and the last version becomes active. A plain
  * main, since a ThreadSanitizer build does not start under Criterion.
  *
@@ -369,6 +369,7 @@ asker(void *arg)
 			r.command = turn % 3 == 0 ? MFS_CTL_CHECK : MFS_CTL_UPDATE;
 			break;
 		default:
+			mfs_scrub_kick(serve.scrub, turn % 3);
 			r.command = turn % 5 == 0 ? MFS_CTL_EXPLAIN : turn % 5 == 1 ? MFS_CTL_EVENTS : turn % 5 == 2 ? MFS_CTL_GC :
 				turn % 5 == 3 ? MFS_CTL_VERIFY : MFS_CTL_STATUS;
 		}
@@ -441,6 +442,7 @@ serve_start(struct mock *mock, int listener)
 	REQUIRE(mfs_remote_new(mock_start, mock, &serve.remote, &err) == MFS_OK);
 	REQUIRE(mfs_updates_new(&serve, &serve.updates, &err) == MFS_OK);
 	REQUIRE(mfs_repairs_new(&serve, &serve.repairs, &err) == MFS_OK);
+	REQUIRE(mfs_scrub_new(&serve, &serve.scrub, &err) == MFS_OK && mfs_scrub_start(serve.scrub, &err) == MFS_OK);
 	REQUIRE(mfs_control_start(&serve, listener, &serve.control, &err) == MFS_OK);
 	wire_open(&wire, &mfs_tree_ops, &serve);
 	REQUIRE(mfs_updates_start(serve.updates, &err) == MFS_OK);
@@ -527,6 +529,7 @@ main(void)
 	REQUIRE(atomic_load(&reads) > RELEASES && atomic_load(&answers) > RELEASES && swaps() > 3);
 	swapped = swaps();
 	(void)shutdown(listener, SHUT_RDWR);
+	mfs_scrub_stop(serve.scrub);
 	mfs_repairs_stop(serve.repairs);
 	mfs_updates_stop(serve.updates);
 	mfs_control_stop(serve.control);
