@@ -78,6 +78,14 @@ signals_reset(void)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+static void
+descriptors_end(void)
+{
+	if (syscall(SYS_close_range, (unsigned)FD_FIRST_FREE, ~0u, 0) != 0)
+		for (int fd = FD_FIRST_FREE; fd < 65536; fd++)
+			(void)close(fd);
+}
+
 /* Bring what this process needs to its numbers; everything else is gone, /dev/fuse first of all. */
 static void
 descriptors_keep(const struct mfs_kjob_run *r)
@@ -93,9 +101,7 @@ descriptors_keep(const struct mfs_kjob_run *r)
 	for (int i = 0; i < 3; i++)
 		if (dup2(null, i) < 0 || dup3(fds[i], FD_OUTPUT + i, O_CLOEXEC) < 0)
 			give_up(r->note, "descriptors: %s", strerror(errno));
-	if (syscall(SYS_close_range, (unsigned)FD_FIRST_FREE, ~0u, 0) != 0)
-		for (int fd = FD_FIRST_FREE; fd < 65536; fd++)
-			(void)close(fd);
+	descriptors_end();
 }
 
 /* ---- who it is ---------------------------------------------------------------------------------- */
@@ -325,12 +331,12 @@ output_take(struct output *o)
 	return true;
 }
 
-/* Until the command itself has ended; what it left running goes with this process. */
+/* Until the command itself has ended; what it left running goes with this process. keeper: its pidfd, or -1. */
 static int
-command_wait(struct output *o, pid_t pid)
+command_wait(struct output *o, pid_t pid, int keeper)
 {
 	struct pollfd p[3] = { { .fd = o->pipe, .events = POLLIN }, { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN },
-		{ .fd = FD_KEEPER, .events = POLLIN } };
+		{ .fd = keeper, .events = POLLIN } };
 	int status = 0, other;
 
 	while (poll(p, 3, p[1].fd < 0 ? 50 : 1000) >= 0 || errno == EINTR) {
@@ -369,7 +375,7 @@ void
 mfs_kjob_init(const struct mfs_kjob_run *r)
 {
 	bool root = r->uid == 0;
-	struct pollfd keeper = { .fd = r->keeper_fd, .events = POLLIN };
+	struct pollfd keeper = { .fd = FD_KEEPER, .events = POLLIN };
 	struct mfs_kjob_note *n = r->note;
 	struct output o = { .pipe = -1, .note = r->note };
 	int pair[2];
@@ -378,11 +384,19 @@ mfs_kjob_init(const struct mfs_kjob_run *r)
 
 	(void)prctl(PR_SET_NAME, "modelfs: job", 0, 0, 0);
 	signals_reset();
+	/*
+	 * First: to ask who a user is may take its time, and keeper may die meanwhile. Whoever still held /dev/fuse then would
+	 * keep the dead mount's readers waiting. Until the change of user, which clears it, this process goes with keeper.
+	 */
+	descriptors_keep(r);
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (r->keeper_fd >= 0 && poll(&keeper, 1, 0) == 1)
+		_exit(1);
 	if (root)
 		who_find(r, &w);
 	else
 		who_map(n, r->uid, r->gid);
-	descriptors_keep(r);
+	descriptors_end(); /* what the user database left open is root's */
 	if (r->cgroup >= 0) {
 		mfs_autoclose int procs = openat(FD_CGROUP, "cgroup.procs", O_WRONLY | O_CLOEXEC);
 
@@ -397,7 +411,6 @@ mfs_kjob_init(const struct mfs_kjob_run *r)
 	/* After the change of user, which clears it; and a keeper that died before sends nothing. */
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	keeper.fd = FD_KEEPER;
 	if (r->keeper_fd >= 0 && poll(&keeper, 1, 0) == 1)
 		_exit(1);
 	if (r->ask->kind == MFS_JOB_HEALTH && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
@@ -412,7 +425,7 @@ mfs_kjob_init(const struct mfs_kjob_run *r)
 		give_up(n, "fork: %s", strerror(errno));
 	(void)close(pair[1]);
 	o.pipe = pair[0];
-	n->wait_status = command_wait(&o, pid);
+	n->wait_status = command_wait(&o, pid, r->keeper_fd >= 0 ? FD_KEEPER : -1);
 	if (n->stage != MFS_KJOB_FAILED) /* by the child: the program could not be run */
 		n->stage = MFS_KJOB_OVER;
 	_exit(0);
