@@ -173,13 +173,14 @@ repo_ask(struct mfs_update *u, size_t repo, struct mfs_via *via)
 	enum mfs_code code = u->args.refresh(u->args.user, repo, via != NULL ? via->remote : NULL, &u->cancel_refresh,
 		&retry_after, &news, &err);
 
-	if (atomic_load(&u->stop))
-		return;
-	repo_scheduled(u, repo, via != NULL, &err, retry_after);
 	/* A policy of one model that failed does not keep the others from theirs; without metadata nothing is known. */
 	for (size_t i = 0; i < u->n_models && !atomic_load(&u->stop); i++)
 		if (mfs_update_follows(u, i, repo) && mfs_code_class(code) != MFS_CLASS_NETWORK && worth_asking(u, i, news))
 			model_offer(u, i, via);
+	/* Last: a check that is cut off before every model was asked is made again at the next start, not after an interval. */
+	if (atomic_load(&u->stop))
+		return;
+	repo_scheduled(u, repo, via != NULL, &err, retry_after);
 	mfs_update_answered(u, repo, code, err.msg);
 }
 

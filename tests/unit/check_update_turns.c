@@ -149,6 +149,31 @@ Test(update_turns, an_attempt_that_begins_at_the_end_of_another_is_not_lost)
 	mfs_update_free(u);
 }
 
+static void
+not_written_as_made(void)
+{
+	struct mfs_engine_repo repo;
+
+	mfs_engine_repo_get(d.engine, 0, &repo);
+	cr_assert_eq(repo.next_check, 0, "serve may die here: who was not asked yet would wait for the next interval");
+}
+
+/* Of a thousand models the last is asked minutes after the first. */
+Test(update_turns, a_check_is_made_when_every_model_was_asked)
+{
+	struct mfs_engine_repo repo;
+
+	installed(1);
+	publish(2, "two");
+	turns_begin();
+	f.asking = not_written_as_made;
+	refreshed();
+	cr_assert_gt(f.targets, 0);
+	mfs_engine_repo_get(d.engine, 0, &repo);
+	cr_assert_gt(repo.next_check, f.now);
+	mfs_update_free(u);
+}
+
 static struct mfs_remote *
 stick(void)
 {

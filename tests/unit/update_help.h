@@ -34,6 +34,7 @@ static struct fake {
 	uint64_t free_bytes;
 	_Atomic int *set_cancel; /* set during the download: superseded under way */
 	void (*meanwhile)(void);  /* called during the download */
+	void (*asking)(void);     /* called while it is asked what a model should run */
 	void (*looking)(void);    /* called during a look of a probation */
 	void (*refusing)(void);   /* called while a refusal is told: the attempt is over, the step is not */
 	struct mfs_remote *via;   /* of the last download */
@@ -65,6 +66,8 @@ fake_target(void *user, size_t i, struct mfs_remote *via, const _Atomic int *can
 {
 	(void)user, (void)via, (void)cancel;
 	f.targets++;
+	if (f.asking != NULL)
+		f.asking();
 	if (i != 0 || (f.target_code == MFS_OK && !f.none && f.bundle == NULL))
 		return mfs_fail(err, MFS_NOT_SELECTED, "no rollout includes this device");
 	out->v.manifest = f.offered;
