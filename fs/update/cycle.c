@@ -25,6 +25,22 @@ mfs_at_read(const struct mfs_cycle_run *r, size_t i, struct mfs_at *at)
 		.rollback = u->rollback };
 }
 
+/* It stands still because the state cannot be written: said once, and where it can be said. */
+static void
+unwritten(const struct mfs_at *at, const struct mfs_err *err)
+{
+	struct mfs_engine_model m;
+	bool told;
+
+	mfs_log_err(at->r->config->models[at->i].id, err);
+	if (mfs_engine_model_get(at->r->engine, at->i, &m, NULL) != MFS_OK)
+		return;
+	told = m.last_outcome == err->code;
+	mfs_engine_model_free(&m);
+	if (!told)
+		mfs_engine_happened(at->r->engine, at->i, NULL, at->a.v.version, err->code, err->msg);
+}
+
 bool
 mfs_at_save(struct mfs_at *at)
 {
@@ -35,7 +51,7 @@ mfs_at_save(struct mfs_at *at)
 		return true;
 	}
 	if (err.code != MFS_CONDITION_UNMET)
-		mfs_log_err(at->r->config->models[at->i].id, &err);
+		unwritten(at, &err);
 	return false;
 }
 

@@ -128,8 +128,15 @@ begin(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, struct m
 {
 	char detail[MFS_VERSION_MAX + MFS_VARIANT_MAX + 80];
 
-	if (mfs_engine_keep_signed(at->r->engine, at->i, &o->v.manifest, &o->bytes, err) != MFS_OK)
+	if (mfs_engine_keep_signed(at->r->engine, at->i, &o->v.manifest, &o->bytes, err) != MFS_OK) {
+		/* A full disk, mostly: the next check tries again. */
+		if (!mfs_sha256_equal(&at->a.v.manifest, &o->v.manifest) || at->a.why != err->code) {
+			mfs_engine_happened(at->r->engine, at->i, NULL, o->v.version, err->code, err->msg);
+			at->a = (struct mfs_cycle_attempt){ .v = o->v, .why = err->code, .detail = err->msg, .since = at->now };
+			(void)mfs_at_save(at);
+		}
 		return err->code;
+	}
 	at->a = (struct mfs_cycle_attempt){ .v = o->v, .by_hand = by_hand, .rollback = o->rollback };
 	if (mfs_at_enter(at, MFS_STEP_DOWNLOAD) != 0)
 		return mfs_fail(err, MFS_IO, "the trusted state cannot be written: no update begins");
