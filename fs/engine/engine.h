@@ -287,8 +287,8 @@ enum mfs_code mfs_engine_repo_set(struct mfs_engine *e, size_t repo, const struc
 /*
  * The daily byte budget of all models: how many of `want` bytes may be received now, counted as used; and
  * give back what was not. More than was granted is never possible, whatever dies; at most 64 MiB of
- * a day's budget are lost then. 0 also when the state cannot be written. day: days since the epoch; one before the
- * last known one is that one.
+ * a day's budget are lost then. 0 also when the state cannot be written. day: days since the epoch; the one before
+ * the last known one is that one; an earlier one is today, with what was used (a clock was ahead).
  */
 uint64_t mfs_engine_budget_take(struct mfs_engine *e, int64_t day, uint64_t want);
 void mfs_engine_budget_give(struct mfs_engine *e, uint64_t unused);

@@ -423,6 +423,17 @@ budget_turn(struct mfs_engine *e, int64_t day)
 	if (day > e->budget_day) {
 		e->budget_day = day;
 		e->budget_used = 0;
+	} else if (day + 1 < e->budget_day) {
+		/* The clock was ahead once: what was used counts for today, not until that day comes. */
+		struct mfs_err err = MFS_ERR_INIT;
+
+		e->budget_day = day;
+		(void)pthread_mutex_lock(&e->lock);
+		c = mfs_trusted_cycle(e->trusted);
+		c->budget_day = day;
+		if ((e->args.flags & MFS_TRUSTED_READ) == 0 && mfs_trusted_cycle_save(e->trusted, &err) != MFS_OK)
+			mfs_log_err("state: byte budget", &err);
+		(void)pthread_mutex_unlock(&e->lock);
 	}
 }
 

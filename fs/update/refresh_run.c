@@ -79,7 +79,7 @@ etag_settle(struct mfs_refresh_run *x)
 	if (mfs_tuf_role_find(x->t, "timestamp", &role) && !role.drop) {
 		if (mfs_sha256_equal(&role.sha256, &x->came))
 			etag = x->came_etag;
-		else if (!role.changed)
+		else if (!role.changed && role.version == x->known.timestamp_version)
 			etag = x->known.etag;
 	}
 	(void)snprintf(x->etag, sizeof(x->etag), "%s", etag);
@@ -88,7 +88,10 @@ etag_settle(struct mfs_refresh_run *x)
 static enum mfs_code
 answer(struct mfs_refresh_run *x, const struct mfs_tuf_want *want, struct mfs_err *err)
 {
-	const bool conditional = want->not_modified_ok && !x->via && x->known.etag[0] != '\0';
+	struct mfs_tuf_role stored = { 0 };
+	/* The ETag is that of the version in the cycle document. Another one is stored: a copy of either was put back. */
+	const bool conditional = want->not_modified_ok && !x->via && x->known.etag[0] != '\0' &&
+		mfs_tuf_role_find(x->t, "timestamp", &stored) && stored.version == x->known.timestamp_version;
 	mfs_autofree uint8_t *bytes = NULL;
 	struct mfs_remote_result res;
 	enum mfs_code code;

@@ -479,8 +479,16 @@ repos_schedule(struct mfs_update *u)
 			empty = empty || m.n == 0 || !m.versions[0].active;
 			mfs_engine_model_free(&m);
 		}
+		if (repo.next_check > now + c->max_interval_ms / 1000) {
+			struct mfs_err err = MFS_ERR_INIT;
+
+			/* By a clock that was ahead; said as it counts. */
+			repo.next_check = mfs_time_clamp(repo.next_check, now, c->max_interval_ms / 1000);
+			if (mfs_engine_repo_set(u->args.run.engine, r, &repo, &err) != MFS_OK)
+				mfs_log_err("updates", &err);
+		}
 		if (repo.next_check != 0)
-			pause = mfs_time_clamp(repo.next_check, now, c->max_interval_ms / 1000) - now;
+			pause = repo.next_check - now;
 		else if (empty)
 			pause = 0; /* nothing to serve yet */
 		else

@@ -363,4 +363,10 @@ Test(update, the_byte_budget_survives_restarts_and_renews_with_the_day)
 	cr_assert_eq(got, 100);
 	mfs_engine_budget_give(d.engine, 60);
 	cr_assert_eq(mfs_engine_budget_left(d.engine, (int64_t)day + 1), (UINT64_C(1) << 30) - 40);
+	/* A clock that was years ahead takes no budget away but that of the day on which it is right again. */
+	cr_assert_eq(mfs_engine_budget_take(d.engine, (int64_t)day + 3000, UINT64_C(1) << 30), UINT64_C(1) << 30);
+	crash();
+	cr_assert_eq(mfs_engine_budget_take(d.engine, (int64_t)day + 1, 1), 0, "going to and fro gives nothing");
+	crash();
+	cr_assert_eq(mfs_engine_budget_take(d.engine, (int64_t)day + 2, 100), 100);
 }
