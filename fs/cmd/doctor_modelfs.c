@@ -92,6 +92,13 @@ owner(struct mfs_doctor *d, const struct mfs_config *c, const char *what, const 
 		mfs_doctor_say(d, MFS_WEAK, what, "run 'chmod 0700' for it", "%s can be entered by others", path);
 }
 
+/* Magic numbers have 32 bits; the field is signed, and as wide as the host's words. */
+static uint32_t
+fs_magic(const struct statfs *s)
+{
+	return (uint32_t)s->f_type;
+}
+
 static void
 folders(struct mfs_doctor *d, const struct mfs_config *c)
 {
@@ -102,10 +109,10 @@ folders(struct mfs_doctor *d, const struct mfs_config *c)
 	owner(d, c, "store", c->store);
 	if (!filesystem(c->state, &s))
 		mfs_doctor_say(d, MFS_BROKEN, "state", "make its parent folder reachable", "%s: %s", c->state, strerror(errno));
-	else if (s.f_type == TMPFS_MAGIC || s.f_type == RAMFS_MAGIC)
+	else if (fs_magic(&s) == TMPFS_MAGIC || fs_magic(&s) == RAMFS_MAGIC)
 		mfs_doctor_say(d, MFS_BROKEN, "state", "move 'state' to a disk that survives a restart",
 			"%s lies in memory: with it goes what protects against old models at every restart", c->state);
-	else if (s.f_type == OVERLAYFS_SUPER_MAGIC)
+	else if (fs_magic(&s) == OVERLAYFS_SUPER_MAGIC)
 		mfs_doctor_say(d, MFS_WEAK, "state", "move 'state' to a disk of its own",
 			"%s lies on an overlay, which is often thrown away: then protection against old models goes with it",
 			c->state);
@@ -117,13 +124,13 @@ folders(struct mfs_doctor *d, const struct mfs_config *c)
 	}
 	free_bytes = (uint64_t)s.f_bavail * (uint64_t)s.f_frsize;
 	want = c->min_free <= 100 ? (uint64_t)s.f_blocks * (uint64_t)s.f_frsize / 100 * c->min_free : c->min_free;
-	if (s.f_type == OVERLAYFS_SUPER_MAGIC)
+	if (fs_magic(&s) == OVERLAYFS_SUPER_MAGIC)
 		mfs_doctor_say(d, MFS_WEAK, "store", "move 'store' to a disk of its own",
 			"%s lies on an overlay: slower cold reads, and models that vanish with the container", c->store);
-	else if (s.f_type == NFS_SUPER_MAGIC || s.f_type == FUSE_SUPER || s.f_type == SMB_SUPER_MAGIC)
+	else if (fs_magic(&s) == NFS_SUPER_MAGIC || fs_magic(&s) == FUSE_SUPER || fs_magic(&s) == SMB_SUPER_MAGIC)
 		mfs_doctor_say(d, MFS_WEAK, "store", "move 'store' to a local disk",
 			"%s lies on a network or FUSE filesystem: a read waits for it", c->store);
-	else if (s.f_type == TMPFS_MAGIC || s.f_type == RAMFS_MAGIC)
+	else if (fs_magic(&s) == TMPFS_MAGIC || fs_magic(&s) == RAMFS_MAGIC)
 		mfs_doctor_say(d, MFS_WEAK, "store", "move 'store' to a disk",
 			"%s lies in memory: models must be installed again after every restart", c->store);
 	else
