@@ -5,9 +5,9 @@
 # them restarts them; then the cycle ends by itself as if nothing had happened: the old version or the new one is there
 # whole all the time, the floor is never lower, and the disk holds what it holds after an undisturbed cycle.
 #
-# A random few of the calls are taken. MFS_SEED=N takes those of an earlier run, MFS_CUTS=N another number per
-# cycle and part, MFS_CUTS=all every call, MFS_SHARD=I/N of these every Nth, MFS_CYCLES and MFS_PARTS some of both, and
-# MFS_CUT=N that call alone.
+# A random few of the calls are taken, with two of the parts in each cycle. MFS_SEED=N takes those of an earlier run,
+# MFS_CUTS=N another number per cycle and part, MFS_CUTS=all every call, MFS_SHARD=I/N of these every Nth, MFS_CYCLES and
+# MFS_PARTS (one of them "all": ended, and nothing lost) what is named, and MFS_CUT=N that call alone.
 # shellcheck source=../lib/e2e.sh
 . "$(dirname "$0")/../lib/e2e.sh"
 # shellcheck source=../lib/health.sh
@@ -16,7 +16,7 @@
 . "$(dirname "$0")/../lib/repo.sh"
 need_program cutat
 seed=${MFS_SEED:-$(($(date +%s) % 32768))} cuts=${MFS_CUTS:-1} shard=${MFS_SHARD:-1/1}
-cycles=${MFS_CYCLES:-commit refused taken-back revoked-back withdrawn} parts=${MFS_PARTS:-serve fetch keeper power}
+cycles=${MFS_CYCLES:-commit refused taken-back revoked-back withdrawn} all_parts=(serve fetch keeper power)
 step "MFS_SEED=$seed"
 RANDOM=$seed
 
@@ -149,12 +149,16 @@ one() {
 at_exit "timeout 20 $modelfs unmount -c $CFG >/dev/null 2>&1 || true"
 
 cycle() { # NAME
-	local calls n part i
+	local calls n part i parts=${MFS_PARTS:-${all_parts[*]}}
 	one "$1" all 0
 	calls=$(grep -cv disarmed "$W/calls")
 	[ "$calls" -ge "$least" ] || fail "$1: only $calls calls"
 	cp "$W/calls" "$W/calls.$1"
 	step "$1: $calls calls"
+	if [ -z "${MFS_PARTS:-}${MFS_CUT:-}" ] && [ "$cuts" != all ]; then
+		n=$((RANDOM % 4))
+		parts="${all_parts[n]} ${all_parts[(n + 1 + RANDOM % 3) % 4]}"
+	fi
 	for part in $parts; do
 		if [ -n "${MFS_CUT:-}" ]; then
 			one "$1" "$part" "$MFS_CUT"
