@@ -24,13 +24,16 @@ done
 say "$(active) of $models models active by themselves after $((($(date +%s%N) - t0) / 1000000000)) s"
 pid=$(modelfs status -c "$W/modelfs.yaml" --json | jq -re .serve_pid)
 modelfs check -c "$W/modelfs.yaml" >>"$W/log" 2>&1 || true
-fetch=$(pgrep -P "$(modelfs status -c "$W/modelfs.yaml" --json | jq -re .keeper_pid)" -x modelfs-fetch || true)
-awk '/^(RssAnon|RssShmem):/ {n += $2} END {print n}' "/proc/$pid/status" ${fetch:+"/proc/$fetch/status"} | awk -v t="$(ls "/proc/$pid/task" | wc -l)" \
-	'{printf "%-58s %6.1f   goal %-6s  (MiB of serve and fetch after a check; %d threads in serve)\n", "memory of a poll of a thousand models", $1 / 1024, "< 100", t}'
+keeper=$(modelfs status -c "$W/modelfs.yaml" --json | jq -re .keeper_pid)
+all=$(echo "$keeper" && pgrep -P "$keeper")
+say "state written for it: $(awk '/^wchar/ {printf "%d", $2 / 1048576}' "/proc/$pid/io") MiB; threads: $(for p in $all; do ls "/proc/$p/task" | wc -l; done | xargs)"
+for p in $all; do awk '/^Pss:/ {print $2}' "/proc/$p/smaps_rollup" 2>/dev/null || true; done | awk -v n="$models" \
+	'{n1 += $1} END {printf "%-58s %6.1f   goal %-6s  (MiB of all processes, PSS, after a check that brought nothing)\n", "memory of a poll of " n " models", n1 / 1024, "< 100"}'
 mount -t tmpfs modelfs-bench "$W/many/tmpfs"
 for ((i = 0; i < models; i++)); do mkdir "$(printf '%s/m%04d' "$W/many/tmpfs" "$i")"; done
-ms_of() { # of an ls -l
+ms_of() { # of an ls -l, when no attribute of the one before counts any more
 	local begun
+	sleep 1.1
 	begun=$(date +%s%N)
 	ls -l "$1" >/dev/null || return 1
 	awk -v ns=$(($(date +%s%N) - begun)) 'BEGIN {print ns / 1e6}'
