@@ -70,8 +70,8 @@ mend(struct mfs_scrub *c, size_t i, const struct mfs_manifest *m, size_t file, s
 	code = mfs_download_repair(d, m, file, 0, m->files[file].chunks, &c->cancel, &repaired, err);
 	mfs_repairs_end(s->repairs, i, repaired, code != MFS_OK && atomic_load(&c->cancel) == 0);
 	if (repaired > 0) {
-		(void)snprintf(detail, sizeof(detail), "%s: damaged or lost in the store; %llu %s fetched again", MFS_ESC(m->files[file].name),
-			(unsigned long long)repaired, repaired == 1 ? "part was" : "parts were");
+		(void)snprintf(detail, sizeof(detail), "%s: damaged or lost in the store; %llu %s fetched again",
+			MFS_ESC(m->files[file].name), (unsigned long long)repaired, repaired == 1 ? "part was" : "parts were");
 		tell(c, i, m, MFS_OK, detail);
 	}
 	return code;

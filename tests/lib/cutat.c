@@ -11,9 +11,9 @@
  * FOLDER  only calls on files below it are counted
  * LOG     one line per counted call, "N process call path", then "cut PART PROCESSES" at the one where it ended
  *
- * SIGUSR1: nothing is ended any more; "disarmed" in LOG when that counts. Exits when everything is gone, with the command's exit code (128 + signal). A filter of system
- * calls that asks the tracer stops only what is looked for, so the rest runs at its own speed; the
- * processes' own filters take precedence over it.
+ * SIGUSR1: nothing is ended any more; "disarmed" in LOG when that counts. Exits when everything is gone, with the
+ * command's exit code (128 + signal). A filter of system calls that asks the tracer stops only what is looked
+ * for, so the rest runs at its own speed; the processes' own filters take precedence over it.
  */
 #include <errno.h>
 #include <fcntl.h>

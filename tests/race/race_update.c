@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * race_update - new versions appear in a repository of files while refresher and worker follow it, commands check,
- * update, pin, mark and explain, a scrub looks at every byte, and readers walk and read what is swapped under them: every link leads to a
- * whole version, every byte is that version's, the floor never falls, and the last version becomes active. A plain
- * main, since a ThreadSanitizer build does not start under Criterion.
+ * update, pin, mark and explain, a scrub looks at every byte, and readers walk and read what is swapped under them:
+ * every link leads to a whole version, every byte is that version's, the floor never falls, and the last version
+ * becomes active. A plain main, since a ThreadSanitizer build does not start under Criterion.
  *
  * All of serve but the parts that need a kernel or keeper: requests come by fusewire, and fetch is a thread that
  * reads the repository's folder.
@@ -420,7 +420,8 @@ device_start(void)
 	REQUIRE(mk_repo_file(repo, "metadata/1.root.json", &root));
 	scratch_write(d.root_fd, "root.json", root.p, root.len);
 	mfs_keys_free(d.keys);
-	REQUIRE(mfs_key_fds_open(d.config, d.state_fd, &fds, NULL) == MFS_OK && mfs_keys_load(d.config, &fds, &d.keys, NULL) == MFS_OK);
+	REQUIRE(mfs_key_fds_open(d.config, d.state_fd, &fds, NULL) == MFS_OK &&
+		mfs_keys_load(d.config, &fds, &d.keys, NULL) == MFS_OK);
 	mfs_key_fds_close(d.config, &fds);
 	device_open(&d);
 	b = bundle_of(1, &file, version);
