@@ -26,7 +26,7 @@ pid=$(modelfs status -c "$W/modelfs.yaml" --json | jq -re .serve_pid)
 modelfs check -c "$W/modelfs.yaml" >>"$W/log" 2>&1 || true
 keeper=$(modelfs status -c "$W/modelfs.yaml" --json | jq -re .keeper_pid)
 all=$(echo "$keeper" && pgrep -P "$keeper")
-say "state written for it: $(awk '/^wchar/ {printf "%d", $2 / 1048576}' "/proc/$pid/io") MiB; threads: $(for p in $all; do ls "/proc/$p/task" | wc -l; done | xargs)"
+say "state written for it: $(awk '/^wchar/ {printf "%d", $2 / 1048576}' "/proc/$pid/io") MiB; threads: $(for p in $all; do awk '/^Threads:/ {print $2}' "/proc/$p/status"; done | xargs)"
 for p in $all; do awk '/^Pss:/ {print $2}' "/proc/$p/smaps_rollup" 2>/dev/null || true; done | awk -v n="$models" \
 	'{n1 += $1} END {printf "%-58s %6.1f   goal %-6s  (MiB of all processes, PSS, after a check that brought nothing)\n", "memory of a poll of " n " models", n1 / 1024, "< 100"}'
 mount -t tmpfs modelfs-bench "$W/many/tmpfs"
