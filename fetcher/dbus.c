@@ -236,7 +236,8 @@ dbus_metered(const char *path)
 	static const char *const own[] = { "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.NetworkManager",
 		"/org/freedesktop/NetworkManager" };
 	/* A bus that takes no connection, or no more bytes, is none: everything else in here waits meanwhile. */
-	struct bus bus = { .fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), .until = mfs_clock_mono_ms() + WAIT_MS };
+	struct bus bus = { .fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
+		.until = mfs_clock_mono_ms() + WAIT_MS };
 	mfs_autoclose int fd = bus.fd;
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	const uint8_t *body;
