@@ -389,7 +389,7 @@ Test(cycle, a_changed_record_is_never_written_as_it_was)
 	CHANGE(m->refusal.time++);
 	CHANGE(m->refusal.detail[0] = 'N');
 	CHANGE(m->refusal.key.b[5]++);
-	CHANGE((m->policy_why = MFS_MALFORMED, m->policy_detail = strdup("spoilt")));
+	CHANGE((free(m->policy_detail), m->policy_why = MFS_MALFORMED, m->policy_detail = strdup("vanished")));
 	CHANGE(m->policy_detail[0] = 'S');
 	CHANGE(mfs_cycle_attempt_clear(&m->attempt));
 	CHANGE(m->extra_json = strdup("{\"soon\":1}"));
