@@ -12,6 +12,7 @@ need_fuse
 . "$(dirname "$0")/../lib/forge.sh"
 # shellcheck source=../lib/hostile.sh
 . "$(dirname "$0")/../lib/hostile.sh"
+size=60K
 repository
 hostile_start "$W/repo"
 follow "$HOSTILE"
@@ -70,7 +71,7 @@ day 1
 refused "all of day 1" rollback_attempt
 cp "$W/day2/metadata/timestamp.json" "$W/repo/metadata/"
 refused "the timestamp of day 2" rollback_attempt
-for role in snapshot targets policy.det; do
+for role in snapshot policy.det; do
 	forge targets .
 	forge policy.det .
 	today
@@ -92,7 +93,7 @@ jq --argjson m "$(older 2 snapshot)" '.signed | .version += 1 | .meta["snapshot.
 role_sign "$W/older" "$W/repo/metadata/timestamp.json" "$W/keys/timestamp.pem"
 refused "the snapshot of day 2 by a newer timestamp" rollback_attempt
 set --
-for role in targets policy.det release.det; do
+for role in targets release.det; do
 	publisher
 	online ".meta[\"$role.json\"] = $(older 2 $role)"
 	# Versions of delegations are those of the stored snapshot; what they say of policies and releases is in the anchor.
