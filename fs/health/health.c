@@ -183,19 +183,20 @@ command(struct check *c, const char *previous, struct mfs_err *err)
 {
 	struct mfs_job_request q = { .model = c->i, .kind = MFS_JOB_HEALTH, .reason = c->reason, .version = c->shown,
 		.release = c->v->m->release, .previous = previous, .vectors = c->vectors_file };
-	struct mfs_cache_stats before, after;
+	struct mfs_failures failures = { .manifest = c->v->m->id };
 	struct mfs_job_result r;
 	enum mfs_code code;
 
-	mfs_cache_stats(c->s->cache, &before);
-	if ((code = run(c, &q, &r, err)) != MFS_OK)
+	mfs_failures_begin(c->s->cache, &failures);
+	code = run(c, &q, &r, err);
+	mfs_failures_end(c->s->cache, &failures);
+	if (code != MFS_OK)
 		return code;
-	mfs_cache_stats(c->s->cache, &after);
 	code = verdict(c, &r, err);
 	/* It may have failed because a chunk did: that is repaired, and the check repeated. */
-	if (code == MFS_HEALTH_CHECK_FAILED && after.failed != before.failed)
-		code = mfs_fail(err, MFS_IO, "%s %s: the health command failed (%s), and so did %llu reads of stored chunks meanwhile",
-			c->s->config->models[c->i].id, c->v->m->version, r.detail, (unsigned long long)(after.failed - before.failed));
+	if (code == MFS_HEALTH_CHECK_FAILED && failures.n > 0)
+		code = mfs_fail(err, MFS_IO, "%s %s: the health command failed (%s), and so did %llu reads of its stored chunks meanwhile",
+			c->s->config->models[c->i].id, c->v->m->version, r.detail, (unsigned long long)failures.n);
 	event(c, &r, code);
 	mfs_job_result_free(&r);
 	return code;

@@ -139,6 +139,28 @@ mfs_cache_on_failure(struct mfs_cache *c, mfs_content_failed_fn *fn, void *user)
 	(void)pthread_mutex_unlock(&c->lock);
 }
 
+void
+mfs_failures_begin(struct mfs_cache *c, struct mfs_failures *w)
+{
+	w->n = 0;
+	(void)pthread_mutex_lock(&c->lock);
+	w->next = c->watches;
+	c->watches = w;
+	(void)pthread_mutex_unlock(&c->lock);
+}
+
+void
+mfs_failures_end(struct mfs_cache *c, struct mfs_failures *w)
+{
+	struct mfs_failures **p;
+
+	(void)pthread_mutex_lock(&c->lock);
+	for (p = &c->watches; *p != w; p = &(*p)->next)
+		;
+	*p = w->next;
+	(void)pthread_mutex_unlock(&c->lock);
+}
+
 /* ---- readers -------------------------------------------------------------------------------------- */
 
 static enum mfs_code

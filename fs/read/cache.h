@@ -78,6 +78,7 @@ struct mfs_cache {
 	unsigned next_stream;
 	struct mfs_ahead *ahead; /* MFS_CACHE_AHEAD; NULL: one core */
 	uint64_t ahead_stamp;
+	struct mfs_failures *watches;
 	mfs_content_failed_fn *failed;
 	void *failed_user;
 	struct mfs_cache_stats stats;

@@ -103,6 +103,15 @@ enum mfs_code mfs_content_check(struct mfs_content *c, unsigned threads, const _
 typedef void mfs_content_failed_fn(void *user, const struct mfs_content *c, uint64_t chunk, const struct mfs_err *err);
 void mfs_cache_on_failure(struct mfs_cache *c, mfs_content_failed_fn *fn, void *user);
 
+/* Counts the same failures of one version, while it is linked: of whoever judges what read it meanwhile. Threads any. */
+struct mfs_failures {
+	struct mfs_sha256 manifest;
+	uint64_t n;                /* once unlinked */
+	struct mfs_failures *next; /* of the cache */
+};
+void mfs_failures_begin(struct mfs_cache *c, struct mfs_failures *w);
+void mfs_failures_end(struct mfs_cache *c, struct mfs_failures *w);
+
 const struct mfs_manifest *mfs_content_manifest(const struct mfs_content *c);
 size_t mfs_content_file(const struct mfs_content *c);
 

@@ -17,6 +17,8 @@ tell_failure(struct mfs_content *c, uint64_t chunk, const struct mfs_err *err)
 	(void)pthread_mutex_lock(&c->cache->lock);
 	if (chunk == UINT64_MAX) /* those of a chunk are counted with the chunk */
 		c->cache->stats.failed++;
+	for (struct mfs_failures *w = c->cache->watches; w != NULL; w = w->next)
+		w->n += mfs_sha256_equal(&w->manifest, &c->m->id) ? 1 : 0;
 	fn = c->cache->failed;
 	user = c->cache->failed_user;
 	(void)pthread_mutex_unlock(&c->cache->lock);

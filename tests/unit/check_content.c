@@ -494,6 +494,34 @@ Test(content, a_failure_is_told_once_with_its_chunk)
 	free(buf);
 }
 
+Test(content, failures_are_counted_for_the_version_that_has_them)
+{
+	struct mfs_failures mine = { .manifest.b[0] = 1, .n = 7 }, other = { .manifest.b[0] = 2 }, late = { .manifest.b[0] = 1 };
+	uint8_t *buf = malloc(4 * CHUNK);
+	struct fix f;
+	size_t got;
+
+	cr_assert_not_null(buf);
+	fix_make(&f, 4 * CHUNK, CHUNK, MFS_CIPHER_AES_256_GCM, CACHE);
+	f.m.id.b[0] = 1;
+	fix_flip(&f, &f.file.sha256, 2 * CHUNK);
+	mfs_failures_begin(f.cache, &mine);
+	mfs_failures_begin(f.cache, &other);
+	cr_assert_eq(read_at(f.c, buf, CHUNK, 0, &got), MFS_OK);
+	cr_assert_eq(read_at(f.c, buf, 4 * CHUNK, 0, &got), MFS_HASH_MISMATCH);
+	cr_assert_eq(read_at(f.c, buf, 10, 2 * CHUNK, &got), MFS_HASH_MISMATCH);
+	mfs_failures_begin(f.cache, &late);
+	mfs_failures_end(f.cache, &mine);
+	cr_assert_eq(read_at(f.c, buf, 10, 2 * CHUNK, &got), MFS_HASH_MISMATCH);
+	mfs_failures_end(f.cache, &other);
+	mfs_failures_end(f.cache, &late);
+	cr_assert_eq(mine.n, 2);
+	cr_assert_eq(other.n, 0);
+	cr_assert_eq(late.n, 1);
+	fix_free(&f);
+	free(buf);
+}
+
 /* A health check that fails meanwhile is no verdict about the version: every read that failed counts. */
 Test(content, a_failed_read_is_counted_whatever_was_lacking)
 {
