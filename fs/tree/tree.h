@@ -27,6 +27,7 @@ struct mfs_exposed {
 	int64_t activated_ns;
 };
 
+/* Starts the thread of the tree, which finds it as s->tree: out is &s->tree. */
 enum mfs_code mfs_tree_new(struct mfs_serve *s, struct mfs_tree **out, struct mfs_err *err);
 void mfs_tree_free(struct mfs_tree *t);
 

@@ -260,14 +260,15 @@ mfs_tree_new(struct mfs_serve *s, struct mfs_tree **out, struct mfs_err *err)
 		return code;
 	}
 	statfs_refresh(t);
+	*out = t; /* the thread finds it there */
 	if (pthread_create(&t->housekeeper, NULL, housekeeping, t) != 0) {
+		*out = NULL;
 		mfs_tree_free(t);
 		return mfs_fail(err, MFS_NO_MEMORY, "thread of the tree");
 	}
 	t->housekeeping = true;
 	if (s->cache != NULL)
 		mfs_cache_on_failure(s->cache, chunk_failed, t);
-	*out = t;
 	return MFS_OK;
 }
 
