@@ -20,6 +20,7 @@
 
 struct model { /* lock */
 	bool kicked;
+	bool looking, hurried; /* asked to hurry during a look, which may fail for what is mended by now */
 	int64_t due_ms;
 	unsigned failures; /* of repairs, in a row */
 	enum mfs_code told;
@@ -265,10 +266,17 @@ wait_for(struct mfs_scrub *c, int64_t ms)
 static void
 look_and_plan(struct mfs_scrub *c, size_t i, bool full)
 {
-	int64_t pause = look(c, i, full);
+	struct model *m = &c->models[i];
+	int64_t pause;
 
 	(void)pthread_mutex_lock(&c->lock);
-	c->models[i].due_ms = mfs_clock_boot_ms() + pause;
+	m->looking = true;
+	m->hurried = false;
+	(void)pthread_mutex_unlock(&c->lock);
+	pause = look(c, i, full);
+	(void)pthread_mutex_lock(&c->lock);
+	m->looking = false;
+	m->due_ms = mfs_clock_boot_ms() + (m->hurried && m->failures > 0 ? 0 : pause);
 	(void)pthread_mutex_unlock(&c->lock);
 }
 
@@ -350,9 +358,14 @@ kick(struct mfs_scrub *c, size_t i, bool failed_only)
 	if (c == NULL)
 		return;
 	(void)pthread_mutex_lock(&c->lock);
-	for (size_t k = 0; k < c->n; k++)
-		if ((i == k || i >= c->n) && (!failed_only || c->models[k].failures > 0))
-			c->models[k].kicked = true;
+	for (size_t k = 0; k < c->n; k++) {
+		struct model *m = &c->models[k];
+
+		if (i != k && i < c->n)
+			continue;
+		m->kicked = m->kicked || !failed_only || m->failures > 0;
+		m->hurried = m->hurried || (failed_only && m->looking);
+	}
 	(void)pthread_cond_broadcast(&c->wake);
 	(void)pthread_mutex_unlock(&c->lock);
 }
