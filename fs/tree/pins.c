@@ -29,6 +29,7 @@ mfs_pins_new(const struct mfs_config *c, struct mfs_shm_pins *shm, int64_t (*clo
 	struct mfs_err *err)
 {
 	struct mfs_pins *p = calloc(1, sizeof(*p));
+	pthread_condattr_t attr;
 
 	*out = NULL;
 	if (p == NULL)
@@ -37,7 +38,11 @@ mfs_pins_new(const struct mfs_config *c, struct mfs_shm_pins *shm, int64_t (*clo
 	p->shm = shm;
 	p->clock_ms = clock_ms != NULL ? clock_ms : mfs_clock_boot_ms;
 	(void)pthread_mutex_init(&p->lock, NULL);
-	(void)pthread_cond_init(&p->changed, NULL);
+	/* Who sets the clock back holds up no swap, nor the thread that brings revocations and waits for its loaders. */
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&p->changed, &attr);
+	(void)pthread_condattr_destroy(&attr);
 	for (size_t i = 0; i < MFS_LOADS; i++) {
 		struct mfs_shm_load *l = &shm->loads[i];
 
@@ -326,7 +331,7 @@ mfs_pins_wait(struct mfs_pins *p, size_t model)
 	while (mfs_pins_any(p, model)) {
 		struct timespec until;
 
-		(void)clock_gettime(CLOCK_REALTIME, &until);
+		(void)clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_nsec += 100 * 1000000; /* a process ends without telling: look every 100 ms */
 		if (until.tv_nsec >= 1000000000) {
 			until.tv_nsec -= 1000000000;

@@ -148,7 +148,7 @@ housekeeping(void *user)
 	while (!t->stop) {
 		struct timespec until;
 
-		(void)clock_gettime(CLOCK_REALTIME, &until);
+		(void)clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_nsec += PENDING_MS * 1000000;
 		until.tv_sec += until.tv_nsec / 1000000000 + (atomic_load(&t->pending) ? 0 : QUIET_S);
 		until.tv_nsec %= 1000000000;
@@ -175,6 +175,7 @@ static enum mfs_code
 locks_init(struct mfs_tree *t, struct mfs_err *err)
 {
 	pthread_rwlockattr_t attr;
+	pthread_condattr_t clock;
 
 	/* A writer must not starve behind lookups; no reader takes the lock twice. */
 	if (pthread_rwlockattr_init(&attr) != 0)
@@ -186,7 +187,10 @@ locks_init(struct mfs_tree *t, struct mfs_err *err)
 	(void)pthread_mutex_init(&t->view_lock, NULL);
 	(void)pthread_mutex_init(&t->statfs_lock, NULL);
 	(void)pthread_mutex_init(&t->stop_lock, NULL);
-	(void)pthread_cond_init(&t->stop_cond, NULL);
+	(void)pthread_condattr_init(&clock);
+	(void)pthread_condattr_setclock(&clock, CLOCK_MONOTONIC); /* a clock that is set back stops no housekeeping */
+	(void)pthread_cond_init(&t->stop_cond, &clock);
+	(void)pthread_condattr_destroy(&clock);
 	return MFS_OK;
 }
 
