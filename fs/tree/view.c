@@ -267,14 +267,65 @@ publish(struct mfs_tree *t, size_t i, const struct mfs_engine_model *m, const ui
 	return MFS_OK;
 }
 
+/*
+ * A record for each version of m; those that have none go behind the first *n, which do. Writes to disk: without the
+ * tree's locks. The first failure is the outcome.
+ */
+static enum mfs_code
+records_get(struct mfs_serve *s, size_t i, struct mfs_engine_model *m, uint32_t *fresh, size_t *n, struct mfs_err *err)
+{
+	struct mfs_tree *t = s->tree;
+	enum mfs_code code = MFS_OK;
+
+	*n = 0;
+	for (size_t k = 0; k < m->n; k++) {
+		const struct mfs_engine_version v = m->versions[k];
+		struct mfs_err why = MFS_ERR_INIT;
+		uint32_t x;
+
+		(void)pthread_mutex_lock(&t->view_lock);
+		x = record_choose(t, i, &v);
+		(void)pthread_mutex_unlock(&t->view_lock);
+		if (x == MFS_EXPOSURES && mfs_view_expose(s, i, v.v, MFS_TIER_PAGED, &x, &why) != MFS_OK) {
+			if (code == MFS_OK && err != NULL)
+				*err = why;
+			code = code == MFS_OK ? why.code : code;
+			continue;
+		}
+		m->versions[k] = m->versions[*n];
+		m->versions[*n] = v;
+		fresh[(*n)++] = x;
+	}
+	return code;
+}
+
+/* Does the tree show a version that m does not have: revoked, condemned, collected? */
+static bool
+shows_others(struct mfs_tree *t, size_t i, const struct mfs_engine_model *m)
+{
+	bool others = false;
+
+	(void)pthread_mutex_lock(&t->view_lock);
+	for (size_t k = 0; t->models[i].view != NULL && k < t->models[i].view->n && !others; k++) {
+		const struct mfs_sha256 *id = &t->models[i].view->shown[k]->mver->v->m->id;
+
+		others = true;
+		for (size_t j = 0; j < m->n; j++)
+			others = others && !mfs_sha256_equal(&m->versions[j].v->m->id, id);
+	}
+	(void)pthread_mutex_unlock(&t->view_lock);
+	return others;
+}
+
 static enum mfs_code
 refresh(struct mfs_serve *s, size_t i, struct mfs_err *err)
 {
-	struct mfs_engine_model m = { .n = 0 };
+	struct mfs_engine_model m = { .n = 0 }, part;
 	mfs_autofree uint32_t *fresh = NULL;
 	struct mfs_tree *t = s->tree;
+	enum mfs_code code, lacking;
 	bool candidate = false;
-	enum mfs_code code;
+	size_t n;
 
 	if ((code = mfs_engine_model_get(s->engine, i, &m, err)) != MFS_OK)
 		return code;
@@ -282,22 +333,22 @@ refresh(struct mfs_serve *s, size_t i, struct mfs_err *err)
 		candidate |= m.versions[k].candidate;
 	if (!candidate)
 		mfs_view_candidate_forget(s, i);
-	if ((fresh = calloc(m.n > 0 ? m.n : 1, sizeof(*fresh))) == NULL)
+	if ((fresh = calloc(m.n > 0 ? m.n : 1, sizeof(*fresh))) == NULL) {
 		code = mfs_fail(err, MFS_NO_MEMORY, "model %s: %zu versions", t->config->models[i].id, m.n);
-	for (size_t k = 0; code == MFS_OK && k < m.n; k++) {
-		(void)pthread_mutex_lock(&t->view_lock);
-		fresh[k] = record_choose(t, i, &m.versions[k]);
-		(void)pthread_mutex_unlock(&t->view_lock);
-		if (fresh[k] == MFS_EXPOSURES) /* writes to disk: without the tree's locks */
-			code = mfs_view_expose(s, i, m.versions[k].v, MFS_TIER_PAGED, &fresh[k], err);
+		mfs_engine_model_free(&m);
+		return code;
 	}
-	if (code == MFS_OK) {
+	lacking = records_get(s, i, &m, fresh, &n, err);
+	part = m;
+	part.n = n;
+	/* What cannot be shown yet leaves all as it is; but not what may be shown no longer. */
+	if (lacking == MFS_OK || shows_others(t, i, &m)) {
 		(void)pthread_mutex_lock(&t->view_lock);
-		code = publish(t, i, &m, fresh, err);
+		code = publish(t, i, &part, fresh, lacking == MFS_OK ? err : NULL);
 		(void)pthread_mutex_unlock(&t->view_lock);
 	}
 	mfs_engine_model_free(&m);
-	return code;
+	return lacking != MFS_OK ? lacking : code;
 }
 
 enum mfs_code

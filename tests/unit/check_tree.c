@@ -103,6 +103,30 @@ Test(tree, an_absent_link_is_absent_and_never_dangles)
 	list_is(".active", "");
 }
 
+Test(tree, what_may_be_shown_no_longer_goes_also_when_what_comes_instead_cannot_be_shown)
+{
+	struct mfs_version *v1 = fix_version(1, "1.0.0", 10, "a=1"), *v2 = fix_version(2, "2.0.0", 20, "a=1");
+	struct mfs_err err = MFS_ERR_INIT;
+	struct fuse_entry_out e;
+
+	fix_show(&f, 0, v1, NULL);
+	f.exposures_code = MFS_NO_MEMORY;
+	f.engine[0].versions[0] = (struct mfs_engine_version){ .v = v2, .active = true };
+	f.engine[0].versions[1] = (struct mfs_engine_version){ .v = v1, .previous = true };
+	f.engine[0].n = 2;
+	cr_assert_eq(mfs_view_refresh(&f.serve, 0, &err), MFS_NO_MEMORY);
+	link_is("det/active", "versions/1.0.0"); /* nobody loses a model that may be shown */
+	list_is("det/versions", "1.0.0 ");
+	f.engine[0].n = 1; /* and now it was revoked */
+	cr_assert_eq(mfs_view_refresh(&f.serve, 0, &err), MFS_NO_MEMORY);
+	cr_assert_eq(wire_lookup(W, wire_walk(W, "det"), "active", &e), ENOENT);
+	list_is("det/versions", "");
+	f.exposures_code = MFS_OK;
+	cr_assert_eq(mfs_view_refresh(&f.serve, 0, &err), MFS_OK);
+	link_is("det/active", "versions/2.0.0");
+	mfs_version_unref(v1);
+}
+
 Test(tree, a_swap_is_the_link_and_keeps_its_inode)
 {
 	uint64_t active, generation_before;
