@@ -222,17 +222,21 @@ static bool
 replaced(struct mfs_content *c, struct mfs_open *o, const struct mfs_blob *failed)
 {
 	struct mfs_blob *fresh = NULL;
-	bool again;
+	bool again, other;
 
 	if (mfs_blob_open(c->store, &c->file->sha256, c->file->size, &fresh, NULL) != MFS_OK)
 		return false;
 	(void)pthread_mutex_lock(&c->cache->lock);
 	again = o->blob != failed; /* another reader was here first */
-	if (!again && (fresh->dev != failed->dev || fresh->ino != failed->ino) &&
-		o->n_stale < sizeof(o->stale) / sizeof(o->stale[0])) {
+	other = !again && (fresh->dev != failed->dev || fresh->ino != failed->ino);
+	if (other && o->n_stale < sizeof(o->stale) / sizeof(o->stale[0])) {
 		o->stale[o->n_stale++] = o->blob;
 		o->blob = mfs_steal(&fresh);
 		again = true;
+	} else if (other && c->open == o) { /* no place for more: whoever asks next opens it anew */
+		unlink_open(c->cache, c);
+		c->open = NULL;
+		o->refs--; /* the content's; the caller has its own */
 	}
 	(void)pthread_mutex_unlock(&c->cache->lock);
 	mfs_blob_close(fresh);

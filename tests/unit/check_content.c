@@ -274,6 +274,29 @@ Test(content, a_repaired_blob_is_picked_up_by_the_next_read_of_an_open_file)
 	fix_free(&f);
 }
 
+Test(content, a_blob_is_picked_up_however_often_it_is_replaced)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	char path[256];
+	uint8_t *good;
+	size_t len;
+	struct fix f;
+
+	fix_make(&f, 4 * CHUNK, CHUNK, MFS_CIPHER_AES_256_GCM, CACHE);
+	fix_path(&f, &f.file.sha256, path);
+	good = fix_load(path, &len);
+	for (int round = 0; round < 12; round++) {
+		fix_flip(&f, &f.file.sha256, 2 * CHUNK + 9);
+		cr_assert_eq(mfs_content_check(f.c, 1, NULL, NULL, NULL), MFS_HASH_MISMATCH);
+		fix_store(path, good, len);
+		/* Now and then it is opened anew, which the next read sees. */
+		cr_assert(mfs_content_check(f.c, 1, NULL, NULL, NULL) == MFS_OK || mfs_content_check(f.c, 1, NULL, NULL, &err) == MFS_OK,
+			"round %d: %s", round, err.msg);
+	}
+	free(good);
+	fix_free(&f);
+}
+
 Test(content, every_way_around_the_page_cache_reads_the_same_bytes)
 {
 	static const enum mfs_blob_mode modes[] = { MFS_BLOB_DONTCACHE, MFS_BLOB_DIRECT, MFS_BLOB_PLAIN };
