@@ -37,7 +37,7 @@ struct get { /* one request under way */
 static enum mfs_code
 lie(struct get *g, struct mfs_err *err, const char *what)
 {
-	mfs_remote_drop(g->r, what);
+	mfs_remote_drop(g->r, &g->pending, what);
 	return mfs_fail(err, MFS_NET_PROTOCOL, "the fetch process was dropped: %s", what);
 }
 

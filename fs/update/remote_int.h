@@ -72,13 +72,13 @@ enum mfs_code mfs_remote_begin(struct mfs_remote *r, struct mfs_pending *p, unio
 /* Take p out. One that is not done is cancelled, and its id remembered until its DONE comes. */
 void mfs_remote_end(struct mfs_remote *r, struct mfs_pending *p, bool success);
 
-/* The connection is of no use any more. */
-void mfs_remote_drop(struct mfs_remote *r, const char *why);
+/* The connection that p was asked on is of no use any more. */
+void mfs_remote_drop(struct mfs_remote *r, const struct mfs_pending *p, const char *why);
 
 /* Wait at most ms for a change; *now is p's state, copied under the lock. */
 void mfs_remote_wait(struct mfs_remote *r, const struct mfs_pending *p, unsigned ms, struct mfs_pending *now);
 
-/* Why there is no connection: NET_PROTOCOL with what is known. */
+/* Why there is no connection: NET_PROTOCOL with what is known. Takes the lock. */
 enum mfs_code mfs_remote_lost(struct mfs_remote *r, struct mfs_err *err);
 
 #endif

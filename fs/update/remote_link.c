@@ -250,10 +250,22 @@ moment(struct mfs_remote *r, unsigned ms)
 	(void)pthread_cond_timedwait(&r->cond, &r->lock, &until);
 }
 
+/* Under the lock. */
+static enum mfs_code
+link_lost(const struct mfs_remote *r, struct mfs_err *err)
+{
+	return mfs_fail(err, MFS_NET_PROTOCOL, "the fetch process was dropped: %s", r->why);
+}
+
 enum mfs_code
 mfs_remote_lost(struct mfs_remote *r, struct mfs_err *err)
 {
-	return mfs_fail(err, MFS_NET_PROTOCOL, "the fetch process was dropped: %s", r->why);
+	enum mfs_code code;
+
+	pthread_mutex_lock(&r->lock);
+	code = link_lost(r, err);
+	pthread_mutex_unlock(&r->lock);
+	return code;
 }
 
 /* Under the lock: there is a connection, or why not. */
@@ -274,7 +286,7 @@ link_need(struct mfs_remote *r, const _Atomic int *cancel, struct mfs_err *err)
 			continue;
 		}
 		if (r->adopted)
-			return mfs_remote_lost(r, err);
+			return link_lost(r, err);
 		if (left > PAUSE_WAIT)
 			return mfs_fail(err, MFS_NET_PROTOCOL, "the fetch process failed %u times (%s); next start in %lld s",
 				r->failures, r->why, (long long)(left + 999) / 1000);
@@ -333,7 +345,7 @@ mfs_remote_begin(struct mfs_remote *r, struct mfs_pending *p, union mfs_wire *m,
 			(void)snprintf(r->why, sizeof(r->why), "%s", errno == EAGAIN ? "it does not read" : "it died");
 			r->drop = true;
 			r->list = p->next;
-			code = mfs_remote_lost(r, err);
+			code = link_lost(r, err);
 		}
 	}
 	if (code != MFS_OK) {
@@ -384,10 +396,11 @@ mfs_remote_end(struct mfs_remote *r, struct mfs_pending *p, bool success)
 }
 
 void
-mfs_remote_drop(struct mfs_remote *r, const char *why)
+mfs_remote_drop(struct mfs_remote *r, const struct mfs_pending *p, const char *why)
 {
 	pthread_mutex_lock(&r->lock);
-	if (r->sock >= 0 && !r->drop) {
+	/* What a fetch left in its pipe that is gone already says nothing of the one that is there now. */
+	if (r->sock >= 0 && !r->drop && !p->lost) {
 		(void)snprintf(r->why, sizeof(r->why), "%s", why);
 		r->drop = true;
 		(void)shutdown(r->sock, SHUT_RD); /* wakes the reading thread */

@@ -484,6 +484,110 @@ Test(remote, every_lie_ends_that_fetch_and_the_next_request_gets_another, .timeo
 	}
 }
 
+/* ---- what a dead one left ---------------------------------------------------------------------------- */
+
+struct heir { /* one fetch dies in the midst of a body with more bytes than it announced; the next one is at work */
+	_Atomic bool reads, works, over;
+	struct mfs_remote *r;
+	enum mfs_code code;
+};
+
+static void
+await(_Atomic bool *what)
+{
+	while (!atomic_load(what))
+		(void)usleep(500);
+}
+
+static bool
+leaves_bytes(struct mock *k, const union mfs_wire *m, int fd)
+{
+	struct heir *h = k->user;
+
+	if (m->head.type != MFS_W_GET)
+		return true;
+	mock_headers(k, m->head.id, 200, 0, 100, 100);
+	mock_bytes(fd, 50);
+	await(&h->reads);
+	mock_bytes(fd, 51);
+	return false;
+}
+
+static bool
+works(struct mock *k, const union mfs_wire *m, int fd)
+{
+	struct heir *h = k->user;
+
+	if (m->head.type != MFS_W_GET)
+		return true;
+	atomic_store(&h->works, true);
+	await(&h->over);
+	mock_headers(k, m->head.id, 200, 0, 10, 10);
+	mock_bytes(fd, 10);
+	mock_done(k, m->head.id, MFS_OK, 200, 10);
+	return true;
+}
+
+static enum mfs_code
+heir_start(void *user, int *sock, struct mfs_err *err)
+{
+	struct mock *k = user;
+
+	k->on = k->starts == 0 ? leaves_bytes : works;
+	return mock_start(k, sock, err);
+}
+
+static enum mfs_code
+slow_sink(void *user, const void *p, size_t n, struct mfs_err *err)
+{
+	struct heir *h = user;
+
+	(void)p, (void)n, (void)err;
+	atomic_store(&h->reads, true);
+	await(&h->works);
+	return MFS_OK;
+}
+
+static void *
+ask_first(void *arg)
+{
+	struct heir *h = arg;
+	struct mfs_remote_request q = WHOLE;
+
+	q.sink = slow_sink;
+	q.user = h;
+	h->code = ask(h->r, q, NULL, NULL, NULL);
+	atomic_store(&h->over, true);
+	return NULL;
+}
+
+Test(remote, a_lie_of_a_dead_fetch_does_not_end_the_next_one, .timeout = 120)
+{
+	struct mfs_remote_timing patient = { .ping_ms = 60000, .silent_ms = 60000, .stall_ms = 60000, .idle_ms = 60000,
+		.pause_ms = 1 };
+	struct heir h = { .code = MFS_OK };
+	struct mock k = { .user = &h };
+	struct mfs_err err = MFS_ERR_INIT;
+	uint64_t starts, drops = 0;
+	enum mfs_code code;
+	pthread_t t;
+
+	cr_assert_eq(mfs_remote_new(heir_start, &k, &h.r, NULL), MFS_OK);
+	mfs_remote_timing_set(h.r, &patient);
+	cr_assert_eq(pthread_create(&t, NULL, ask_first, &h), 0);
+	while (drops == 0) { /* its end is noticed */
+		(void)usleep(500);
+		mfs_remote_counts(h.r, &starts, &drops);
+	}
+	code = ask(h.r, WHOLE, NULL, NULL, &err);
+	cr_assert_eq(pthread_join(t, NULL), 0);
+	cr_assert_eq(h.code, MFS_NET_PROTOCOL, "%s", mfs_code_name(h.code));
+	cr_assert_eq(code, MFS_OK, "the request of the second one: %s", err.msg);
+	mfs_remote_counts(h.r, &starts, &drops);
+	cr_assert(starts == 2 && drops == 1);
+	remote_end(h.r, &k);
+}
+
 Test(remote, what_the_sandbox_of_fetch_lacks_is_kept)
 {
 	struct mock k = { .on = good, .weakened = MFS_WIRE_NO_UID | MFS_WIRE_NO_SECCOMP };
