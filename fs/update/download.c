@@ -482,6 +482,7 @@ mfs_dl_file_bring(struct mfs_dl_run *r, const struct mfs_manifest *m, size_t fil
 	enum mfs_code code;
 
 	/* A folder of its own, by payload: a download of the same model may be under way. */
+	mfs_cleanup_close(&r->dirfd); /* of a file before this one */
 	if ((code = mfs_stage_open(s, MFS_HEX(&it.f->sha256), &r->dirfd, err)) != MFS_OK)
 		return code;
 	atomic_store(&r->total, lacking_mark(&own, s, r->dirfd, &staged));

@@ -171,11 +171,12 @@ piece_take(struct piece *p, uint64_t i, uint64_t bytes)
 	p->written = p->first * l->f->chunk_size;
 }
 
-/* What was not brought is lacking again. wrong: the first of them came, and did not match. */
-static void
+/* What was not brought is lacking again. wrong: the first of them came, and did not match. Returns l->retries. */
+static unsigned
 piece_give(struct piece *p, bool wrong)
 {
 	struct large *l = p->l;
+	unsigned retries;
 
 	(void)pthread_mutex_lock(&l->lock);
 	if (p->retry)
@@ -187,8 +188,10 @@ piece_give(struct piece *p, bool wrong)
 	l->busy -= p->end - p->next;
 	if (p->next < p->end && p->next < l->cursor)
 		l->cursor = p->next;
+	retries = l->retries;
 	(void)pthread_cond_broadcast(&l->changed);
 	(void)pthread_mutex_unlock(&l->lock);
+	return retries;
 }
 
 /* With the lock: the first lacking chunk: a MISSING one, else a RETRY one. */
@@ -259,12 +262,12 @@ piece_copy(struct piece *p, struct mfs_err *err)
 		if (!mfs_dl_stopped(l->r) && mfs_dl_index_find(l->r->index, p->opener, l->table, i, p->buf)) {
 			if ((code = chunk_land(p, p->buf, len, err)) != MFS_OK) {
 				p->end = end;
-				piece_give(p, false);
+				(void)piece_give(p, false);
 				return code;
 			}
 			(void)atomic_fetch_add(&l->r->reused, len);
 		}
-		piece_give(p, false);
+		(void)piece_give(p, false);
 	}
 	return MFS_OK;
 }
@@ -276,15 +279,15 @@ piece_fetch(struct piece *p, struct mfs_err *err)
 	const struct mfs_file *f = l->f;
 	const uint64_t from = p->first * f->chunk_size, last = p->end * f->chunk_size;
 	struct mfs_dl_request q = { .hash = &f->sha256, .off = from, .unit = f->chunk_size, .sink = piece_sink, .room = piece_room, .user = p };
-	unsigned source;
+	unsigned source, retries;
 	bool wrong;
 	enum mfs_code code;
 
 	q.length = (last < f->size ? last : f->size) - from;
 	p->kept = 0;
 	code = mfs_dl_get(l->r, &q, &p->kept, &wrong, &source, err);
-	piece_give(p, wrong);
-	if (code == MFS_OK && l->retries >= MFS_DL_MISMATCHES * l->r->d->n_sources)
+	retries = piece_give(p, wrong);
+	if (code == MFS_OK && retries >= MFS_DL_MISMATCHES * l->r->d->n_sources)
 		code = mfs_dl_last_fault(l->r, err);
 	return code;
 }

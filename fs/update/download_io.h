@@ -65,7 +65,7 @@ struct mfs_dl_run {
 	const struct mfs_download_version *v; /* NULL: a repair */
 	const _Atomic int *cancel;
 	_Atomic int stop;          /* the call ends */
-	const _Atomic int *requests; /* what ends requests: &stop, or cancel where no coordinator hands it on */
+	const _Atomic int *requests; /* what ends requests: &stop in a phase, else cancel where no coordinator hands it on */
 	int64_t patience_ms;
 	_Atomic uint64_t done, fetched, wasted, reused, resumed;
 	_Atomic bool checking;

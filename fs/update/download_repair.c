@@ -106,17 +106,30 @@ chunks_repair(struct mfs_dl_run *r, const struct mfs_file *f, const struct mfs_t
 		const uint64_t off = i * f->chunk_size;
 		const uint32_t len = mfs_chunk_length(f, i);
 
+		if (mfs_dl_stopped(r))
+			return mfs_fail(err, MFS_CONDITION_UNMET, "the repair was stopped");
 		if (mfs_pread_full(fd, buf, len, (off_t)off) == 0 &&
-			mfs_chunk_verify(opener, t, i, MFS_SPAN(buf, len), NULL) == MFS_OK)
+			mfs_chunk_verify(opener, t, i, MFS_SPAN(buf, len), NULL) == MFS_OK) {
+			/* Patience is for sources: reading what is right takes none of it. */
+			atomic_store(&r->progress_ms, mfs_clock_mono_ms());
 			continue;
+		}
 		if ((code = chunk_fetch(r, f, t, i, buf, err)) != MFS_OK)
 			return code;
 		/* Readers verify what they read: one that sees it half written asks again. */
 		if (mfs_pwrite_full(fd, buf, len, (off_t)off) != 0 || fdatasync(fd) != 0)
 			return mfs_fail_sys(err, MFS_IO, "store: blob %s at offset %llu", MFS_HEX(&f->sha256),
 				(unsigned long long)off);
-		/* The next read shall come from the disk: a sector that does not take it is known then. */
+		/*
+		 * The next read shall come from the disk. One that does not keep what it takes would else be given the same chunk
+		 * again and again, for as long as anybody reads it.
+		 */
 		(void)posix_fadvise(fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
+		if (mfs_pread_full(fd, buf, len, (off_t)off) != 0 ||
+			mfs_chunk_verify(opener, t, i, MFS_SPAN(buf, len), NULL) != MFS_OK)
+			return mfs_fail(err, MFS_IO, "store: blob %s at offset %llu: does not stay as it is written: a faulty disk?",
+				MFS_HEX(&f->sha256), (unsigned long long)off);
+		atomic_store(&r->progress_ms, mfs_clock_mono_ms());
 		++*repaired;
 	}
 	return MFS_OK;
@@ -128,7 +141,6 @@ repair(struct mfs_dl_run *r, const struct mfs_manifest *m, size_t file, uint64_t
 {
 	const struct mfs_file *f = &m->files[file];
 	struct mfs_store *s = r->d->args.store;
-	const _Atomic int *own = r->requests;
 	enum mfs_code code;
 
 	for (int attempt = 0; attempt < 2; attempt++) {
@@ -136,11 +148,9 @@ repair(struct mfs_dl_run *r, const struct mfs_manifest *m, size_t file, uint64_t
 		mfs_autoclose int fd = blob_in_place(s, f);
 		const bool in_place = fd >= 0;
 
-		r->requests = own;
 		if (n > 0 && in_place && mfs_dl_table(s, -1, f, &t, NULL) == MFS_OK)
 			return chunks_repair(r, f, t, first, n, fd, repaired, err);
-		/* A table alone is small; a payload that is not mended in place is read from its beginning. */
-		r->requests = &r->stop;
+		/* A payload that is not mended in place is read from its beginning. */
 		if ((code = mfs_dl_file_bring(r, m, file, n > 0 && !in_place, err)) != MFS_OK)
 			return code;
 		++*repaired;

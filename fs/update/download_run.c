@@ -33,7 +33,7 @@ mfs_dl_cond_init(pthread_cond_t *c)
 bool
 mfs_dl_stopped(struct mfs_dl_run *r)
 {
-	return atomic_load(&r->stop) != 0 || atomic_load(r->requests) != 0;
+	return atomic_load(&r->stop) != 0 || atomic_load(r->requests) != 0 || (r->cancel != NULL && atomic_load(r->cancel) != 0);
 }
 
 void
@@ -168,12 +168,14 @@ threads_start(struct mfs_dl_run *r, const struct mfs_dl_worker *w, size_t n_w, s
 enum mfs_code
 mfs_dl_parallel(struct mfs_dl_run *r, const struct mfs_dl_worker *w, size_t n_w, void *arg, struct mfs_err *err)
 {
+	const _Atomic int *const own = r->requests;
 	struct start starts[4];
 	pthread_t ids[MFS_DL_THREADS_MAX + 4];
 	unsigned n;
 
 	if (n_w > sizeof(starts) / sizeof(starts[0]))
 		return mfs_fail(err, MFS_INTERNAL, "download: %zu kinds of threads", n_w);
+	r->requests = &r->stop; /* a failure of one ends those of the others; the caller's cancel is handed on */
 	n = threads_start(r, w, n_w, starts, arg, ids);
 	(void)pthread_mutex_lock(&r->lock);
 	while (r->running > 0) {
@@ -192,6 +194,7 @@ mfs_dl_parallel(struct mfs_dl_run *r, const struct mfs_dl_worker *w, size_t n_w,
 	(void)pthread_mutex_unlock(&r->lock);
 	for (unsigned i = 0; i < n; i++)
 		(void)pthread_join(ids[i], NULL);
+	r->requests = own;
 	r->told_ms = 0; /* a phase ends with a report */
 	coordinate(r);
 	(void)pthread_mutex_lock(&r->lock);
