@@ -422,6 +422,7 @@ mfs_engine_close(struct mfs_engine *e)
 		mfs_version_unref(e->candidates[i]);
 	free(e->candidates);
 	free(e->stops);
+	free(e->due);
 	free(e->bringing);
 	free(e->view);
 	free(e->exposure_at);
@@ -452,7 +453,7 @@ mfs_engine_open(const struct mfs_engine_args *args, struct mfs_engine **out, str
 	if ((e->view = calloc(n + 1, sizeof(*e->view))) == NULL ||
 		(e->repos = calloc(args->config->n_repos + 1, sizeof(*e->repos))) == NULL ||
 		(e->candidates = calloc(n + 1, sizeof(struct mfs_version *))) == NULL ||
-		(e->stops = calloc(n + 1, sizeof(*e->stops))) == NULL ||
+		(e->stops = calloc(n + 1, sizeof(*e->stops))) == NULL || (e->due = calloc(n + 1, sizeof(*e->due))) == NULL ||
 		(e->bringing = calloc(n + 1, sizeof(*e->bringing))) == NULL ||
 		(e->exposure_at = calloc(n + 1, sizeof(*e->exposure_at))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "engine: %zu models", n);
@@ -476,7 +477,7 @@ mfs_engine_open(const struct mfs_engine_args *args, struct mfs_engine **out, str
 		if ((args->flags & MFS_TRUSTED_READ) != 0)
 			continue;
 		/* What was revoked while this host was off, or could not be acted on, acts now. */
-		if (mfs_engine_enforce_locked(e, i, NULL, &why) != MFS_OK)
+		if (mfs_engine_enforce_locked(e, i, "policy", NULL, &why) != MFS_OK)
 			mfs_log_err(args->config->models[i].id, &why);
 		if (e->view[i].absent != MFS_OK)
 			mfs_event(args->events, &(struct mfs_event){ .model = args->config->models[i].id,

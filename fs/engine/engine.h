@@ -141,6 +141,12 @@ enum mfs_code mfs_engine_enforce(struct mfs_engine *e, size_t i, bool *changed, 
 	struct mfs_err *err);
 
 /*
+ * Once more where the last try of _enforce failed for this host's own reasons: its state could not be written, or no
+ * memory. Else nothing. To be asked from time to time; as _enforce otherwise.
+ */
+enum mfs_code mfs_engine_enforce_again(struct mfs_engine *e, size_t i, bool *changed, struct mfs_err *err);
+
+/*
  * Make a version that a revocation's rollback_to names the active one; it may lie below the floor
  * (mfs_decide_rollback_to), and the floor stays. Its blobs and manifest stand in the store.
  * errors  as mfs_engine_activate, ROLLBACK_ATTEMPT when no revocation leads to it
@@ -151,7 +157,7 @@ enum mfs_code mfs_engine_rollback_to(struct mfs_engine *e, size_t i, const struc
 /*
  * The k-th version of model i (0 the active one, then those that are retained) when nothing stands in its way but
  * bytes that the store lacks; NULL when that is not its trouble. Release it. _restored: they are there again;
- * shows them. As _recheck otherwise
+ * shows them, or goes where a revocation wanted to go and could not. As _enforce otherwise
  *
  * end  there is no such version, nor any after it
  */

@@ -22,6 +22,10 @@ struct mfs_engine {
 		enum mfs_code code;
 		char detail[200];
 	} *stops;
+	struct mfs_engine_due {        /* config->n_models; lock: what a policy demands and was not to be had */
+		bool stays; /* its publisher lets the revoked version stay while there is nothing to go back to */
+		bool again; /* it could not be written down: mfs_engine_enforce_again() */
+	} *due;
 	bool recheck;                  /* lock: versions of the view are verified again before they are used again */
 	struct mfs_version **candidates; /* config->n_models, NULL without; lock */
 	struct mfs_sha256 *bringing;   /* config->n_models; lock: kept for an attempt that is not written yet; zero without */
@@ -81,7 +85,7 @@ void mfs_engine_view_status(struct mfs_engine *e, size_t i); /* engine.c: the cy
 /* engine_policy.c: REVOKED, POLICY_REJECTED, KNOWN_BAD, METADATA_EXPIRED: why st's active version may not be shown. */
 enum mfs_code mfs_engine_active_check(struct mfs_engine *e, size_t i, const struct mfs_anchor_model *st,
 	struct mfs_err *err);
-enum mfs_code mfs_engine_enforce_locked(struct mfs_engine *e, size_t i, struct mfs_policy_entry *fetch,
+enum mfs_code mfs_engine_enforce_locked(struct mfs_engine *e, size_t i, const char *source, struct mfs_policy_entry *fetch,
 	struct mfs_err *err);
 void mfs_engine_trust_load(struct mfs_engine *e); /* trust.json of the anchor into the keys; at open */
 const struct mfs_anchor_model *mfs_engine_record(const struct mfs_engine *e, size_t i);

@@ -72,7 +72,7 @@ mfs_engine_active_check(struct mfs_engine *e, size_t i, const struct mfs_anchor_
 	if ((code = mfs_decide_retained(&bare, &st->active, min, err)) != MFS_OK)
 		return code;
 	mfs_decide_enforce(st, min, &x);
-	if (x.now == MFS_ENFORCE_KEEP)
+	if (x.now == MFS_ENFORCE_KEEP || (x.now == MFS_ENFORCE_SWITCH && e->due[i].stays))
 		return MFS_OK;
 	if (x.verdict.why == MFS_REVOKED)
 		return mfs_fail(err, MFS_REVOKED, "version %s is withdrawn: revoked by its publisher%s%s%s", st->active.version,
@@ -118,7 +118,7 @@ free_pin(struct mfs_engine *e, size_t i)
 	return was;
 }
 
-/* Go to a version that is kept here; it must be fit to be shown before the anchor changes. */
+/* Go to a version that is kept here; NOT_SELECTED: it is not fit to be shown, which is seen before the anchor changes. */
 static enum mfs_code
 go_to(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, const struct mfs_verdict *verdict, struct mfs_err *err)
 {
@@ -133,13 +133,13 @@ go_to(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, const struct 
 		return code;
 	st = mfs_anchor_find(a, cfg->id);
 	mfs_engine_version_copy(from, &st->active);
-	if ((code = mfs_engine_candidate(e, i, id, &v, err)) != MFS_OK)
-		return code;
-	if ((code = mfs_anchor_goto(st, id, &cfg->minimum, err)) == MFS_OK) {
-		mfs_engine_version_copy(to, &st->active);
-		code = mfs_trusted_commit(e->trusted, a, err);
+	if ((code = mfs_engine_candidate(e, i, id, &v, err)) != MFS_OK ||
+		(code = mfs_anchor_goto(st, id, &cfg->minimum, err)) != MFS_OK) {
+		mfs_version_unref(v);
+		return code == MFS_NO_MEMORY ? code : MFS_NOT_SELECTED;
 	}
-	if (code == MFS_OK) {
+	mfs_engine_version_copy(to, &st->active);
+	if ((code = mfs_trusted_commit(e->trusted, a, err)) == MFS_OK) {
 		(void)mfs_steal(&a);
 		verdict_text(verdict, "gone back to a version that is kept here", free_pin(e, i), detail, sizeof(detail));
 		mfs_engine_swapped(e, i, v, verdict->why, "policy", from, to, detail);
@@ -148,7 +148,7 @@ go_to(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, const struct 
 	return code;
 }
 
-/* The target of the decision, else the newest older one that is fit to be shown. NOT_SELECTED: none. */
+/* The target of the decision, else the newest older one that is fit to be shown. NOT_SELECTED: none; else not written. */
 static enum mfs_code
 go_back(struct mfs_engine *e, size_t i, const struct mfs_enforcement *x, struct mfs_err *err)
 {
@@ -176,8 +176,8 @@ go_back(struct mfs_engine *e, size_t i, const struct mfs_enforcement *x, struct 
 		if (code == MFS_OK)
 			return MFS_OK;
 		mfs_log_err(e->args.config->models[i].id, &why);
-		if (k + 1 == n) /* what stands in the way of the last one is what the caller hears */
-			return mfs_fail(err, MFS_NOT_SELECTED, "%s", why.msg);
+		if (code != MFS_NOT_SELECTED || k + 1 == n) /* what stands in the way of the last one is what the caller hears */
+			return mfs_fail(err, code, "%s", why.msg);
 	}
 	return MFS_NOT_SELECTED;
 }
@@ -212,8 +212,10 @@ show_again(struct mfs_engine *e, size_t i, const struct mfs_verdict *verdict, co
 }
 
 enum mfs_code
-mfs_engine_enforce_locked(struct mfs_engine *e, size_t i, struct mfs_policy_entry *fetch, struct mfs_err *err)
+mfs_engine_enforce_locked(struct mfs_engine *e, size_t i, const char *source, struct mfs_policy_entry *fetch,
+	struct mfs_err *err)
 {
+	struct mfs_engine_due *due = &e->due[i];
 	const struct mfs_config_model *cfg = &e->args.config->models[i];
 	const struct mfs_anchor_model *st = mfs_engine_record(e, i);
 	char reason[MFS_POLICY_TEXT_MAX + 1];
@@ -221,6 +223,7 @@ mfs_engine_enforce_locked(struct mfs_engine *e, size_t i, struct mfs_policy_entr
 	struct mfs_err why = MFS_ERR_INIT;
 	enum mfs_code code;
 
+	*due = (struct mfs_engine_due){ .stays = false };
 	if (st == NULL || strcmp(st->model_id, cfg->model_id) != 0)
 		return MFS_OK;
 	mfs_decide_enforce(st, &cfg->minimum, &x);
@@ -235,13 +238,17 @@ mfs_engine_enforce_locked(struct mfs_engine *e, size_t i, struct mfs_policy_entr
 		if ((code = go_back(e, i, &x, &why)) == MFS_OK)
 			return MFS_OK;
 		/* Nothing here is fit: what the revocation says for that case, and never a revoked one by accident. */
-		if (code != MFS_NOT_SELECTED || x.verdict.otherwise_withdraw) {
-			(void)show_again(e, i, &x.verdict, "policy", NULL);
-			return mfs_fail(err, code == MFS_NOT_SELECTED ? MFS_REVOKED : code, "%s", why.msg);
-		}
-		return MFS_OK;
+		due->stays = !x.verdict.otherwise_withdraw;
+		due->again = code != MFS_NOT_SELECTED;
+		if (show_again(e, i, &x.verdict, source, NULL) != MFS_OK)
+			due->again = true;
+		if (code == MFS_NOT_SELECTED && due->stays)
+			return MFS_OK;
+		return mfs_fail(err, code == MFS_NOT_SELECTED ? MFS_REVOKED : code, "%s", why.msg);
 	}
-	return show_again(e, i, &x.verdict, "policy", err);
+	code = show_again(e, i, &x.verdict, source, err);
+	due->again = code != MFS_OK;
+	return code;
 }
 
 enum mfs_code
@@ -257,11 +264,25 @@ mfs_engine_enforce(struct mfs_engine *e, size_t i, bool *changed, struct mfs_pol
 		return mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
 	(void)pthread_mutex_lock(&e->lock);
 	before = shown_now(e, i);
-	code = mfs_engine_enforce_locked(e, i, fetch, err);
+	code = mfs_engine_enforce_locked(e, i, "policy", fetch, err);
 	after = shown_now(e, i);
 	*changed = !mfs_sha256_equal(&before, &after);
 	(void)pthread_mutex_unlock(&e->lock);
 	return code;
+}
+
+enum mfs_code
+mfs_engine_enforce_again(struct mfs_engine *e, size_t i, bool *changed, struct mfs_err *err)
+{
+	bool again;
+
+	*changed = false;
+	if (i >= e->args.config->n_models)
+		return mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
+	(void)pthread_mutex_lock(&e->lock);
+	again = e->due[i].again;
+	(void)pthread_mutex_unlock(&e->lock);
+	return again ? mfs_engine_enforce(e, i, changed, NULL, err) : MFS_OK;
 }
 
 enum mfs_code
@@ -349,7 +370,7 @@ look_again(struct mfs_engine *e, size_t i, bool recheck, const char *source, boo
 	(void)pthread_mutex_lock(&e->lock);
 	before = shown_now(e, i);
 	e->recheck = recheck;
-	code = show_again(e, i, NULL, source, err);
+	code = recheck ? show_again(e, i, NULL, source, err) : mfs_engine_enforce_locked(e, i, source, NULL, err);
 	e->recheck = false;
 	after = shown_now(e, i);
 	*changed = !mfs_sha256_equal(&before, &after);

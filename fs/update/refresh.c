@@ -155,6 +155,16 @@ mfs_refresh_tick(struct mfs_refresh *r)
 {
 	for (size_t k = 0; k < r->args.config->n_repos; k++)
 		mfs_refresh_stale_apply(r, k);
+	/* A kill switch that could not be written down when it came is not given up. */
+	for (size_t i = 0; i < r->args.config->n_models; i++) {
+		struct mfs_err err = MFS_ERR_INIT;
+		bool changed;
+
+		if (mfs_engine_enforce_again(r->args.engine, i, &changed, &err) != MFS_OK)
+			mfs_log_err(r->args.config->models[i].id, &err);
+		if (changed)
+			mfs_refresh_changed(r, i);
+	}
 	return TICK_MAX_S;
 }
 

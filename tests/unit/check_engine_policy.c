@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The kill switch and its kin: what signed policy, key trust and staleness do to what is shown. */
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "device.h"
 #include "mfs_policy.h"
@@ -332,6 +334,122 @@ Test(engine_policy, a_version_that_is_not_here_is_fetched_and_may_lie_below_the_
 	device_close(&d);
 	device_open(&d);
 	active_is("1.1.0");
+}
+
+/* ---- what a revocation wants and cannot have yet ------------------------------------------------------------ */
+
+/* The blob of the version that is kept beside the active one goes, and comes back. */
+static void
+kept_lose(bool lose)
+{
+	static char path[128];
+	struct mfs_engine_model m;
+
+	if (lose) {
+		const char *hex;
+
+		m = model();
+		cr_assert_eq(m.n, 2);
+		hex = MFS_HEX(&m.versions[1].v->m->files[0].sha256);
+		(void)snprintf(path, sizeof(path), "blobs/sha256/%.2s/%s", hex, hex);
+		mfs_engine_model_free(&m);
+	}
+	cr_assert_eq(renameat(d.store_fd, lose ? path : "away", d.store_fd, lose ? "away" : path), 0);
+}
+
+static bool
+restored(void)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	bool changed;
+
+	cr_assert_eq(mfs_engine_restored(d.engine, 0, &changed, &err), MFS_OK, "%s", err.msg);
+	return changed;
+}
+
+Test(engine_policy, rollback_to_a_version_whose_blobs_were_lost_happens_when_they_are_there_again)
+{
+	struct policy p = revocation("1.2.0", MFS_ACTION_ROLLBACK);
+	struct mfs_err err = MFS_ERR_INIT;
+	bool changed;
+
+	(void)install(1);
+	(void)install(2);
+	device_open(&d);
+	kept_lose(true);
+	p.revoked.otherwise_withdraw = true;
+	policy_set(&p);
+	cr_assert_eq(mfs_engine_enforce(d.engine, 0, &changed, NULL, &err), MFS_REVOKED, "%s", err.msg);
+	cr_assert(changed);
+	absent_is(MFS_REVOKED, "withdrawn");
+	kept_lose(false);
+	cr_assert(restored());
+	active_is("1.1.0");
+	cr_assert(!restored(), "once");
+}
+
+Test(engine_policy, what_its_publisher_lets_stay_stays_after_a_restart_too_until_there_is_somewhere_to_go)
+{
+	struct policy p = revocation("1.2.0", MFS_ACTION_ROLLBACK);
+
+	(void)install(1);
+	(void)install(2);
+	device_open(&d);
+	kept_lose(true);
+	policy_set(&p);
+	cr_assert(!enforce(NULL));
+	active_is("1.2.0");
+	device_close(&d);
+	device_open(&d);
+	active_is("1.2.0");
+	kept_lose(false);
+	cr_assert(restored());
+	active_is("1.1.0");
+}
+
+/* Nothing can be written, as on a full disk. */
+static void
+disk_full(bool full)
+{
+	struct rlimit r;
+
+	(void)signal(SIGXFSZ, SIG_IGN);
+	cr_assert_eq(getrlimit(RLIMIT_FSIZE, &r), 0);
+	r.rlim_cur = full ? 0 : r.rlim_max;
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &r), 0);
+}
+
+Test(engine_policy, a_kill_switch_that_could_not_be_written_down_is_tried_again)
+{
+	for (int withdraw = 0; withdraw < 2; withdraw++) {
+		struct policy p = revocation("1.2.0", MFS_ACTION_ROLLBACK);
+		struct mfs_err err = MFS_ERR_INIT;
+		bool changed;
+
+		if (withdraw) {
+			teardown();
+			setup();
+		}
+		(void)install(1);
+		(void)install(2);
+		device_open(&d);
+		cr_assert_eq(mfs_engine_enforce_again(d.engine, 0, &changed, &err), MFS_OK);
+		p.revoked.otherwise_withdraw = withdraw != 0;
+		policy_set(&p);
+		disk_full(true);
+		cr_assert_eq(mfs_engine_enforce(d.engine, 0, &changed, NULL, &err), MFS_IO, "%s", err.msg);
+		if (withdraw)
+			absent_is(MFS_REVOKED, "withdrawn");
+		else
+			active_is("1.2.0");
+		cr_assert_eq(mfs_engine_enforce_again(d.engine, 0, &changed, &err), MFS_IO);
+		disk_full(false);
+		cr_assert_eq(mfs_engine_enforce_again(d.engine, 0, &changed, &err), MFS_OK, "%s", err.msg);
+		cr_assert(changed);
+		active_is("1.1.0");
+		cr_assert_eq(mfs_engine_enforce_again(d.engine, 0, &changed, &err), MFS_OK);
+		cr_assert(!changed, "once");
+	}
 }
 
 /* ---- minima ------------------------------------------------------------------------------------------------- */
