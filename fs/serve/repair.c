@@ -20,8 +20,9 @@
 #include "log.h"
 #include "serve.h"
 
-#define IDLE_MS  20000
-#define FAILED_N 32u
+#define IDLE_MS   20000
+#define CANCEL_MS 200 /* who waits for a payload looks at its cancel as often */
+#define FAILED_N  32u
 
 struct failure { /* what could not be repaired of late */
 	struct mfs_sha256 payload;
@@ -39,7 +40,11 @@ struct mfs_repairs {
 	unsigned n_parked;
 	unsigned workers, idle;
 	bool watching;
-	bool *busy;       /* by model: a worker is at it */
+	bool *busy;       /* by model: a worker is at one of its READs */
+	struct {
+		bool used;
+		struct mfs_sha256 hash;
+	} payloads[MFS_REPAIR_THREADS + 1]; /* that workers and the scrub are at */
 	unsigned *of_model; /* READs parked */
 	struct failure failures[FAILED_N];
 	unsigned next_failure;
@@ -76,33 +81,6 @@ mfs_repairs_counts(struct mfs_repairs *r, uint64_t *repaired, uint64_t *failed)
 	*failed = r != NULL ? atomic_load(&r->failed) : 0;
 }
 
-bool
-mfs_repairs_begin(struct mfs_repairs *r, size_t model)
-{
-	bool mine;
-
-	(void)pthread_mutex_lock(&r->lock);
-	while (r->busy[model] && atomic_load(&r->cancel) == 0)
-		(void)pthread_cond_wait(&r->changed, &r->lock);
-	mine = atomic_load(&r->cancel) == 0;
-	if (mine)
-		r->busy[model] = true;
-	(void)pthread_mutex_unlock(&r->lock);
-	return mine;
-}
-
-void
-mfs_repairs_end(struct mfs_repairs *r, size_t model, uint64_t repaired, bool failed)
-{
-	(void)atomic_fetch_add(&r->repaired, repaired);
-	if (failed)
-		(void)atomic_fetch_add(&r->failed, 1);
-	(void)pthread_mutex_lock(&r->lock);
-	r->busy[model] = false;
-	(void)pthread_cond_broadcast(&r->changed);
-	(void)pthread_mutex_unlock(&r->lock);
-}
-
 static void
 wait_ms(struct mfs_repairs *r, int64_t ms)
 {
@@ -126,6 +104,68 @@ static uint64_t
 chunk_last(const struct mfs_repair_read *w)
 {
 	return (w->off + w->len - 1) / w->v->m->files[w->file].chunk_size;
+}
+
+/* ---- payloads ------------------------------------------------------------------------------------------------ */
+
+/* With the lock: where it stands among those under repair, or after the last place. */
+static unsigned
+payload_find(const struct mfs_repairs *r, const struct mfs_sha256 *hash)
+{
+	unsigned i = 0;
+
+	while (i <= MFS_REPAIR_THREADS && (!r->payloads[i].used || !mfs_sha256_equal(&r->payloads[i].hash, hash)))
+		i++;
+	return i;
+}
+
+/* With the lock. There is a place: each thread has one payload. */
+static void
+payload_take(struct mfs_repairs *r, const struct mfs_sha256 *hash)
+{
+	for (unsigned i = 0; i <= MFS_REPAIR_THREADS; i++)
+		if (!r->payloads[i].used) {
+			r->payloads[i].used = true;
+			r->payloads[i].hash = *hash;
+			return;
+		}
+}
+
+/* With the lock. */
+static void
+payload_give(struct mfs_repairs *r, const struct mfs_sha256 *hash)
+{
+	const unsigned i = payload_find(r, hash);
+
+	if (i <= MFS_REPAIR_THREADS)
+		r->payloads[i].used = false;
+	(void)pthread_cond_broadcast(&r->changed);
+}
+
+bool
+mfs_repairs_begin(struct mfs_repairs *r, const struct mfs_sha256 *payload, const _Atomic int *cancel)
+{
+	bool ends = false;
+
+	(void)pthread_mutex_lock(&r->lock);
+	while (!(ends = atomic_load(&r->cancel) != 0 || atomic_load(cancel) != 0) &&
+		payload_find(r, payload) <= MFS_REPAIR_THREADS)
+		wait_ms(r, CANCEL_MS);
+	if (!ends)
+		payload_take(r, payload);
+	(void)pthread_mutex_unlock(&r->lock);
+	return !ends;
+}
+
+void
+mfs_repairs_end(struct mfs_repairs *r, const struct mfs_sha256 *payload, uint64_t repaired, bool failed)
+{
+	(void)atomic_fetch_add(&r->repaired, repaired);
+	if (failed)
+		(void)atomic_fetch_add(&r->failed, 1);
+	(void)pthread_mutex_lock(&r->lock);
+	payload_give(r, payload);
+	(void)pthread_mutex_unlock(&r->lock);
 }
 
 /* ---- the list ------------------------------------------------------------------------------------------------ */
@@ -207,12 +247,12 @@ failure_note(struct mfs_repairs *r, const struct mfs_sha256 *payload, uint64_t f
 		mfs_clock_mono_ms() + MFS_REPAIR_PAUSE_MS };
 }
 
-/* With the lock: a READ whose model nobody is at. */
+/* With the lock: a READ whose model no worker is at, and whose payload nobody. */
 static struct mfs_repair_read *
 work_find(struct mfs_repairs *r)
 {
 	for (struct mfs_repair_read *w = r->parked; w != NULL; w = w->next)
-		if (!r->busy[w->model])
+		if (!r->busy[w->model] && payload_find(r, &w->v->m->files[w->file].sha256) > MFS_REPAIR_THREADS)
 			return w;
 	return NULL;
 }
@@ -247,6 +287,7 @@ work_do(struct mfs_repairs *r, const struct mfs_repair_read *w)
 	uint64_t repaired = 0;
 
 	r->busy[model] = true;
+	payload_take(r, &payload);
 	(void)pthread_mutex_unlock(&r->lock);
 	(void)mfs_download_repair(d, v->m, file, first, n, &r->cancel, &repaired, &err);
 	(void)atomic_fetch_add(&r->repaired, repaired);
@@ -256,7 +297,7 @@ work_do(struct mfs_repairs *r, const struct mfs_repair_read *w)
 		event_write(r, model, v->m, file, off, repaired, &err);
 	(void)pthread_mutex_lock(&r->lock);
 	r->busy[model] = false;
-	(void)pthread_cond_broadcast(&r->changed);
+	payload_give(r, &payload);
 	/* Wrong bytes are of one chunk: of several, the kernel asks again for the page that it needs. */
 	if (err.code != MFS_OK && (err.code != MFS_HASH_MISMATCH || n == 1))
 		failure_note(r, &payload, first, first + n - 1);

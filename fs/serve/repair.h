@@ -58,11 +58,11 @@ void mfs_repairs_stop(struct mfs_repairs *r);
 bool mfs_repair_park(struct mfs_repairs *r, struct mfs_repair_read *w, const struct mfs_err *why);
 
 /*
- * For who repairs without a READ (scrub.h): files of one model are repaired one at a time. _begin waits; false: this
- * process ends. _end counts what was repaired.
+ * For who repairs without a READ (scrub.h), one at a time: a payload is repaired by one thread at a time, whatever models
+ * name it. _begin waits; false: it was cancelled, or this process ends. _end counts what was repaired.
  */
-bool mfs_repairs_begin(struct mfs_repairs *r, size_t model);
-void mfs_repairs_end(struct mfs_repairs *r, size_t model, uint64_t repaired, bool failed);
+bool mfs_repairs_begin(struct mfs_repairs *r, const struct mfs_sha256 *payload, const _Atomic int *cancel);
+void mfs_repairs_end(struct mfs_repairs *r, const struct mfs_sha256 *payload, uint64_t repaired, bool failed);
 
 /* For metrics and status. Takes no lock. */
 void mfs_repairs_counts(struct mfs_repairs *r, uint64_t *repaired, uint64_t *failed);

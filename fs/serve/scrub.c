@@ -17,9 +17,11 @@
 #define FIRST_MS INT64_C(10000) /* after the start: fills of the resident tier and the first readers come before */
 #define EVERY_MS (INT64_C(7) * 86400 * 1000)
 #define NICE     19
+#define STRETCH  (64u << 20) /* bytes that are mended before a READ of the same payload gets its turn */
 
 struct model { /* lock */
 	bool kicked;
+	bool missing; /* only whether all of it is there */
 	bool looking, hurried; /* asked to hurry during a look, which may fail for what is mended by now */
 	int64_t due_ms;
 	unsigned failures; /* of repairs, in a row */
@@ -56,20 +58,39 @@ tell(struct mfs_scrub *c, size_t i, const struct mfs_manifest *m, enum mfs_code 
 
 /* ---- one file ---------------------------------------------------------------------------------------------------- */
 
-/* Fetched again: chunks that do not verify, or all of what is gone. */
+/* As mfs_download_repair(); what was repaired is added to *repaired. */
 static enum mfs_code
-mend(struct mfs_scrub *c, size_t i, const struct mfs_manifest *m, size_t file, struct mfs_err *err)
+stretch_mend(struct mfs_scrub *c, size_t i, const struct mfs_manifest *m, size_t file, uint64_t first, uint64_t n,
+	uint64_t *repaired, struct mfs_err *err)
 {
 	struct mfs_serve *s = c->s;
 	struct mfs_download *d = mfs_updates_download(s->updates, (size_t)s->config->models[i].repo);
-	uint64_t repaired = 0;
+	const struct mfs_sha256 *payload = &m->files[file].sha256;
+	uint64_t some = 0;
+	enum mfs_code code;
+
+	if (!mfs_repairs_begin(s->repairs, payload, &c->cancel))
+		return mfs_fail(err, MFS_CONDITION_UNMET, "ending");
+	code = mfs_download_repair(d, m, file, first, n, &c->cancel, &some, err);
+	mfs_repairs_end(s->repairs, payload, some, code != MFS_OK && atomic_load(&c->cancel) == 0);
+	*repaired += some;
+	return code;
+}
+
+/* Fetched again: all of what is gone, and if it is damaged, chunks that do not verify. */
+static enum mfs_code
+mend(struct mfs_scrub *c, size_t i, const struct mfs_manifest *m, size_t file, bool damaged, struct mfs_err *err)
+{
+	const uint64_t chunks = damaged ? m->files[file].chunks : 0, step = STRETCH / m->files[file].chunk_size;
+	uint64_t repaired = 0, first = 0, n;
 	char detail[600];
 	enum mfs_code code;
 
-	if (!mfs_repairs_begin(s->repairs, i))
-		return mfs_fail(err, MFS_CONDITION_UNMET, "ending");
-	code = mfs_download_repair(d, m, file, 0, m->files[file].chunks, &c->cancel, &repaired, err);
-	mfs_repairs_end(s->repairs, i, repaired, code != MFS_OK && atomic_load(&c->cancel) == 0);
+	do {
+		n = chunks - first < step ? chunks - first : step;
+		code = stretch_mend(c, i, m, file, first, n, &repaired, err);
+		first += n;
+	} while (code == MFS_OK && first < chunks);
 	if (repaired > 0) {
 		(void)snprintf(detail, sizeof(detail), "%s: damaged or lost in the store; %llu %s fetched again",
 			MFS_ESC(m->files[file].name), (unsigned long long)repaired, repaired == 1 ? "part was" : "parts were");
@@ -113,7 +134,7 @@ file_look(struct mfs_scrub *c, size_t i, struct mfs_version *v, size_t file, str
 		(void)mfs_err_hint(err, "; install its bundle again");
 		return code;
 	}
-	if ((code = mend(c, i, v->m, file, err)) == MFS_OK)
+	if ((code = mend(c, i, v->m, file, true, err)) == MFS_OK)
 		mfs_residency_kick(c->s->residency, i);
 	return code;
 }
@@ -134,12 +155,13 @@ restore(struct mfs_scrub *c, size_t i, struct mfs_version *v, struct mfs_err *er
 		if (mfs_store_blob_has(s->store, &f->sha256, f->size) &&
 			(f->chunks <= 1 || mfs_store_blob_has(s->store, &f->chunks_sha256, mfs_table_length(f->chunks))))
 			continue;
-		if ((code = mend(c, i, v->m, k, err)) != MFS_OK)
+		if ((code = mend(c, i, v->m, k, false, err)) != MFS_OK)
 			return code;
 	}
 	if ((code = mfs_engine_restored(s->engine, i, &changed, err)) != MFS_OK)
 		return code;
-	return changed ? mfs_updates_changed(s, i, true, MFS_OK, err) : mfs_view_refresh(s, i, err);
+	/* Not at once: nothing of it was withdrawn or is gone back from, and nobody is loading what was not shown. */
+	return changed ? mfs_updates_changed(s, i, false, MFS_OK, err) : mfs_view_refresh(s, i, err);
 }
 
 /* What could not be shown for its missing blobs, the active version first. *lost: there was some. */
@@ -213,7 +235,7 @@ next_look(struct mfs_scrub *c, size_t i, enum mfs_code code)
 	return mfs_backoff(failures, c->s->config->update.max_interval_ms / 1000, 0, random) * 1000;
 }
 
-/* full: every byte; else only whether all of it is there. */
+/* full: every byte; else only whether all of it is there. When the next look is due, in ms; -1: as it was. */
 static int64_t
 look(struct mfs_scrub *c, size_t i, bool full)
 {
@@ -221,8 +243,10 @@ look(struct mfs_scrub *c, size_t i, bool full)
 	bool lost;
 	enum mfs_code code = restore_all(c, i, &lost, &err);
 
-	if (code == MFS_OK && (lost || !full))
+	if (code == MFS_OK && lost)
 		return FIRST_MS; /* what came just now was verified; the rest is looked at then */
+	if (code == MFS_OK && !full)
+		return -1;
 	if (code == MFS_OK)
 		code = versions_look(c, i, &err);
 	return next_look(c, i, code);
@@ -230,13 +254,20 @@ look(struct mfs_scrub *c, size_t i, bool full)
 
 /* ---- the thread ---------------------------------------------------------------------------------------------------- */
 
-/* Hold the lock. The model to look at, or n; *wait_ms until one is due. */
+/* Hold the lock. The model to look at, or n; *wait_ms until one is due. What is missing first: nobody can read it. */
 static size_t
-due(struct mfs_scrub *c, int64_t *wait_ms)
+due(struct mfs_scrub *c, bool *full, int64_t *wait_ms)
 {
 	int64_t now = mfs_clock_boot_ms();
 
 	*wait_ms = EVERY_MS;
+	*full = false;
+	for (size_t i = 0; i < c->n; i++)
+		if (c->models[i].missing) {
+			c->models[i].missing = false;
+			return i;
+		}
+	*full = true;
 	for (size_t i = 0; i < c->n; i++) {
 		struct model *m = &c->models[i];
 
@@ -276,7 +307,8 @@ look_and_plan(struct mfs_scrub *c, size_t i, bool full)
 	pause = look(c, i, full);
 	(void)pthread_mutex_lock(&c->lock);
 	m->looking = false;
-	m->due_ms = mfs_clock_boot_ms() + (m->hurried && m->failures > 0 ? 0 : pause);
+	if (pause >= 0)
+		m->due_ms = mfs_clock_boot_ms() + (m->hurried && m->failures > 0 ? 0 : pause);
 	(void)pthread_mutex_unlock(&c->lock);
 }
 
@@ -287,19 +319,22 @@ run(void *arg)
 
 	/* Of this thread alone. */
 	(void)setpriority(PRIO_PROCESS, 0, NICE);
-	for (size_t i = 0; i < c->n && atomic_load(&c->cancel) == 0; i++)
-		look_and_plan(c, i, false);
 	(void)pthread_mutex_lock(&c->lock);
+	for (size_t i = 0; i < c->n; i++) {
+		c->models[i].missing = true;
+		c->models[i].due_ms = mfs_clock_boot_ms() + FIRST_MS;
+	}
 	while (atomic_load(&c->cancel) == 0) {
 		int64_t wait_ms;
-		size_t i = due(c, &wait_ms);
+		bool full;
+		size_t i = due(c, &full, &wait_ms);
 
 		if (i == c->n) {
 			wait_for(c, wait_ms);
 			continue;
 		}
 		(void)pthread_mutex_unlock(&c->lock);
-		look_and_plan(c, i, true);
+		look_and_plan(c, i, full);
 		(void)pthread_mutex_lock(&c->lock);
 	}
 	(void)pthread_mutex_unlock(&c->lock);
@@ -374,6 +409,17 @@ void
 mfs_scrub_kick(struct mfs_scrub *c, size_t i)
 {
 	kick(c, i, false);
+}
+
+void
+mfs_scrub_missing(struct mfs_scrub *c, size_t i)
+{
+	if (c == NULL || i >= c->n)
+		return;
+	(void)pthread_mutex_lock(&c->lock);
+	c->models[i].missing = true;
+	(void)pthread_cond_broadcast(&c->wake);
+	(void)pthread_mutex_unlock(&c->lock);
 }
 
 void

@@ -24,6 +24,8 @@ void mfs_scrub_stop(struct mfs_scrub *c);
 
 /* Bytes of model i are known to be wrong: look now. Any thread, never waits, as the next. */
 void mfs_scrub_kick(struct mfs_scrub *c, size_t i);
+/* Some of what is kept of model i may be gone from the store, and was wanted: look whether it is all there. */
+void mfs_scrub_missing(struct mfs_scrub *c, size_t i);
 /* Somebody asks for model i (n_models: for all): what could not be repaired before is tried now. */
 void mfs_scrub_hurry(struct mfs_scrub *c, size_t i);
 

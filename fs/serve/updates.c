@@ -270,6 +270,10 @@ refresh(void *user, size_t repo, struct mfs_remote *via, const _Atomic int *canc
 
 	*retry_after_s = res.retry_after_s;
 	*news = res.news;
+	/* A revocation may lead to a version that is kept here, and of which the store has lost something. */
+	for (size_t i = 0; res.news && i < u->s->config->n_models; i++)
+		if (u->s->config->models[i].repo == (ssize_t)repo)
+			mfs_scrub_missing(u->s->scrub, i);
 	return code;
 }
 
@@ -495,6 +499,7 @@ mfs_updates_new(struct mfs_serve *s, struct mfs_updates **out, struct mfs_err *e
 	args.user = u;
 	parts_fill(u);
 	*out = u; /* as long as the process: what fails here ends it */
+	staged_collect(u); /* before requests: a READ may begin a repair, which has a folder there too */
 	if ((code = mfs_refresh_new(&args, &u->refresh, err)) != MFS_OK)
 		return code;
 	for (size_t r = 0; r < s->config->n_repos; r++)
@@ -506,7 +511,6 @@ mfs_updates_new(struct mfs_serve *s, struct mfs_updates **out, struct mfs_err *e
 enum mfs_code
 mfs_updates_start(struct mfs_updates *u, struct mfs_err *err)
 {
-	staged_collect(u);
 	return mfs_update_start(u->threads, err);
 }
 
