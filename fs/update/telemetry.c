@@ -243,7 +243,7 @@ batch_json(const struct mfs_telemetry *t, const struct record *r, size_t n)
 static bool
 worth_retrying(enum mfs_code code, unsigned http)
 {
-	return code != MFS_NET_HTTP || http == 429 || http == 502 || http == 503 || http == 504 || http == 408;
+	return code != MFS_NET_HTTP || http == 429 || http == 502 || http == 503 || http == 504;
 }
 
 static void

@@ -224,12 +224,24 @@ Test(telemetry, a_dead_collector_is_asked_less_and_less_and_gets_all_of_it_later
 Test(telemetry, what_the_collector_refuses_for_good_is_not_sent_again)
 {
 	struct fix f = { .c = { .http = 400 } };
+	/* What OTLP/HTTP lets a client send again, and what it forbids. */
+	static const struct { unsigned http; bool again; } answers[] = { { 429, true }, { 502, true }, { 503, true }, { 504, true },
+		{ 401, false }, { 404, false }, { 408, false }, { 413, false }, { 500, false }, { 501, false } };
 
 	fix_open(&f);
 	for (unsigned i = 0; i < MFS_TELEMETRY_BATCH + 1; i++)
 		mfs_telemetry_note(f.t, MFS_TRANSITION_ACTIVATED, "1.0.0", MFS_OK, TIME);
 	pass(&f, 3600 * 1000);
 	cr_assert(f.c.posts == 2 && counts(&f).queued == 0 && counts(&f).dropped == MFS_TELEMETRY_BATCH + 1);
+	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+		f.c.http = answers[i].http;
+		mfs_telemetry_note(f.t, MFS_TRANSITION_ACTIVATED, "1.0.0", MFS_OK, TIME);
+		pass(&f, 20000);
+		cr_assert_eq(counts(&f).queued, answers[i].again ? 1 : 0, "status %u", answers[i].http);
+		f.c.http = 200;
+		pass(&f, 7 * 3600 * 1000);
+		cr_assert_eq(counts(&f).queued, 0);
+	}
 	fix_close(&f);
 }
 
