@@ -69,6 +69,17 @@ int mfs_cmd_mount(int argc, char **argv);
 int mfs_cmd_unmount(int argc, char **argv);
 int mfs_cmd_serve(int argc, char **argv);
 
+/*
+ * mount_repo.c: `mount --repository DIR --root FILE`. Writes /run/modelfs/modelfs.yaml, where every command finds it: the
+ * repository, its root, and each model that has a folder of targets there.
+ *
+ * errors  CONFIG_INVALID (not root, another configuration is there, no such folder or file, no model), CONDITION_UNMET
+ *         (something is mounted), LIMIT_EXCEEDED, IO, NO_MEMORY
+ * forget  removes it if it is one of ours; when the mount ends
+ */
+enum mfs_code mfs_mount_implied(const char *repository, const char *root, struct mfs_err *err);
+void mfs_mount_implied_forget(void);
+
 /* mounthelper.c: the program called as mount.modelfs, by mount(8). */
 int mfs_mount_helper(int argc, char **argv);
 

@@ -80,6 +80,8 @@ mfs_args_parse(int argc, char **argv, unsigned accept, int min_pos, int max_pos,
 		{ "from", required_argument, NULL, 'F' },
 		{ "cacert", required_argument, NULL, 'A' },
 		{ "output", required_argument, NULL, 'o' },
+		{ "repository", required_argument, NULL, 'R' },
+		{ "root", required_argument, NULL, 'r' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int opt;
@@ -95,6 +97,7 @@ mfs_args_parse(int argc, char **argv, unsigned accept, int min_pos, int max_pos,
 			: opt == 'T'       ? MFS_ARG_TIMEOUT
 			: opt == 'F' || opt == 'A' ? MFS_ARG_FROM
 			: opt == 'o'       ? MFS_ARG_OUTPUT
+			: opt == 'R' || opt == 'r' ? MFS_ARG_REPOSITORY
 					   : 0;
 
 		if (opt == ':')
@@ -113,6 +116,8 @@ mfs_args_parse(int argc, char **argv, unsigned accept, int min_pos, int max_pos,
 		case 'F': out->from = optarg; break;
 		case 'A': out->cacert = optarg; break;
 		case 'o': out->output = optarg; break;
+		case 'R': out->repository = optarg; break;
+		case 'r': out->root = optarg; break;
 		default:
 			if (!mfs_duration_parse(optarg, &out->timeout_ms))
 				return usage_error("not a duration (30s, 15m, 2h):", optarg, exit_code);

@@ -21,6 +21,7 @@ enum mfs_arg_flags {
 	MFS_ARG_TIMEOUT = 8,
 	MFS_ARG_FROM = 16,
 	MFS_ARG_OUTPUT = 32,
+	MFS_ARG_REPOSITORY = 64, /* --repository and --root */
 };
 
 struct mfs_args {
@@ -31,6 +32,7 @@ struct mfs_args {
 	const char *from;    /* --from URL|DIR */
 	const char *cacert;  /* --cacert FILE, of --from */
 	const char *output;  /* -o FILE */
+	const char *repository, *root; /* --repository DIR --root FILE */
 	char **pos;          /* positional arguments, in order; what follows "--" too */
 	int n_pos;
 };

@@ -84,6 +84,8 @@ run_clean(struct mfs_keeper *k)
 	if (k->folders.run < 0 || k->lock_fd < 0 || k->config == NULL)
 		return; /* somebody else's, or nothing was made yet */
 	control_link(k, true);
+	if (k->config_path == NULL)
+		mfs_mount_implied_forget();
 	(void)unlinkat(k->folders.run, MFS_CONTROL_SOCKET, 0);
 	(void)unlinkat(k->folders.run, MOUNT_FILE, 0);
 	(void)unlinkat(k->folders.run, PID_FILE, 0);
@@ -240,8 +242,12 @@ mfs_cmd_mount(int argc, char **argv)
 	struct mfs_args args;
 	int code, null;
 
-	if (!mfs_args_parse(argc, argv, MFS_ARG_FOLLOW, 0, 1, &args, &code))
+	if (!mfs_args_parse(argc, argv, MFS_ARG_FOLLOW | MFS_ARG_REPOSITORY, 0, 1, &args, &code))
 		return code;
+	if ((args.repository != NULL) != (args.root != NULL) || (args.repository != NULL && args.config != NULL)) {
+		fprintf(stderr, "modelfs: mount: --repository DIR and --root FILE go together, in the place of -c\n");
+		return mfs_cmd_usage(NULL);
+	}
 	/* Numbers 0 to 2 are taken before anything else could get them. */
 	do
 		null = open("/dev/null", O_RDWR);
@@ -252,12 +258,15 @@ mfs_cmd_mount(int argc, char **argv)
 		(void)mfs_fail_sys(&err, MFS_CONFIG_INVALID, "%s", MFS_ESC(args.config));
 		return mfs_cmd_fail("mount", &err);
 	}
+	if (args.repository != NULL && mfs_mount_implied(args.repository, args.root, &err) != MFS_OK)
+		return mfs_cmd_fail("mount", &err);
 	k.config_path = config;
 	k.mount_arg = args.n_pos > 0 ? args.pos[0] : NULL;
 	k.foreground = args.follow;
 	k.resend = getenv("MODELFS_TEST_NO_RESEND") == NULL; /* tests: as on a kernel before 6.9 */
 	mfs_log_open("modelfs[keeper]", MFS_LOG_INFO);
-	if (!k.foreground)
-		return background(&k);
-	return (int)mfs_code_exit(keeper_main(&k));
+	code = k.foreground ? (int)mfs_code_exit(keeper_main(&k)) : background(&k);
+	if (args.repository != NULL && code != MFS_EXIT_DONE)
+		mfs_mount_implied_forget();
+	return code;
 }

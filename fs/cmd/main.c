@@ -7,7 +7,7 @@
 #include "cmd.h"
 
 static const struct mfs_cmd commands[] = {
-	{ "mount", "[-c FILE] [-f] [MOUNTPOINT]", "show verified models; returns when they are served", mfs_cmd_mount, false },
+	{ "mount", "[-c FILE | --repository DIR --root FILE] [-f] [MOUNTPOINT]", "show verified models; returns when they are served", mfs_cmd_mount, false },
 	{ "unmount", "[-c FILE] [--lazy|--force]", "end it; returns when nothing is left mounted", mfs_cmd_unmount, false },
 	{ "serve", "", "internal", mfs_cmd_serve, true },
 	{ "status", "[-c FILE] [ID] [--json]", "what is served, since when, and what happened last", mfs_cmd_status, false },
