@@ -211,6 +211,8 @@ struct mfs_policy_choice { /* borrowed from the policy */
 	unsigned fraction; /* of the step in effect */
 	size_t step;       /* 1 to rollout->n_steps */
 	enum mfs_policy_why why; /* SELECTED; else of the rollout that came nearest, MATCH without any */
+	const struct mfs_policy_rollout *passed; /* of those before it, which pass this device over, the nearest; NULL: none */
+	enum mfs_policy_why passed_why;          /* why that one does */
 };
 
 /* One rollout's part of an explanation. */

@@ -238,7 +238,7 @@ rollouts_look(const struct mfs_policy *p, const struct mfs_policy_device *d, int
 		if (k.x != NULL)
 			reason_fill(k.x, &k);
 		if (k.why == MFS_WHY_SELECTED)
-			*out = (struct mfs_policy_choice){ k.r, k.variant, k.bucket, k.fraction, k.step, k.why };
+			*out = (struct mfs_policy_choice){ k.r, k.variant, k.bucket, k.fraction, k.step, k.why, nearest.r, nearest.why };
 		if (out->rollout != NULL && explain == NULL)
 			return MFS_OK;
 		if (nearest.r == NULL || k.why > nearest.why)

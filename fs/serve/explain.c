@@ -83,8 +83,34 @@ policy_lines(FILE *f, const struct mfs_explained *e, size_t i)
 	mfs_policy_free(p);
 }
 
+/* What else than the conditions of the configuration holds a step back; OK: nothing. text: 512 bytes. */
+static enum mfs_code
+gate_why(const struct mfs_explained *x, size_t i, enum mfs_step gate, char *text)
+{
+	enum mfs_code why = MFS_OK;
+	struct mfs_engine_model m;
+	enum mfs_step step;
+
+	text[0] = '\0';
+	if (x->engine == NULL || mfs_engine_model_get(x->engine, i, &m, NULL) != MFS_OK)
+		return MFS_OK;
+	step = m.update.step == MFS_STEP_VERIFY || m.update.step == MFS_STEP_HEALTH ? MFS_STEP_STAGE : m.update.step;
+	if (m.held) {
+		why = MFS_HELD;
+		(void)snprintf(text, 512, "by a rollback, until 'modelfs unpin %s'", x->config->models[i].id);
+	} else if (step == gate && m.update.why != MFS_OK) {
+		why = m.update.why;
+		(void)snprintf(text, 512, "%s", m.update.detail);
+	} else if (step == MFS_STEP_IDLE && x->updates != NULL && x->updates->offered && x->updates->offer == MFS_PINNED) {
+		why = MFS_PINNED;
+		(void)snprintf(text, 512, "%s", x->updates->offer_detail);
+	}
+	mfs_engine_model_free(&m);
+	return why;
+}
+
 static void
-condition_lines(FILE *f, const struct mfs_explained *x)
+condition_lines(FILE *f, const struct mfs_explained *x, size_t i)
 {
 	static const struct { enum mfs_step step; const char *name; } gates[] = {
 		{ MFS_STEP_DOWNLOAD, "download" }, { MFS_STEP_STAGE, "staging" }, { MFS_STEP_ACTIVATE, "activation" },
@@ -99,11 +125,15 @@ condition_lines(FILE *f, const struct mfs_explained *x)
 	}
 	for (size_t k = 0; k < sizeof(gates) / sizeof(gates[0]); k++) {
 		struct mfs_err err = MFS_ERR_INIT;
+		char text[512];
+		enum mfs_code why;
 
-		if (mfs_conditions_check(&known, facts, gates[k].step, &err) == MFS_OK)
-			fprintf(f, "%s may go on: every condition is met\n", gates[k].name);
-		else
+		if (mfs_conditions_check(&known, facts, gates[k].step, &err) != MFS_OK)
 			fprintf(f, "%s waits: %s: %s\n", gates[k].name, mfs_code_name(err.code), err.msg);
+		else if ((why = gate_why(x, i, gates[k].step, text)) != MFS_OK)
+			fprintf(f, "%s waits: %s: %s\n", gates[k].name, mfs_code_name(why), text);
+		else
+			fprintf(f, "%s may go on: every condition is met\n", gates[k].name);
 	}
 	if (facts->budget_left != UINT64_MAX)
 		fprintf(f, "bytes left today: %" PRIu64 "\n", facts->budget_left);
@@ -139,9 +169,11 @@ model_lines(FILE *f, const struct mfs_explained *x, size_t i)
 		fprintf(f, "update:     %s: %s since %s%s%s%s%s\n", u->v.version, mfs_step_name(u->step),
 			mfs_time_text(when, u->since, true), u->why != MFS_OK ? ", waits: " : "",
 			u->why != MFS_OK ? mfs_code_name(u->why) : "", u->why != MFS_OK ? ": " : "", u->detail);
-	else if (x->updates != NULL && x->updates->offered)
+	else if (x->updates != NULL && x->updates->offered && x->updates->offer != MFS_OK)
 		fprintf(f, "update:     %s%s%s\n", mfs_code_name(x->updates->offer), x->updates->offer_detail[0] != '\0' ? ": " : "",
 			x->updates->offer_detail);
+	else if (u->why != MFS_OK && u->v.version[0] != '\0')
+		fprintf(f, "update:     %s was not taken: %s: %s\n", u->v.version, mfs_code_name(u->why), u->detail);
 	if (!mfs_sha256_is_zero(&u->refusal.v.manifest))
 		fprintf(f, "refused:    %s at %s: %s: %s\n", u->refusal.v.version, mfs_time_text(when, u->refusal.time, true),
 			mfs_code_name(u->refusal.why), u->refusal_detail);
@@ -160,7 +192,7 @@ mfs_explain_render(const struct mfs_explained *x, size_t i, char **out, size_t *
 	model_lines(f, x, i);
 	repository_lines(f, x, i);
 	policy_lines(f, x, i);
-	condition_lines(f, x);
+	condition_lines(f, x, i);
 	if (fclose(f) != 0) {
 		free(*out);
 		*out = NULL;

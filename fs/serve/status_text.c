@@ -82,7 +82,7 @@ waiting(const struct mfs_facts_model *m, const char *first, char out[512])
 	else if (u->why != MFS_OK && u->v.version[0] != '\0' && u->why != MFS_NOT_SELECTED)
 		(void)snprintf(out, 512, "%s%s%s was not taken: %s: %s", first, sep, u->v.version, mfs_code_name(u->why),
 			u->detail);
-	else if (first[0] != '\0' && m->has_updates && m->updates.offered)
+	else if (m->has_updates && m->updates.offered && !m->updates.current && m->updates.offer != MFS_OK)
 		(void)snprintf(out, 512, "%s%s%s", first, sep, m->updates.offer_detail);
 	else
 		(void)snprintf(out, 512, "%s", first);
@@ -182,7 +182,7 @@ updates_line(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_mod
 	}
 	fprintf(f, "from %s", h->config->repos[m->conf->repo].name);
 	if (m->repo.last_success == 0)
-		fprintf(f, ", never checked yet");
+		fprintf(f, ", never checked %s", m->repo.last_check == 0 ? "yet" : "with success");
 	else
 		fprintf(f, ", checked %s", mfs_time_text(when, m->repo.last_success, true));
 	if (!h->mounted)
@@ -214,6 +214,17 @@ unproven(const struct mfs_facts_host *h, const struct mfs_facts_model *m)
 		"; freshness unproven: no fresh metadata of its repository" : "";
 }
 
+/* The note of a model that waits for nothing. */
+static const char *
+at_ease(const struct mfs_facts_model *m)
+{
+	switch (mfs_facts_step(m)) {
+	case MFS_STEP_IDLE: return "nothing to do";
+	case MFS_STEP_OBSERVE: return "committed when its observation is over";
+	default: return "its update is under way";
+	}
+}
+
 void
 mfs_text_model(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_model *m)
 {
@@ -230,7 +241,7 @@ mfs_text_model(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_m
 	fprintf(f, "\nlast:       ");
 	last_line(f, m);
 	(void)mfs_facts_idle(h, m, idle);
-	fprintf(f, "\nnote:       %s\n", idle[0] != '\0' ? idle : "nothing to do");
+	fprintf(f, "\nnote:       %s\n", idle[0] != '\0' ? idle : at_ease(m));
 	fprintf(f, "rollback:   %s%s\n", p != NULL ? "to " : "nothing to go back to", p != NULL ? p->v->m->version : "");
 	fprintf(f, "protection: %s%s\n", h->protection != NULL ? h->protection : "no state yet", unproven(h, m));
 }

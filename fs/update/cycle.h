@@ -29,8 +29,14 @@ struct mfs_cycle_offer {
 	struct mfs_signed bytes;    /* as received; with !none */
 	struct mfs_manifest *m;     /* verified; with !none */
 	char rollout[MFS_VARIANT_MAX + 1];
+	char passed[160];           /* with none: why something newer is for others; "" nothing is */
 };
 void mfs_cycle_offer_clear(struct mfs_cycle_offer *o);
+
+struct mfs_cycle_news { /* of a check, beside its code */
+	bool superseded; /* the attempt under way has ended or changed: a step that runs now is to be cancelled */
+	bool current;    /* NOT_SELECTED because the newest there is for anybody is active */
+};
 
 /* mfs_refresh_target() as the part `target` wants it. out: zero before. */
 enum mfs_code mfs_cycle_target(struct mfs_refresh *refresh, size_t i, struct mfs_remote *via, const _Atomic int *cancel,
@@ -68,7 +74,7 @@ struct mfs_cycle_run { /* borrowed, all of it */
 
 /*
  * After a refresh: what should model i run, and begin, go on with or supersede the attempt. An attempt for
- * another version ends (its step is to be cancelled by the caller when *superseded says so).
+ * another version ends (its step is to be cancelled by the caller when news->superseded says so).
  *
  * by_hand     a command asks: pauses end
  * returns     OK: there is something to do; NOT_SELECTED: nothing (the message says why)
@@ -76,7 +82,7 @@ struct mfs_cycle_run { /* borrowed, all of it */
  *             refusals are events and run on_reject once
  */
 enum mfs_code mfs_cycle_offer(const struct mfs_cycle_run *r, size_t i, struct mfs_remote *via, bool by_hand,
-	const _Atomic int *cancel, bool *superseded, struct mfs_err *err);
+	const _Atomic int *cancel, struct mfs_cycle_news *news, struct mfs_err *err);
 
 #define MFS_CYCLE_IDLE (-1)
 

@@ -31,6 +31,7 @@ mfs_cycle_target(struct mfs_refresh *refresh, size_t i, struct mfs_remote *via, 
 	out->v.release = t.version.release;
 	out->v.key_epoch = t.m != NULL ? t.m->key_epoch : t.version.key_epoch;
 	memcpy(out->rollout, t.rollout, sizeof(out->rollout));
+	memcpy(out->passed, t.passed, sizeof(out->passed));
 	if (code == MFS_OK && !out->none) {
 		out->bytes = t.bytes;
 		out->m = t.m;
@@ -159,9 +160,21 @@ keep_again(struct mfs_at *at, const struct mfs_cycle_offer *o, struct mfs_err *e
 	return mfs_kept_lost(code) ? mfs_engine_keep_signed(e, at->i, &o->v.manifest, &o->bytes, err) : MFS_OK;
 }
 
+/* What is offered is what is active: all there is, or is something newer for others? */
 static enum mfs_code
-offered(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, bool *superseded, struct mfs_err *err)
+up_to_date(struct mfs_at *at, const struct mfs_cycle_offer *o, struct mfs_cycle_news *news, struct mfs_err *err)
 {
+	abandon(at, &news->superseded, "what is offered is active");
+	news->current = o->passed[0] == '\0';
+	if (news->current)
+		return mfs_fail(err, MFS_NOT_SELECTED, "%s is active: nothing newer is offered", o->v.version);
+	return mfs_fail(err, MFS_NOT_SELECTED, "%s is what this host is offered; %s", o->v.version, o->passed);
+}
+
+static enum mfs_code
+offered(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, struct mfs_cycle_news *news, struct mfs_err *err)
+{
+	bool *superseded = &news->superseded;
 	bool current = mfs_sha256_equal(&at->a.v.manifest, &o->v.manifest);
 	enum mfs_install how = MFS_INSTALL_NEW;
 	char active[MFS_VERSION_MAX + 1];
@@ -174,10 +187,8 @@ offered(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, bool *
 	}
 	if (!o->rollback && mfs_engine_eligible(at->r->engine, at->i, o->m, &how, err) != MFS_OK)
 		return not_now(at, &o->v, superseded, err);
-	if (how == MFS_INSTALL_SAME) {
-		abandon(at, superseded, "what is offered is active");
-		return mfs_fail(err, MFS_NOT_SELECTED, "%s is active: nothing newer is offered", o->v.version);
-	}
+	if (how == MFS_INSTALL_SAME)
+		return up_to_date(at, o, news, err);
 	if (undecryptable(at, &o->v))
 		return mfs_fail(err, MFS_DECRYPT_FAILED, "%s was refused: %s", o->v.version, at->up.refusal_detail);
 	if (current && at->a.step != MFS_STEP_IDLE) {
@@ -201,22 +212,22 @@ offered(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, bool *
 
 enum mfs_code
 mfs_cycle_offer(const struct mfs_cycle_run *r, size_t i, struct mfs_remote *via, bool by_hand,
-	const _Atomic int *cancel, bool *superseded, struct mfs_err *err)
+	const _Atomic int *cancel, struct mfs_cycle_news *news, struct mfs_err *err)
 {
+	bool *superseded = &news->superseded;
 	struct mfs_err own = MFS_ERR_INIT;
 	struct mfs_cycle_offer o = { 0 };
 	struct mfs_at at;
 	enum mfs_code code;
 
 	err = err != NULL ? err : &own;
-	*superseded = false;
+	*news = (struct mfs_cycle_news){ 0 };
 	code = r->parts->target(r->parts->user, i, via, cancel, &o, err);
 	mfs_at_read(r, i, &at); /* after the network: the worker went on meanwhile */
 	if (code == MFS_OK && o.none) {
-		abandon(&at, superseded, "what is offered is active");
-		code = mfs_fail(err, MFS_NOT_SELECTED, "%s is active: nothing newer is offered", o.v.version);
+		code = up_to_date(&at, &o, news, err);
 	} else if (code == MFS_OK) {
-		code = offered(&at, &o, by_hand, superseded, err);
+		code = offered(&at, &o, by_hand, news, err);
 	} else if (code == MFS_NOT_SELECTED) {
 		abandon(&at, superseded, "it is not offered to this device any more");
 	} else if (!mfs_sha256_is_zero(&o.v.manifest) && mfs_is_refusal(code)) {

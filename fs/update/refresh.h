@@ -110,6 +110,7 @@ struct mfs_refresh_target { /* release with mfs_refresh_target_clear() */
 	char rollout[MFS_VARIANT_MAX + 1]; /* id of the rollout; "" for a rollback */
 	unsigned bucket, fraction;  /* of 10000 */
 	size_t step;                /* in effect, from 1 */
+	char passed[160];           /* with NOTHING: the rollout that passes this host over, and why; "" none does */
 	struct mfs_signed bytes;    /* manifest and signatures as received; empty when NOTHING */
 	struct mfs_manifest *m;     /* verified by both signatures, equal to TUF path, policy entry and configuration */
 };

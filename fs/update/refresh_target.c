@@ -132,6 +132,8 @@ choose(struct mfs_refresh *r, size_t i, struct mfs_policy_entry *entry, struct m
 	out->bucket = c.bucket;
 	out->fraction = c.fraction;
 	out->step = c.step;
+	if (c.passed != NULL)
+		(void)snprintf(out->passed, sizeof(out->passed), "rollout %s: %s", c.passed->id, mfs_policy_why_text(c.passed_why));
 	return MFS_OK;
 }
 

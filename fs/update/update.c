@@ -121,26 +121,27 @@ model_offer(struct mfs_update *u, size_t i, struct mfs_via *via)
 {
 	struct mfs_update_model *m = &u->models[i];
 	struct mfs_err err = MFS_ERR_INIT;
-	bool superseded, by_hand;
+	struct mfs_cycle_news news;
+	bool by_hand;
 	struct mfs_engine_update up;
 	enum mfs_code code;
 
 	(void)pthread_mutex_lock(&u->lock);
 	by_hand = m->by_hand;
 	(void)pthread_mutex_unlock(&u->lock);
-	code = mfs_cycle_offer(&u->args.run, i, via != NULL ? via->remote : NULL, by_hand, &u->cancel_refresh, &superseded,
-		&err);
+	code = mfs_cycle_offer(&u->args.run, i, via != NULL ? via->remote : NULL, by_hand, &u->cancel_refresh, &news, &err);
 	mfs_engine_update_get(u->args.run.engine, i, &up);
 	(void)pthread_mutex_lock(&u->lock);
 	m->offered = true;
 	m->offer = code;
+	m->current = news.current;
 	(void)snprintf(m->offer_version, sizeof(m->offer_version), "%s", code == MFS_OK ? up.v.version : "");
 	(void)snprintf(m->offer_detail, sizeof(m->offer_detail), "%.255s", err.msg);
-	if (superseded)
+	if (news.superseded)
 		atomic_store(&m->cancel, 1);
 	if (code == MFS_OK && via != NULL)
 		via_lend(m, via, &up.v.manifest);
-	if (superseded || (code == MFS_OK && (by_hand || !m->active)))
+	if (news.superseded || (code == MFS_OK && (by_hand || !m->active)))
 		m->due_ms = 0;
 	m->active = m->active || code == MFS_OK;
 	(void)pthread_cond_broadcast(&u->changed);

@@ -87,6 +87,7 @@ struct mfs_update_facts {
 	int64_t wait_s;             /* until the next try; 0 none */
 	enum mfs_code offer; char offer_detail[256]; /* of the last check, since serve started; OK without */
 	bool offered;               /* there was one */
+	bool current;               /* and it said: the newest there is for anybody is active */
 };
 void mfs_update_facts(struct mfs_update *u, size_t i, struct mfs_update_facts *out);
 

@@ -376,6 +376,7 @@ mfs_update_facts(struct mfs_update *u, size_t i, struct mfs_update_facts *out)
 	out->wait_s = m->active && wait > 0 ? (wait + 999) / 1000 : 0;
 	out->offered = m->offered;
 	out->offer = m->offer;
+	out->current = m->current;
 	memcpy(out->offer_detail, m->offer_detail, sizeof(out->offer_detail));
 	(void)pthread_mutex_unlock(&u->lock);
 }

@@ -28,6 +28,7 @@ struct mfs_update_model { /* under lock, but for the atomics */
 	char offer_detail[256];
 	char offer_version[MFS_VERSION_MAX + 1]; /* with OK */
 	bool offered;
+	bool current;       /* what is offered is active, and nothing newer is for others */
 	_Atomic int cancel; /* the running step */
 	_Atomic uint64_t done, total, rate;
 };

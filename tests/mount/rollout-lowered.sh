@@ -37,8 +37,24 @@ for change in "--percent 0" --remove; do
 done
 jq -es 'all(.code != 16)' "$MNT/det/events" >/dev/null || fail "an alarm: $(tail -n 3 "$MNT/det/events")"
 
+step "a version that others get: status says so"
+pub rollout "$W/repo" det --version 1.2.0 --rollout again
+m 2 'nothing to do' update
+m 0 'note: *nothing to do' status det
+pub publish "$W/repo" "$W/b3" --percent 0
+m 2 'rollout 1.3.0: not in the fraction' update det
+m 0 'note: *1.2.0 is what this host is offered; rollout 1.3.0: not in the fraction' status det
+m 0 'update: *not_selected: .*rollout 1.3.0: not in the fraction' explain det
+
 step "a later version, and a revocation"
-pub publish "$W/repo" "$W/b3"
+pub rollout "$W/repo" det --rollout 1.3.0 --percent 100
+m 0 '1.3.0' update
+m 0 'stays at 1.3.0' pin det 1.3.0
+m 0 'note: *pinned to 1.3.0' status det
+m 0 'no longer held' unpin det
+m 0 '1.2.0 is active' rollback det
+for gate in download staging activation; do m 0 "$gate waits: held: by a rollback, until 'modelfs unpin det'" explain det; done
+m 0 'no longer held' unpin det
 m 0 '1.3.0' update
 pub revoke "$W/repo" det 1.3.0 --action rollback
 "$modelfs" check -c "$CFG" >>"$W/log" 2>&1 || true

@@ -358,6 +358,7 @@ version_for(const struct mfs_policy *p, const struct mfs_policy_device *d)
 Test(policy, the_first_rollout_that_includes_the_device_wins)
 {
 	struct mfs_policy_device d = { .id = "dev-1", .class = "pi" }; /* bucket 4030 with salt s1 */
+	struct mfs_policy_choice c;
 	struct mfs_policy *p;
 
 	expect(MFS_OK, mfs_policy_new("det", &p, err));
@@ -366,8 +367,15 @@ Test(policy, the_first_rollout_that_includes_the_device_wins)
 	cr_assert_str_eq(version_for(p, &d), "2.0.0"); /* 4030 is not below 4030 */
 	p->rollouts[0].steps[0].fraction = 4031;
 	cr_assert_str_eq(version_for(p, &d), "3.0.0");
+	expect(MFS_OK, mfs_policy_select(p, &d, NOW, &c, NULL, err));
+	cr_assert_null(c.passed);
+	p->rollouts[0].steps[0].fraction = 0;
+	expect(MFS_OK, mfs_policy_select(p, &d, NOW, &c, NULL, err));
+	cr_assert(c.passed == &p->rollouts[0] && c.passed_why == MFS_WHY_BUCKET);
 	expect(MFS_OK, mfs_match_add(&p->rollouts[0].match, "class", "jetson", err));
 	cr_assert_str_eq(version_for(p, &d), "2.0.0");
+	expect(MFS_OK, mfs_policy_select(p, &d, NOW, &c, NULL, err));
+	cr_assert(c.passed == &p->rollouts[0] && c.passed_why == MFS_WHY_MATCH);
 	mfs_policy_rollout_remove(p, mfs_policy_rollout_find(p, "old"));
 	cr_assert_str_eq(version_for(p, &d), "none");
 	mfs_policy_free(p);

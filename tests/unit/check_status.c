@@ -373,6 +373,44 @@ Test(status, text_says_how_far_the_next_version_is_and_why_it_waits)
 	free(text);
 }
 
+/* A version that others get, or a repository that never answered, is no "nothing to do". */
+Test(status, text_says_why_nothing_happens)
+{
+	struct mfs_engine_update *u = &model.m.update;
+	char *text;
+
+	followed();
+	model.has_updates = true;
+	model.updates = (struct mfs_update_facts){ .offered = true, .offer = MFS_NOT_SELECTED, .current = true,
+		.offer_detail = "1.1.0 is active: nothing newer is offered" };
+	text = document(true, false, SIZE_MAX);
+	has(text, "note:       nothing to do\n");
+	free(text);
+	model.updates = (struct mfs_update_facts){ .offered = true, .offer = MFS_NOT_SELECTED,
+		.offer_detail = "1.1.0 is what this host is offered; rollout canary: not in the fraction" };
+	text = document(true, false, SIZE_MAX);
+	has(text, "note:       1.1.0 is what this host is offered; rollout canary: not in the fraction\n");
+	free(text);
+	u->step = MFS_STEP_DOWNLOAD;
+	text = document(true, false, SIZE_MAX);
+	has(text, "note:       its update is under way\n");
+	free(text);
+	u->step = MFS_STEP_IDLE;
+	model.updates = (struct mfs_update_facts){ 0 };
+	u->observation.v.manifest.b[0] = 1;
+	text = document(true, false, SIZE_MAX);
+	has(text, "note:       committed when its observation is over\n");
+	free(text);
+	model.repo.last_success = 0;
+	text = document(true, false, SIZE_MAX);
+	has(text, "updates:    from default, never checked with success, ");
+	free(text);
+	model.repo.last_check = 0;
+	text = document(true, false, SIZE_MAX);
+	has(text, "updates:    from default, never checked yet, ");
+	free(text);
+}
+
 Test(status, json_and_metrics_have_the_cycle)
 {
 	char *text = NULL;

@@ -150,7 +150,7 @@ Test(update_refuse, network_trouble_of_a_check_leaves_the_attempt_alone)
 Test(update_refuse, newer_metadata_supersedes_a_stuck_attempt)
 {
 	struct mfs_err err = MFS_ERR_INIT;
-	bool superseded;
+	struct mfs_cycle_news news;
 
 	installed(1);
 	publish(2, "two");
@@ -159,8 +159,8 @@ Test(update_refuse, newer_metadata_supersedes_a_stuck_attempt)
 	cr_assert_gt(step(), 0);
 	publish(3, "three");
 	f.download = MFS_OK;
-	cr_assert_eq(mfs_cycle_offer(&r, 0, NULL, false, NULL, &superseded, &err), MFS_OK, "%s", err.msg);
-	cr_assert(superseded);
+	cr_assert_eq(mfs_cycle_offer(&r, 0, NULL, false, NULL, &news, &err), MFS_OK, "%s", err.msg);
+	cr_assert(news.superseded);
 	cr_assert_str_eq(state().v.version, "1.3.0");
 	cr_assert_eq(run_steps(), MFS_CYCLE_IDLE);
 	active_is("1.3.0", 1);

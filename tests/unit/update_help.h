@@ -227,9 +227,9 @@ static inline enum mfs_code
 offer(bool by_hand)
 {
 	struct mfs_err err = MFS_ERR_INIT;
-	bool superseded;
+	struct mfs_cycle_news news;
 
-	return mfs_cycle_offer(&r, 0, NULL, by_hand, NULL, &superseded, &err);
+	return mfs_cycle_offer(&r, 0, NULL, by_hand, NULL, &news, &err);
 }
 
 static inline struct mfs_engine_update
