@@ -14,6 +14,9 @@
 #include "keys.h"
 #include "sandbox.h"
 
+/* In the run folder: where the tree is mounted, for the command line of mount may have said it. */
+#define MFS_MOUNT_NOTE "mount"
+
 enum mfs_arg_flags {
 	MFS_ARG_JSON = 1,
 	MFS_ARG_FOLLOW = 2,

@@ -3,6 +3,7 @@
  * cmd_exec.c - `modelfs exec ID -- CMD...`: the command sees one version, whatever is swapped
  * while it opens file after file. For loaders that open many files one after the other.
  */
+#include <fcntl.h>
 #include <linux/limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,12 +11,26 @@
 #include <unistd.h>
 
 #include "cmd_common.h"
+#include "io.h"
+
+/* Where the tree is: keeper's note, because the command line of mount may have said it; else the configuration. */
+static char *
+mounted_at(const struct mfs_config *c)
+{
+	mfs_autoclose int run = open(c->run, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	mfs_autofree uint8_t *noted = NULL;
+	size_t len;
+
+	if (run >= 0 && mfs_file_read(run, MFS_MOUNT_NOTE, PATH_MAX, &noted, &len, NULL) == MFS_OK)
+		return strdup((const char *)noted);
+	return strdup(c->mount);
+}
 
 int
 mfs_cmd_exec(int argc, char **argv)
 {
 	MFS_CLEANUP(mfs_cmd_env_close) struct mfs_cmd_env env = MFS_CMD_ENV_INIT;
-	mfs_autofree char *link = NULL, *dir = NULL;
+	mfs_autofree char *link = NULL, *dir = NULL, *mount = NULL;
 	struct mfs_err err = MFS_ERR_INIT;
 	struct mfs_args args;
 	const char *id, *version;
@@ -29,7 +44,7 @@ mfs_cmd_exec(int argc, char **argv)
 		(i = mfs_cmd_model(env.config, args.pos[0], &err)) < 0)
 		return mfs_cmd_fail("exec", &err);
 	id = env.config->models[i].id;
-	if (asprintf(&link, "%s/%s/active", env.config->mount, id) < 0) {
+	if ((mount = mounted_at(env.config)) == NULL || asprintf(&link, "%s/%s/active", mount, id) < 0) {
 		(void)mfs_fail(&err, MFS_NO_MEMORY, "no memory");
 		return mfs_cmd_fail("exec", &err);
 	}
@@ -49,7 +64,7 @@ mfs_cmd_exec(int argc, char **argv)
 			MFS_ESC(link), MFS_ESC(target));
 		return mfs_cmd_fail("exec", &err);
 	}
-	if (asprintf(&dir, "%s/%s/versions/%s", env.config->mount, id, version) < 0 ||
+	if (asprintf(&dir, "%s/%s/versions/%s", mount, id, version) < 0 ||
 		setenv("MODELFS_DIR", dir, 1) != 0 || setenv("MODELFS_MODEL", id, 1) != 0 ||
 		setenv("MODELFS_VERSION", version, 1) != 0) {
 		(void)mfs_fail(&err, MFS_NO_MEMORY, "no memory");

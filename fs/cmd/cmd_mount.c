@@ -18,7 +18,6 @@
 #include "log.h"
 
 #define PID_FILE   "pid"
-#define MOUNT_FILE "mount" /* where: the command line may have said it */
 #define LOG_FILE   "log"
 
 /* ---- the run folder --------------------------------------------------------------------------- */
@@ -30,7 +29,7 @@ run_write(struct mfs_keeper *k, const char *name, const char *text, struct mfs_e
 
 	(void)unlinkat(k->folders.run, name, 0);
 	fd = openat(k->folders.run, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (fd < 0 || mfs_write_full(fd, text, strlen(text)) != 0)
+	if (fd < 0 || fchmod(fd, 0644) != 0 || mfs_write_full(fd, text, strlen(text)) != 0)
 		return mfs_fail_sys(err, MFS_IO, "%s/%s", MFS_ESC(k->config->run), name);
 	return MFS_OK;
 }
@@ -87,7 +86,7 @@ run_clean(struct mfs_keeper *k)
 	if (k->config_path == NULL)
 		mfs_mount_implied_forget();
 	(void)unlinkat(k->folders.run, MFS_CONTROL_SOCKET, 0);
-	(void)unlinkat(k->folders.run, MOUNT_FILE, 0);
+	(void)unlinkat(k->folders.run, MFS_MOUNT_NOTE, 0);
 	(void)unlinkat(k->folders.run, PID_FILE, 0);
 }
 
@@ -134,7 +133,7 @@ locked_by(const struct mfs_keeper *k, struct mfs_err *err)
 	if (k->folders.run >= 0 && mfs_file_read(k->folders.run, PID_FILE, 32, &text, &len, NULL) == MFS_OK)
 		pid = strtol((const char *)text, NULL, 10);
 	if (pid > 0 && kill((pid_t)pid, 0) == 0) {
-		bool known = mfs_file_read(k->folders.run, MOUNT_FILE, PATH_MAX, &where, &len, NULL) == MFS_OK;
+		bool known = mfs_file_read(k->folders.run, MFS_MOUNT_NOTE, PATH_MAX, &where, &len, NULL) == MFS_OK;
 
 		return mfs_fail(err, MFS_CONDITION_UNMET, "%s: already mounted by pid %ld; 'modelfs unmount' ends that",
 			MFS_ESC(known ? (const char *)where : k->config->mount), pid);
@@ -153,7 +152,7 @@ keeper_prepare(struct mfs_keeper *k, struct mfs_err *err)
 		return err->code;
 	(void)snprintf(text, sizeof(text), "%d\n", (int)getpid());
 	if (run_write(k, PID_FILE, text, err) != MFS_OK || signals_open(k, err) != MFS_OK ||
-		mfs_keeper_connect(k, err) != MFS_OK || run_write(k, MOUNT_FILE, k->mount.path, err) != MFS_OK ||
+		mfs_keeper_connect(k, err) != MFS_OK || run_write(k, MFS_MOUNT_NOTE, k->mount.path, err) != MFS_OK ||
 		control_listen(k, err) != MFS_OK)
 		return err->code;
 	k->mountinfo_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);

@@ -199,7 +199,7 @@ unmount_run(const struct mfs_config *c, struct mfs_folders *f, enum how how, boo
 	int lock;
 
 	/* Where it is mounted: keeper's note (the command line may have said it), else the configuration. */
-	if (f->run >= 0 && mfs_file_read(f->run, "mount", PATH_MAX, &noted, &len, NULL) == MFS_OK)
+	if (f->run >= 0 && mfs_file_read(f->run, MFS_MOUNT_NOTE, PATH_MAX, &noted, &len, NULL) == MFS_OK)
 		path = strdup((const char *)noted);
 	else if (mfs_mount_path(c->mount, &path, err) != MFS_OK)
 		return err->code;

@@ -164,3 +164,16 @@ fi
 step "unmount"
 unmount_
 m 0 'not mounted' status
+
+step "a MOUNTPOINT on the command line goes before the configuration, for every command; relative to where one stands"
+mkdir "$W/here"
+(cd "$W/here" && umask 077 && exec timeout 30 "$modelfs" mount -c "../${CFG##*/}" there/it) >>"$W/log" 2>&1 || fail "mount with a MOUNTPOINT: exit $?"
+at_exit "timeout 20 $modelfs unmount -c $CFG >/dev/null 2>&1 || true"
+m 0 "$W/here/there/it mounted since" status
+m 0 "^$W/here/there/it/det/versions/" exec det -- sh -c 'echo "$MODELFS_DIR"'
+if setpriv --reuid 65534 --regid 65534 --clear-groups test -r "$CFG"; then
+	expect 0 "^$W/here/there/it/det/versions/" setpriv --reuid 65534 --regid 65534 --clear-groups "$modelfs" exec -c "$CFG" det -- sh -c 'echo "$MODELFS_DIR"'
+fi
+m 4 "$W/here/there/it: already mounted" mount
+unmount_
+! mountpoint -q "$W/here/there/it" || fail "still mounted after unmount"
