@@ -338,6 +338,8 @@ request_run(struct request *r, char **inputs, size_t n)
 		mfs_inputs_gather(inputs, n, note_print, r, &r->inputs, &err) != MFS_OK)
 		return mfs_report("pack", NULL, &err);
 	r->p.inputs = &r->inputs;
+	r->p.note = note_print;
+	r->p.note_arg = r;
 	if (mfs_pack(&r->p, &m, &err) != MFS_OK)
 		return mfs_report("pack", NULL, &err);
 	mfs_print_summary(m, "packed: ", r->p.sign ? "" : ", unsigned");

@@ -394,3 +394,26 @@ mfs_media_guess(const char *name, struct mfs_span head)
 		return MFS_MEDIA_SAFETENSORS; /* u64 length of a JSON header, then the header */
 	return MFS_MEDIA_OTHER;
 }
+
+bool
+mfs_media_fits(enum mfs_media media, struct mfs_span head, uint64_t size)
+{
+	/* ModelProto: its fields in the order of their numbers, the first of which are these; none is obligatory. */
+	static const uint8_t onnx[] = { 0x08, 0x12, 0x1a, 0x22, 0x28, 0x32, 0x3a, 0x42, 0x72, 0xa2, 0xca };
+	uint64_t header = 0;
+
+	switch (media) {
+	case MFS_MEDIA_GGUF:
+		return head.len >= 4 && memcmp(head.p, "GGUF", 4) == 0;
+	case MFS_MEDIA_TFLITE:
+		return head.len >= 8 && memcmp(head.p + 4, "TFL3", 4) == 0;
+	case MFS_MEDIA_SAFETENSORS:
+		for (size_t i = 0; i < 8 && i < head.len; i++)
+			header |= (uint64_t)head.p[i] << 8 * i;
+		return head.len >= 10 && header <= size - 8 && head.p[8] == '{';
+	case MFS_MEDIA_ONNX:
+		return head.len > 0 && memchr(onnx, head.p[0], sizeof(onnx)) != NULL;
+	default:
+		return true;
+	}
+}

@@ -34,5 +34,12 @@ void mfs_meta_free(struct mfs_meta *m);
 
 /* What a file is, by its extension, else by its first bytes. */
 enum mfs_media mfs_media_guess(const char *name, struct mfs_span head);
+/*
+ * Can a file of this kind begin like this? Devices condemn a version whose files do not parse as what they are said to be.
+ *
+ * head  the first 16 bytes, or all of a smaller file
+ * size  of the file, in bytes
+ */
+bool mfs_media_fits(enum mfs_media media, struct mfs_span head, uint64_t size);
 
 #endif

@@ -280,7 +280,7 @@ chunk_size_for(const struct work *w, const char *name, uint64_t size)
 }
 
 static enum mfs_code
-file_describe(struct work *w, size_t i, struct mfs_err *err)
+file_describe(struct work *w, size_t i, enum mfs_media *odd, struct mfs_err *err)
 {
 	const struct mfs_input *in = &w->p->inputs->v[i];
 	mfs_autoclose int fd = open(in->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -294,6 +294,7 @@ file_describe(struct work *w, size_t i, struct mfs_err *err)
 	f->size = in->size;
 	f->chunk_size = chunk_size_for(w, in->name, in->size);
 	f->media = mfs_media_guess(in->name, MFS_SPAN(head, (size_t)got));
+	*odd = mfs_media_fits(f->media, MFS_SPAN(head, (size_t)got), f->size) ? MFS_MEDIA_OTHER : f->media;
 	f->chunks = f->size / f->chunk_size + (f->size % f->chunk_size != 0);
 	/* Stand-ins, so that the manifest's rules can be checked before anything long begins. */
 	memset(f->chunks_sha256.b, 1, MFS_SHA256_LEN);
@@ -328,18 +329,37 @@ files_annotate(struct work *w, struct mfs_err *err)
 	return MFS_OK;
 }
 
+/* A model that cannot be what its name says is condemned by every device that gets it. */
+static void
+odd_note(const struct work *w, const struct mfs_file *f)
+{
+	char text[MFS_NAME_MAX + 256];
+
+	if (w->p->note == NULL)
+		return;
+	(void)snprintf(text, sizeof(text), "%s: does not begin like %s: devices will refuse it as damaged, unless the meta file says "
+		"'media: other'", MFS_ESC(f->name), mfs_media_name(f->media));
+	w->p->note(w->p->note_arg, text);
+}
+
 static enum mfs_code
 files_describe(struct work *w, struct mfs_err *err)
 {
 	const struct mfs_inputs *in = w->p->inputs;
+	mfs_autofree enum mfs_media *odd = calloc(in->n, sizeof(*odd));
 	enum mfs_code code;
 
-	if ((w->files = calloc(in->n, sizeof(*w->files))) == NULL)
+	if (odd == NULL || (w->files = calloc(in->n, sizeof(*w->files))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "%zu files", in->n);
 	for (size_t i = 0; i < in->n; i++)
-		if ((code = file_describe(w, i, err)) != MFS_OK)
+		if ((code = file_describe(w, i, &odd[i], err)) != MFS_OK)
 			return code;
-	return files_annotate(w, err);
+	if ((code = files_annotate(w, err)) != MFS_OK)
+		return code;
+	for (size_t i = 0; i < in->n; i++)
+		if (odd[i] != MFS_MEDIA_OTHER && w->files[i].media == odd[i])
+			odd_note(w, &w->files[i]);
+	return MFS_OK;
 }
 
 /* Everything that can be refused before reading the files. */

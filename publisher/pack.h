@@ -28,6 +28,8 @@ struct mfs_pack {
 	const struct mfs_inputs *inputs;
 	const char *out;         /* folder to make */
 	bool quiet;
+	void (*note)(void *arg, const char *text); /* what deserves a look; may be NULL */
+	void *note_arg;
 	void (*between)(void *arg, const char *path); /* tests: see seal.h */
 	void *arg;
 };

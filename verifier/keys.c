@@ -178,8 +178,8 @@ mfs_content_key_unwrap(const struct mfs_manifest *m, const struct mfs_key *model
 		return code;
 	}
 	return mfs_fail(err, MFS_KEY_UNAVAILABLE,
-		"%s %s: encryption.wraps: no content key for model key %s: the model was packed for another key", m->model_id,
-		m->version, MFS_HEX(&id));
+		"%s %s: encryption.wraps: no content key for model key %s: the model was packed for another key: configure that one, "
+		"or have it packed for this one too", m->model_id, m->version, MFS_HEX(&id));
 }
 
 /* ---- the key of one file ----------------------------------------------------------------------------- */

@@ -229,9 +229,11 @@ files_parse(const json_t *root, const struct mfs_at *at, struct mfs_manifest *m,
 	json_t *a;
 	size_t n;
 
-	if ((code = mfs_field_array(root, at, "files", MFS_REQUIRED, 1, SIZE_MAX, &a, err)) != MFS_OK)
+	if ((code = mfs_field_array(root, at, "files", MFS_REQUIRED, 0, SIZE_MAX, &a, err)) != MFS_OK)
 		return code;
 	n = json_array_size(a);
+	if (n == 0)
+		return mfs_field_bad(at, "files", err, "0 entries; 1 to %u are allowed", MFS_FILES_MAX);
 	if (n > MFS_FILES_MAX)
 		return mfs_fail(err, MFS_LIMIT_EXCEEDED, "%s: files: %zu files, limit %u", at->doc, n, MFS_FILES_MAX);
 	if ((m->files = calloc(n, sizeof(*m->files))) == NULL)

@@ -164,10 +164,10 @@ threshold_check(const struct verdict *v, unsigned threshold, struct mfs_err *err
 		return MFS_OK;
 	if (!mfs_sha256_is_zero(&v->stranger))
 		return mfs_fail(err, MFS_KEY_UNTRUSTED,
-			"manifest.json: %u of %u trusted signatures; signed by key %s, which is not in the trust list", n,
-			threshold, MFS_HEX(&v->stranger));
+			"manifest.json: %u of %u trusted signatures; signed by key %s, which is not in the trust list: add it there "
+			"only if the publisher says that it is his", n, threshold, MFS_HEX(&v->stranger));
 	return mfs_fail(err, n == 0 ? MFS_SIGNATURE_INVALID : MFS_KEY_UNTRUSTED,
-		"manifest.json: %u of %u trusted signatures by distinct keys", n, threshold);
+		"manifest.json: %u of %u trusted signatures by distinct keys; more of these keys have to sign it", n, threshold);
 }
 
 /* Epoch and scope are the trust list's word, never the manifest's alone. */
@@ -217,16 +217,22 @@ mfs_bundle_verify(struct mfs_span manifest, const struct mfs_signature *sigs, si
 	if (n_sigs > MFS_SIGNATURES_MAX)
 		return mfs_fail(err, MFS_LIMIT_EXCEEDED, "%zu signatures, limit %u", n_sigs, MFS_SIGNATURES_MAX);
 	if (n_sigs == 0)
-		return mfs_fail(err, MFS_SIGNATURE_INVALID, "signature.sig: missing: the bundle is not signed");
+		return mfs_fail(err, MFS_SIGNATURE_INVALID, "signature.sig: missing: the bundle is not signed; fetch it again, or have its "
+			"publisher sign it");
 	if (threshold < 1 || threshold > MFS_TRUST_KEYS_MAX)
 		return mfs_fail(err, MFS_CONFIG_INVALID, "trust: threshold %u is not within 1 to %u", threshold,
 			MFS_TRUST_KEYS_MAX);
 	if ((n_ids = key_ids_find(manifest, ids)) == 0)
-		return mfs_fail(err, MFS_MALFORMED, "manifest.json: key_ids: not found: is this a modelfs manifest?");
+		return mfs_fail(err, MFS_MALFORMED,
+			"manifest.json: key_ids: no list of 1 to %d key ids is found: is this a modelfs manifest?", MFS_KEY_IDS_MAX);
 	if ((code = signatures_check(manifest, sigs, n_sigs, trust, ids, n_ids, &v, err)) != MFS_OK ||
-		(code = threshold_check(&v, threshold, err)) != MFS_OK ||
-		(code = mfs_manifest_parse(manifest, &m, err)) != MFS_OK)
+		(code = threshold_check(&v, threshold, err)) != MFS_OK)
 		return code;
+	if ((code = mfs_manifest_parse(manifest, &m, err)) != MFS_OK) {
+		if ((code == MFS_MALFORMED || code == MFS_LIMIT_EXCEEDED) && strstr(err->msg, "upgrade modelfs") == NULL)
+			(void)mfs_err_hint(err, "; it was signed like this: its publisher has to make a new version");
+		return code;
+	}
 	if (m->n_key_ids != n_ids || memcmp(m->key_ids, ids, n_ids * sizeof(ids[0])) != 0)
 		return mfs_fail(err, MFS_MALFORMED, "manifest.json: key_ids: ambiguous");
 	if ((code = scope_check(trust, &v, threshold, m, &first, err)) != MFS_OK)

@@ -385,6 +385,9 @@ child_follow(struct parent *p, struct frame *f, struct mfs_err *err)
 	}
 }
 
+/* What the health check said names no way out by itself. */
+#define CONDEMNED "; this version is condemned here, which only 'modelfs mark good' takes back"
+
 static int
 failed(struct parent *p, const struct frame *f)
 {
@@ -405,6 +408,8 @@ failed(struct parent *p, const struct frame *f)
 		if (mfs_client_ask(p->env->config, &note, 10000, NULL, NULL, &reply, NULL) == MFS_OK)
 			json_decref(reply.body);
 	}
+	if (err.code == MFS_HEALTH_CHECK_FAILED)
+		(void)mfs_err_hint(&err, CONDEMNED);
 	return mfs_cmd_fail("install", &err);
 }
 
@@ -415,7 +420,6 @@ activate(struct parent *p, const struct frame *f)
 	struct mfs_ctl_reply reply = { 0 };
 	struct mfs_err err = MFS_ERR_INIT;
 	bool again;
-	int status;
 
 	memcpy(r.model, p->facts.model, sizeof(r.model));
 	if (ask(p, &r, ACTIVATE_IDLE_MS, &reply, &again, &err) != MFS_OK) {
@@ -428,8 +432,9 @@ activate(struct parent *p, const struct frame *f)
 		json_decref(reply.body);
 		return MFS_EXIT_DONE;
 	}
-	status = mfs_client_finish("install", &reply);
-	return status;
+	if (reply.code == MFS_HEALTH_CHECK_FAILED)
+		(void)snprintf(reply.detail + strlen(reply.detail), sizeof(reply.detail) - strlen(reply.detail), CONDEMNED);
+	return mfs_client_finish("install", &reply);
 }
 
 static int

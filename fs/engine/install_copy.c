@@ -216,6 +216,8 @@ file_bad(const char *part, const struct mfs_file *f, struct mfs_err *err)
 		(void)mfs_err_context(err, "%s/%s: ", part, MFS_ESC(f->name));
 	if (err->code == MFS_HASH_MISMATCH)
 		(void)mfs_err_hint(err, "; copy the bundle again from its source");
+	if (err->code == MFS_DECRYPT_FAILED)
+		(void)mfs_err_hint(err, "; it was signed like this: its publisher has to make a new version");
 	return err->code;
 }
 

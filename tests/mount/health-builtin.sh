@@ -20,7 +20,7 @@ nan() { # FILE OFFSET
 	printf '\000\000\300\177' | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
 failed() { # WORDS
-	expect 1 "health_check_failed.*$1|$1.*health_check_failed" "$modelfs" install -c "$CFG" "$W/b"
+	expect 1 "health_check_failed.*$1.*modelfs mark good|$1.*health_check_failed.*modelfs mark good" "$modelfs" install -c "$CFG" "$W/b"
 	active_is "$now" || fail "it is active"
 }
 

@@ -268,7 +268,7 @@ hostile_manifests_are_refused_even_when_signed() {
 		copy "$W/B" b
 		printf %s "$2" >b/manifest.json
 		resign b
-		refused b "${3:-malformed}" || say_fail "$1"
+		refused b "${3:-malformed.*: its publisher has to make a new version}" || say_fail "$1"
 	}
 	try "white space" "${m/\{/\{ }"
 	try "final newline" "$m
@@ -285,7 +285,7 @@ hostile_manifests_are_refused_even_when_signed() {
 	try "missing field" "${m/\"release\":1,/}"
 	try "wrong type" "${m/\"release\":1/\"release\":\"1\"}"
 	try "deep" "${m/\"release\":1/\"quantization\":$(printf '[%.0s' {1..40})$(printf ']%.0s' {1..40}),\"release\":1}"
-	try "unknown critical" "${m/\"files\":/\"critical\":[\"quantum\"],\"files\":}"
+	try "unknown critical" "${m/\"encryption\":/\"critical\":[\"quantum\"],\"encryption\":}" 'malformed.*upgrade modelfs$'
 	copy "$W/B" b
 	resign b
 	modelpub verify --pub "$W/release.pub.pem" b
@@ -385,6 +385,18 @@ folders_become_their_contents() {
 	modelpub verify --pub "$W/release.pub.pem" b
 	pack --version 1.0.0 --release 1 --out c m/ m/sub/deep/w.bin # a file beside a folder
 	[ -f c/payload/w.bin ]
+}
+
+what_devices_would_take_for_damaged_is_said() {
+	head -c 5000 /dev/zero >zero.onnx
+	cp zero.onnx real.gguf
+	printf 'GGUF' | dd of=real.gguf conv=notrunc status=none
+	loud() { modelpub pack --id det --key "$W/release.pem" --version 1.0.0 --release 1 "$@"; }
+	expect 0 '^zero.onnx: does not begin like onnx: .*media: other' loud --out b1 zero.onnx real.gguf
+	absent real.gguf "$W/out"
+	printf 'files: {zero.onnx: {media: other}}\n' >meta.yaml
+	expect 0 packed loud --meta meta.yaml --out b2 zero.onnx
+	absent 'begin like' "$W/out"
 }
 
 inputs_that_cannot_be_packed_are_refused_by_name() {

@@ -471,6 +471,25 @@ Test(publisher, media_is_guessed_by_name_then_by_content)
 	cr_assert_eq(mfs_media_guess("model.bin", MFS_SPAN("GGU", 3)), MFS_MEDIA_OTHER);
 }
 
+Test(publisher, what_a_file_is_said_to_be_and_how_it_begins_are_compared)
+{
+	static const uint8_t st[] = { 60, 0, 0, 0, 0, 0, 0, 0, '{', '"' };
+	static const uint8_t onnx[] = { 0x08, 7, 0x12, 2, 'm', 'f' }, other[] = { 0x0b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 };
+
+	cr_assert(mfs_media_fits(MFS_MEDIA_GGUF, MFS_SPAN("GGUF\3\0", 6), 100));
+	cr_assert(!mfs_media_fits(MFS_MEDIA_GGUF, MFS_SPAN("GGU", 3), 3));
+	cr_assert(mfs_media_fits(MFS_MEDIA_TFLITE, MFS_SPAN("\34\0\0\0TFL3", 8), 100));
+	cr_assert(!mfs_media_fits(MFS_MEDIA_TFLITE, MFS_SPAN("\34\0\0\0TFL", 7), 7));
+	cr_assert(mfs_media_fits(MFS_MEDIA_SAFETENSORS, MFS_SPAN(st, sizeof(st)), 68));
+	cr_assert(!mfs_media_fits(MFS_MEDIA_SAFETENSORS, MFS_SPAN(st, sizeof(st)), 67));
+	cr_assert(!mfs_media_fits(MFS_MEDIA_SAFETENSORS, MFS_SPAN(st, 7), 7));
+	cr_assert(mfs_media_fits(MFS_MEDIA_ONNX, MFS_SPAN(onnx, sizeof(onnx)), 100));
+	cr_assert(!mfs_media_fits(MFS_MEDIA_ONNX, MFS_SPAN(other, sizeof(other)), 100));
+	cr_assert(!mfs_media_fits(MFS_MEDIA_ONNX, MFS_SPAN(NULL, 0), 0));
+	cr_assert(mfs_media_fits(MFS_MEDIA_TEXT, MFS_SPAN(other, sizeof(other)), 100));
+	cr_assert(mfs_media_fits(MFS_MEDIA_OTHER, MFS_SPAN(NULL, 0), 0));
+}
+
 /* ---- signatures -------------------------------------------------------------------------------------- */
 
 Test(publisher, a_key_that_devices_cannot_use_is_refused)

@@ -126,7 +126,7 @@ Test(sig, flipped_short_long_and_foreign_signatures)
 	expect(MFS_SIGNATURE_INVALID, verdict(MANIFEST, &s, 1, t, 1, err));
 	s = signature(NULL, big, sizeof(big));
 	expect(MFS_LIMIT_EXCEEDED, verdict(MANIFEST, &s, 1, t, 1, err));
-	expect_says(MFS_SIGNATURE_INVALID, "not signed", verdict(MANIFEST, NULL, 0, t, 1, err));
+	expect_says(MFS_SIGNATURE_INVALID, "not signed; fetch it again", verdict(MANIFEST, NULL, 0, t, 1, err));
 	/* A wrong signature by a trusted key is not outvoted by a good one. */
 	{
 		struct mfs_signature two[2] = { signature(NULL, vec_sig_ed, sizeof(vec_sig_ed)),
