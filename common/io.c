@@ -127,31 +127,59 @@ mfs_file_read(int dirfd, const char *path, size_t cap, uint8_t **out, size_t *le
 	return mfs_fd_read(fd, path, cap, out, len, err);
 }
 
+/* ".NAME.new" beside NAME. */
+static enum mfs_code
+temporary(const char *name, char out[300], struct mfs_err *err)
+{
+	return snprintf(out, 300, ".%s.new", name) < 300 ? MFS_OK : mfs_fail(err, MFS_INTERNAL, "%s: name too long", name);
+}
+
 enum mfs_code
-mfs_file_replace(int dirfd, const char *name, const void *buf, size_t len, mode_t mode, struct mfs_err *err)
+mfs_file_prepare(int dirfd, const char *name, const void *buf, size_t len, mode_t mode, int *out, struct mfs_err *err)
 {
 	mfs_autoclose int fd = -1;
+	enum mfs_code code;
 	char tmp[300];
 
-	if (snprintf(tmp, sizeof(tmp), ".%s.new", name) >= (int)sizeof(tmp))
-		return mfs_fail(err, MFS_INTERNAL, "%s: name too long", name);
+	*out = -1;
+	if ((code = temporary(name, tmp, err)) != MFS_OK)
+		return code;
 	(void)unlinkat(dirfd, tmp, 0);
 	fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
 	if (fd < 0)
 		return mfs_fail_sys(err, MFS_IO, "%s: create", tmp);
 	if (mfs_write_full(fd, buf, len) != 0 || fsync(fd) != 0) {
-		enum mfs_code code = mfs_fail_sys(err, MFS_IO, "%s: write", tmp);
-
+		code = mfs_fail_sys(err, MFS_IO, "%s: write", tmp);
 		(void)unlinkat(dirfd, tmp, 0);
 		return code;
 	}
-	if (close(mfs_steal_fd(&fd)) != 0 || renameat(dirfd, tmp, dirfd, name) != 0) {
-		enum mfs_code code = mfs_fail_sys(err, MFS_IO, "%s: rename", name);
+	*out = mfs_steal_fd(&fd);
+	return MFS_OK;
+}
 
-		(void)unlinkat(dirfd, tmp, 0);
+enum mfs_code
+mfs_file_finish(int dirfd, const char *name, int *fd, struct mfs_err *err)
+{
+	enum mfs_code code;
+	char tmp[300];
+
+	if ((code = temporary(name, tmp, err)) != MFS_OK)
 		return code;
-	}
+	if ((*fd >= 0 && close(mfs_steal_fd(fd)) != 0) || renameat(dirfd, tmp, dirfd, name) != 0)
+		return mfs_fail_sys(err, MFS_IO, "%s: rename", name);
 	return mfs_dir_sync(dirfd, NULL, err);
+}
+
+enum mfs_code
+mfs_file_replace(int dirfd, const char *name, const void *buf, size_t len, mode_t mode, struct mfs_err *err)
+{
+	mfs_autoclose int fd = -1;
+	enum mfs_code code = mfs_file_prepare(dirfd, name, buf, len, mode, &fd, err);
+	char tmp[300];
+
+	if (code == MFS_OK && (code = mfs_file_finish(dirfd, name, &fd, err)) != MFS_OK && temporary(name, tmp, NULL) == MFS_OK)
+		(void)unlinkat(dirfd, tmp, 0);
+	return code;
 }
 
 enum mfs_code

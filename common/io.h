@@ -35,6 +35,15 @@ enum mfs_code mfs_fd_read(int fd, const char *what, size_t cap, uint8_t **out, s
 enum mfs_code mfs_file_replace(int dirfd, const char *name, const void *buf, size_t len, mode_t mode,
 	struct mfs_err *err);
 
+/*
+ * The two halves of it. After prepare the content stands synced in ".NAME.new" and *fd is open for writing, for
+ * its owner, mode and times; finish closes it (unless it is -1: prepared by somebody before) and gives it its name.
+ * Prepared and never finished: the next prepare of that name replaces it.
+ */
+enum mfs_code mfs_file_prepare(int dirfd, const char *name, const void *buf, size_t len, mode_t mode, int *fd,
+	struct mfs_err *err);
+enum mfs_code mfs_file_finish(int dirfd, const char *name, int *fd, struct mfs_err *err);
+
 /* fsync of a folder given by descriptor or by path below dirfd. */
 enum mfs_code mfs_dir_sync(int dirfd, const char *path, struct mfs_err *err);
 
