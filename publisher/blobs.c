@@ -12,6 +12,7 @@
 
 #include "io.h"
 #include "lanes.h"
+#include "modes.h"
 
 #define COPY_BYTES (1u << 20)
 #define PART_NAME  8 /* "00000" and a NUL, with room for 10,000,000 parts */
@@ -165,6 +166,7 @@ part_write(struct copy *c, int dir, const char *name, int src, const char *what,
 
 	if (fd < 0)
 		return mfs_fail_sys(err, MFS_IO, "%s: create a part", MFS_ESC(what));
+	mfs_modes_like(fd, dir);
 	if (ioctl(fd, FICLONERANGE, &range) == 0 && fstat(fd, &st) == 0 && (uint64_t)st.st_size == length)
 		code = stream(c, what, fd, 0, length, -1, err);
 	else if (ftruncate(fd, 0) != 0 || lseek(fd, 0, SEEK_SET) != 0)
@@ -176,12 +178,14 @@ part_write(struct copy *c, int dir, const char *name, int src, const char *what,
 	return code;
 }
 
-/* A part as a second name of a file. false: not possible here, copy instead. */
+/* A part as a second name of a file. false: not possible here, or few may read that file; copy instead. */
 static bool
 part_link(int dir, const char *name, int src)
 {
 	char proc[40];
 
+	if (!mfs_modes_reach(src, dir))
+		return false;
 	(void)snprintf(proc, sizeof(proc), "/proc/self/fd/%d", src);
 	return linkat(AT_FDCWD, proc, dir, name, AT_SYMLINK_FOLLOW) == 0;
 }
@@ -257,6 +261,7 @@ folders_make(int dirfd, const char *blob, struct mfs_err *err)
 				continue;
 			return mfs_fail_sys(err, MFS_IO, "%s: mkdir", path);
 		}
+		mfs_modes_like_at(dirfd, path, dirfd);
 		if ((up = strrchr(path, '/')) != NULL)
 			*up = '\0';
 		if ((code = mfs_dir_sync(dirfd, up != NULL ? path : NULL, err)) != MFS_OK)
@@ -284,6 +289,7 @@ blob_make(int dirfd, const struct origin *o, const struct mfs_sha256 *hash, uint
 	if (mfs_remove_all(parent, tmp) != 0 || mkdirat(parent, tmp, 0777) != 0 ||
 		(dir = openat(parent, tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		return mfs_fail_sys(err, MFS_IO, "%s/%s", path, tmp);
+	mfs_modes_like(dir, dirfd);
 	if ((code = parts_write(dir, o, hash, size, progress, err)) == MFS_OK && (code = mfs_dir_sync(dir, NULL, err)) == MFS_OK)
 		code = blob_show(parent, tmp, MFS_HEX(hash), err);
 	if (code != MFS_OK)

@@ -8,14 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "blobs.h"
-#include "grants.h"
 #include "io.h"
 #include "repo_internal.h"
 
-#define STAGE_FORMAT  "modelpub-stage/1"
-#define CHANGE_FORMAT "modelpub-change/1"
-#define STAGE_CAP     (4u << 20)
+#define STAGE_FORMAT "modelpub-stage/1"
+#define STAGE_CAP    (4u << 20)
 
 /* ---- change.json -------------------------------------------------------------------------------- */
 
@@ -40,6 +37,21 @@ is_private_pair(const char *arg)
 	return name != NULL && is_private(name);
 }
 
+/* A copy of an argument without the PIN that a PKCS#11 URI may carry. */
+static char *
+without_pin(const char *arg)
+{
+	char *copy = strdup(arg), *pin = copy;
+
+	while (copy != NULL && (pin = strstr(copy, "pin-value=")) != NULL) {
+		const char *rest = pin + strcspn(pin, "&;");
+
+		rest += *rest != '\0';
+		memmove(pin, rest, strlen(rest) + 1);
+	}
+	return copy;
+}
+
 enum mfs_code
 mfs_change_note(const struct mfs_repo *r, struct mfs_outdir *out, int argc, char **argv, struct mfs_err *err)
 {
@@ -48,12 +60,14 @@ mfs_change_note(const struct mfs_repo *r, struct mfs_outdir *out, int argc, char
 	const char *name = strchr(argv[0], ' '); /* "modelpub publish" */
 
 	for (int i = 1; i < argc; i++) {
+		mfs_autofree char *arg = without_pin(argv[i]);
+
 		if (is_private(argv[i]))
 			i++;
-		else if (!is_private_pair(argv[i]) && json_array_append_new(args, json_string(argv[i])) != 0)
+		else if (!is_private_pair(argv[i]) && json_array_append_new(args, json_string(arg)) != 0)
 			return mfs_fail(err, MFS_NO_MEMORY, "change.json");
 	}
-	doc = json_pack("{s:s, s:s, s:O, s:s, s:s, s:s, s:I}", "format", CHANGE_FORMAT, "command", name != NULL ? name + 1 : argv[0],
+	doc = json_pack("{s:s, s:s, s:O, s:s, s:s, s:s, s:I}", "format", MFS_CHANGE_FORMAT, "command", name != NULL ? name + 1 : argv[0],
 		"arguments", args, "folder", cwd != NULL ? cwd : ".", "repository", r->path, "parent", MFS_HEX(&r->timestamp.sha256), "parent_version",
 		(json_int_t)r->timestamp.version);
 	if (doc == NULL || (text = json_dumps(doc, JSON_INDENT(2) | JSON_SORT_KEYS)) == NULL)
@@ -88,7 +102,7 @@ stage_role(struct mfs_repo *r, struct mfs_keyring *ring, struct mfs_repo_role *r
 
 	if (!role->changed)
 		return MFS_OK;
-	if ((code = mfs_md_stamp(role->doc, role->version + 1, r->now + r->life.s[mfs_life_of(role->name)], err)) != MFS_OK ||
+	if ((code = mfs_md_stamp(role->doc, mfs_repo_version_next(r, role), r->now + r->life.s[mfs_life_of(role->name)], err)) != MFS_OK ||
 		(code = mfs_repo_role_sign(r, ring, role, &have, &found, err)) != MFS_OK ||
 		(code = doc_write(out, "metadata", role->name, role->doc, err)) != MFS_OK)
 		return code;
@@ -351,6 +365,35 @@ mfs_staged_sign(struct mfs_staged *s, struct mfs_keyring *ring, size_t *signed_n
 /* ---- into the repository ---------------------------------------------------------------------------------- */
 
 static enum mfs_code
+role_fresh(const struct mfs_repo *r, const struct mfs_staged_role *staged, const struct mfs_repo_role *role,
+	struct mfs_err *err)
+{
+	if (role->version != staged->parent_version ||
+		(role->version > 0 && !mfs_sha256_equal(&role->sha256, &staged->parent_sha256)))
+		return mfs_fail(err, MFS_CONDITION_UNMET,
+			"%s: %s is at version %lld, the change was staged upon version %lld: stage it again", MFS_ESC(r->path),
+			MFS_ESC(staged->name), (long long)role->version, (long long)staged->parent_version);
+	if (mfs_md_version(staged->doc) <= role->version)
+		return mfs_fail(err, MFS_ROLLBACK_ATTEMPT, "%s: version %lld, and the repository has version %lld: stage it again",
+			MFS_ESC(staged->name), (long long)mfs_md_version(staged->doc), (long long)role->version);
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_staged_fresh(const struct mfs_staged *s, struct mfs_repo *r, struct mfs_err *err)
+{
+	struct mfs_repo_role *role;
+	enum mfs_code code;
+
+	/* A new role has no parent; whether there is one of its name by now is seen when it is applied. */
+	for (size_t i = 0; i < s->n_roles; i++)
+		if (s->roles[i].parent_version > 0 && ((code = mfs_repo_role(r, s->roles[i].name, &role, err)) != MFS_OK ||
+							      (code = role_fresh(r, &s->roles[i], role, err)) != MFS_OK))
+			return code;
+	return MFS_OK;
+}
+
+static enum mfs_code
 role_apply(struct mfs_repo *r, const struct mfs_staged_role *staged, struct mfs_err *err)
 {
 	struct mfs_repo_role *role = NULL;
@@ -363,11 +406,8 @@ role_apply(struct mfs_repo *r, const struct mfs_staged_role *staged, struct mfs_
 		code = mfs_repo_role(r, staged->name, &role, err);
 	if (code != MFS_OK)
 		return code;
-	if (role->version != staged->parent_version ||
-		(role->version > 0 && !mfs_sha256_equal(&role->sha256, &staged->parent_sha256)))
-		return mfs_fail(err, MFS_CONDITION_UNMET,
-			"%s: %s is at version %lld, the change was staged upon version %lld: stage it again", MFS_ESC(r->path),
-			MFS_ESC(staged->name), (long long)role->version, (long long)staged->parent_version);
+	if ((code = role_fresh(r, staged, role, err)) != MFS_OK)
+		return code;
 	if ((doc = json_deep_copy(staged->doc)) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(staged->name));
 	json_decref(role->doc);
@@ -416,42 +456,6 @@ files_apply(const struct mfs_staged *s, struct mfs_repo *r, struct mfs_err *err)
 	return MFS_OK;
 }
 
-/* Blobs by the sizes of their parts: their folder's name is their hash, and it is checked. */
-static enum mfs_code
-blobs_bring(int fd, const char *path, struct mfs_repo *r, struct mfs_err *err)
-{
-	mfs_autofree char *top = NULL;
-	MFS_CLEANUP(fts_end) FTS *f = NULL;
-	mfs_autoclose int from = openat(fd, mfs_step_names[MFS_STEP_BLOBS], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct mfs_grants grants = { .from = from, .to = r };
-	const FTSENT *e;
-	uint64_t size = 0;
-
-	if (from < 0)
-		return errno == ENOENT ? MFS_OK : mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
-	if (mfs_grants_copy(&grants, err) != MFS_OK)
-		return mfs_err_context(err, "%s/%s/", MFS_ESC(path), mfs_step_names[MFS_STEP_BLOBS]);
-	if (faccessat(from, "blobs", F_OK, 0) != 0)
-		return MFS_OK;
-	if (asprintf(&top, "%s/%s/blobs", path, mfs_step_names[MFS_STEP_BLOBS]) < 0)
-		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(path));
-	if ((f = fts_open((char *const[]){ top, NULL }, FTS_PHYSICAL | FTS_NOCHDIR, NULL)) == NULL)
-		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(top));
-	while ((e = fts_read(f)) != NULL) {
-		struct mfs_sha256 hash;
-		enum mfs_code code;
-
-		if (e->fts_info == FTS_D)
-			size = 0;
-		else if (e->fts_info == FTS_F)
-			size += (uint64_t)e->fts_statp->st_size;
-		else if (e->fts_info == FTS_DP && mfs_hex_decode(hash.b, MFS_SHA256_LEN, e->fts_name, strlen(e->fts_name)) &&
-			(code = mfs_blob_copy(from, r->fd, &hash, size, false, NULL, NULL, err)) != MFS_OK)
-			return code;
-	}
-	return MFS_OK;
-}
-
 enum mfs_code
 mfs_staged_apply(const struct mfs_staged *s, struct mfs_repo *r, struct mfs_err *err)
 {
@@ -474,125 +478,7 @@ mfs_staged_apply(const struct mfs_staged *s, struct mfs_repo *r, struct mfs_err 
 	/* A new root may give snapshot new keys. */
 	if (r->root.changed && (code = mfs_repo_touch(r, "snapshot", err)) != MFS_OK)
 		return code;
-	if ((code = blobs_bring(s->fd, s->path, r, err)) != MFS_OK)
+	if ((code = mfs_change_blobs(s->fd, s->path, r, err)) != MFS_OK)
 		return code;
 	return files_apply(s, r, err);
-}
-
-/* ---- an upload folder ----------------------------------------------------------------------------------------- */
-
-bool
-mfs_upload_is(const char *path)
-{
-	mfs_autofree char *file = NULL;
-
-	return asprintf(&file, "%s/change.json", path) >= 0 && access(file, F_OK) == 0;
-}
-
-void
-mfs_upload_free(struct mfs_upload *u)
-{
-	if (u == NULL)
-		return;
-	mfs_cleanup_close(&u->fd);
-	json_decref(u->arguments);
-	free(u->command);
-	free(u->repository);
-	free(u->folder);
-	free(u->path);
-	free(u);
-}
-
-static bool
-text_take(const json_t *doc, const char *key, char **out)
-{
-	const char *s = json_string_value(json_object_get(doc, key));
-
-	return s != NULL && (*out = strdup(s)) != NULL;
-}
-
-enum mfs_code
-mfs_upload_load(const char *path, struct mfs_upload **out, struct mfs_err *err)
-{
-	MFS_CLEANUP(mfs_cleanup_upload) struct mfs_upload *u = calloc(1, sizeof(*u));
-	mfs_autofree uint8_t *bytes = NULL;
-	mfs_autojson json_t *doc = NULL;
-	const char *format, *parent;
-	enum mfs_code code;
-	size_t len;
-
-	*out = NULL;
-	if (u == NULL)
-		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(path));
-	u->fd = -1;
-	if ((u->path = strdup(path)) == NULL)
-		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(path));
-	if ((u->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
-	if ((code = mfs_file_read(u->fd, "change.json", STAGE_CAP, &bytes, &len, err)) != MFS_OK)
-		return mfs_err_context(err, "%s/", MFS_ESC(path));
-	if ((code = mfs_json_parse("change.json", MFS_SPAN(bytes, len), STAGE_CAP, &doc, err)) != MFS_OK)
-		return code;
-	format = json_string_value(json_object_get(doc, "format"));
-	parent = json_string_value(json_object_get(doc, "parent"));
-	u->arguments = json_incref(json_object_get(doc, "arguments"));
-	if (format == NULL || strcmp(format, CHANGE_FORMAT) != 0 || parent == NULL ||
-		!mfs_hex_decode(u->parent.b, MFS_SHA256_LEN, parent, strlen(parent)) || !json_is_array(u->arguments) ||
-		!text_take(doc, "command", &u->command) || !text_take(doc, "repository", &u->repository) ||
-		!text_take(doc, "folder", &u->folder))
-		return mfs_fail(err, MFS_MALFORMED, "%s/change.json: not of an upload folder of modelpub", MFS_ESC(path));
-	*out = mfs_steal(&u);
-	return MFS_OK;
-}
-
-enum mfs_code
-mfs_upload_fresh(const struct mfs_upload *u, const struct mfs_repo *r, struct mfs_err *err)
-{
-	if (mfs_sha256_equal(&u->parent, &r->timestamp.sha256))
-		return MFS_OK;
-	return mfs_fail(err, MFS_CONDITION_UNMET,
-		"%s: was made upon another state than %s is in now (timestamp version %lld): 'modelpub rebase %s %s --keys KEYDIR' "
-		"makes it again", MFS_ESC(u->path), MFS_ESC(r->path), (long long)r->timestamp.version, MFS_ESC(r->path),
-		MFS_ESC(u->path));
-}
-
-/* STEP/targets/... or STEP/metadata/... into the repository. */
-static enum mfs_code
-files_bring(const struct mfs_upload *u, enum mfs_step step, struct mfs_repo *r, struct mfs_err *err)
-{
-	mfs_autofree char *top = NULL;
-	MFS_CLEANUP(fts_end) FTS *f = NULL;
-	const FTSENT *e;
-	enum mfs_code code;
-
-	if (faccessat(u->fd, mfs_step_names[step], F_OK, 0) != 0)
-		return MFS_OK;
-	if (asprintf(&top, "%s/%s", u->path, mfs_step_names[step]) < 0)
-		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(u->path));
-	if ((f = fts_open((char *const[]){ top, NULL }, FTS_PHYSICAL | FTS_NOCHDIR, NULL)) == NULL)
-		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(top));
-	while ((e = fts_read(f)) != NULL) {
-		mfs_autofree uint8_t *bytes = NULL;
-		size_t len;
-
-		if (e->fts_info != FTS_F)
-			continue;
-		if ((code = mfs_file_read(AT_FDCWD, e->fts_path, MFS_MANIFEST_BYTES_MAX, &bytes, &len, err)) != MFS_OK ||
-			(code = mfs_repo_write(r, e->fts_path + strlen(top) + 1, MFS_SPAN(bytes, len), err)) != MFS_OK)
-			return code;
-	}
-	return MFS_OK;
-}
-
-enum mfs_code
-mfs_upload_apply(const struct mfs_upload *u, struct mfs_repo *r, struct mfs_err *err)
-{
-	enum mfs_code code;
-
-	if ((code = mfs_upload_fresh(u, r, err)) != MFS_OK || (code = blobs_bring(u->fd, u->path, r, err)) != MFS_OK)
-		return code;
-	for (enum mfs_step step = MFS_STEP_TARGETS; step < MFS_STEP_N; step++)
-		if ((code = files_bring(u, step, r, err)) != MFS_OK)
-			return code;
-	return MFS_OK;
 }

@@ -13,6 +13,8 @@
 #include "outdir.h"
 #include "repo.h"
 
+#define MFS_CHANGE_FORMAT "modelpub-change/1"
+
 /* change.json of an upload folder. argv as the command got it; keys and pass phrases are left out. */
 enum mfs_code mfs_change_note(const struct mfs_repo *r, struct mfs_outdir *out, int argc, char **argv,
 	struct mfs_err *err);
@@ -58,11 +60,20 @@ enum mfs_code mfs_staged_count(const struct mfs_staged *s, size_t i, struct mfs_
 /* Sign what keys at hand may sign, and write it back. signed_n: signatures made. */
 enum mfs_code mfs_staged_sign(struct mfs_staged *s, struct mfs_keyring *ring, size_t *signed_n, struct mfs_err *err);
 
+/* Was it staged upon the roles that the repository holds now? CONDITION_UNMET when not. */
+enum mfs_code mfs_staged_fresh(const struct mfs_staged *s, struct mfs_repo *r, struct mfs_err *err);
+
 /*
  * Make it the change of a repository (then mfs_repo_commit); blobs that came with it are copied at
  * once. CONDITION_UNMET when a role has changed since it was staged.
  */
 enum mfs_code mfs_staged_apply(const struct mfs_staged *s, struct mfs_repo *r, struct mfs_err *err);
+
+/*
+ * Bring the blobs and grants of either kind of folder (open as fd, named path) into the repository. They are named
+ * by what they are, and it is checked: nothing that is there is changed, and nothing refers to them yet.
+ */
+enum mfs_code mfs_change_blobs(int fd, const char *path, struct mfs_repo *r, struct mfs_err *err);
 
 /* ---- an upload folder that comes back ------------------------------------------------------------- */
 

@@ -41,6 +41,7 @@ struct export {
 	struct mfs_args models, versions;
 	const char *root;
 	bool link, quiet;
+	int lock; /* of to's blobs/ */
 	struct mfs_repo *from, *to; /* to: a folder that is written as one, without roles */
 	struct mfs_progress *progress;
 	uint8_t *timestamp;
@@ -56,6 +57,7 @@ export_clear(struct export *x)
 	mfs_args_free(&x->versions);
 	mfs_repo_free(x->from);
 	mfs_repo_free(x->to);
+	mfs_cleanup_close(&x->lock);
 	mfs_progress_end(x->progress);
 	free(x->timestamp);
 }
@@ -168,24 +170,25 @@ role_copy(void *arg, struct mfs_repo_role *role, struct mfs_err *err)
 	return metadata_copy(arg, name, &role->sha256, err);
 }
 
-/* All of them: a device that was off for long follows the chain. */
+/* All of them, the oldest first: a device that was off for long follows the chain, which never has a gap. */
 static enum mfs_code
 roots_copy(struct export *x, struct mfs_err *err)
 {
-	char name[MFS_TUF_FILE_MAX + 1];
+	char name[MFS_TUF_FILE_MAX + 1], path[MFS_TUF_FILE_MAX + 16];
+	int64_t first = x->from->root.version;
 	enum mfs_code code;
 
-	for (int64_t v = x->from->root.version; v >= 1; v--) {
-		char path[MFS_TUF_FILE_MAX + 16];
-
+	for (int64_t v = first; v >= 1; first = v--) {
 		if ((code = mfs_tuf_file_name("root", v, name, err)) != MFS_OK)
 			return code;
 		(void)snprintf(path, sizeof(path), "metadata/%s", name);
 		if (faccessat(x->from->fd, path, F_OK, 0) != 0)
 			break;
-		if ((code = metadata_copy(x, name, NULL, err)) != MFS_OK)
-			return code;
 	}
+	for (int64_t v = first; v <= x->from->root.version; v++)
+		if ((code = mfs_tuf_file_name("root", v, name, err)) != MFS_OK ||
+			(code = metadata_copy(x, name, NULL, err)) != MFS_OK)
+			return code;
 	return MFS_OK;
 }
 
@@ -211,7 +214,7 @@ target_open(struct export *x, const char *path, struct mfs_err *err)
 		return code;
 	if ((x->to->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
-	if ((code = mfs_repo_lock(x->to, err)) != MFS_OK)
+	if ((code = mfs_repo_lock(x->to, err)) != MFS_OK || (code = mfs_repo_lock_blobs(x->to, &x->lock, err)) != MFS_OK)
 		return code;
 	code = mfs_file_read(x->to->fd, "metadata/timestamp.json", MFS_TUF_TIMESTAMP_MAX, &bytes, &len, err);
 	if (code == MFS_IO && err->sys_errno == ENOENT)
@@ -261,8 +264,8 @@ export_run(struct export *x, const char *repo, const char *dir, struct mfs_err *
 	}
 	x->progress = mfs_progress_new("exporting", x->total, x->quiet);
 	if ((code = mfs_walk_manifests(x->from, manifest_copy, x, err)) != MFS_OK || (code = grants_copy(x, err)) != MFS_OK ||
-		(code = mfs_walk_targets(x->from, target_copy, x, err)) != MFS_OK || (code = roots_copy(x, err)) != MFS_OK ||
-		(code = mfs_walk_roles(x->from, role_copy, x, err)) != MFS_OK)
+		(code = mfs_walk_targets(x->from, target_copy, x, err)) != MFS_OK ||
+		(code = mfs_walk_roles(x->from, role_copy, x, err)) != MFS_OK || (code = roots_copy(x, err)) != MFS_OK)
 		return code;
 	return mfs_repo_write(x->to, "metadata/timestamp.json", MFS_SPAN(x->timestamp, x->timestamp_len), err);
 }
@@ -285,7 +288,7 @@ run(struct export *x, const char *repo, const char *dir)
 int
 mfs_cmd_export(int argc, char **argv)
 {
-	MFS_CLEANUP(export_clear) struct export x = { 0 };
+	MFS_CLEANUP(export_clear) struct export x = { .lock = -1 };
 	struct mfs_err err = MFS_ERR_INIT;
 	int c;
 

@@ -13,6 +13,7 @@
 #include "io.h"
 #include "offer.h"
 #include "publish.h"
+#include "repo_internal.h"
 #include "walk.h"
 
 static const char help_text[] =
@@ -51,6 +52,7 @@ struct gc {
 	int64_t keep; /* 0: all */
 	int64_t grace_s;
 	bool dry;
+	int blobs; /* the lock of blobs/ */
 	struct set files; /* what must stay, below the repository */
 	struct version *versions;
 	size_t n_versions;
@@ -76,6 +78,7 @@ gc_clear(struct gc *g)
 		free(g->files.v[i]);
 	free(g->files.v);
 	versions_clear(g);
+	mfs_cleanup_close(&g->blobs);
 	mfs_repocmd_clear(&g->c);
 }
 
@@ -252,7 +255,8 @@ may_go(const struct gc *g, enum kind kind, const char *path, const char *name, c
 		return true;
 	if (!is_ours(kind, name, st->st_mode) || asprintf(&full, "%s/%s", path, name) < 0 || set_has(&g->files, full))
 		return false;
-	return st->st_mtime + g->grace_s <= g->c.repo->now;
+	/* Since it was written, or since the change that let it go (mfs_repo_let_go). */
+	return (st->st_ctime > st->st_mtime ? st->st_ctime : st->st_mtime) + g->grace_s <= g->c.repo->now;
 }
 
 static enum mfs_code sweep(struct gc *g, enum kind kind, const char *path, unsigned depth, struct mfs_err *err);
@@ -344,6 +348,32 @@ policy_names(const struct mfs_policy *p, const struct mfs_sha256 *id)
 	return false;
 }
 
+static enum mfs_code
+blob_let_go(void *arg, const struct mfs_sha256 *hash, uint64_t size, struct mfs_err *err)
+{
+	char path[MFS_BLOB_PATH];
+
+	(void)size;
+	(void)err;
+	mfs_repo_let_go(arg, mfs_blob_path(path, hash));
+	return MFS_OK;
+}
+
+/* A device may be in the middle of them: their grace begins now. */
+static enum mfs_code
+blobs_let_go(struct gc *g, const char *role, const struct version *v, struct mfs_err *err)
+{
+	MFS_CLEANUP(mfs_cleanup_manifest) struct mfs_manifest *m = NULL;
+	mfs_autofree uint8_t *bytes = NULL;
+	enum mfs_code code;
+	size_t len;
+
+	if ((code = mfs_repo_target_read(g->c.repo, role, v->path, MFS_MANIFEST_BYTES_MAX, &bytes, &len, err)) != MFS_OK ||
+		(code = mfs_manifest_parse(MFS_SPAN(bytes, len), &m, err)) != MFS_OK)
+		return code;
+	return mfs_walk_blobs(m, blob_let_go, g->c.repo, err);
+}
+
 /* Take a version's targets out of its release role. */
 static enum mfs_code
 version_drop(struct gc *g, const char *role, const struct version *v, struct mfs_err *err)
@@ -359,12 +389,16 @@ version_drop(struct gc *g, const char *role, const struct version *v, struct mfs
 		g->dropped++;
 		return MFS_OK;
 	}
-	if ((code = mfs_repo_edit(g->c.repo, role, &body, err)) != MFS_OK)
+	if ((code = blobs_let_go(g, role, v, err)) != MFS_OK || (code = mfs_repo_edit(g->c.repo, role, &body, err)) != MFS_OK)
 		return code;
 	targets = json_object_get(body, "targets");
-	json_object_foreach_safe(targets, next, path, value)
-		if (strncmp(path, v->path, folder) == 0)
-			(void)json_object_del(targets, path);
+	json_object_foreach_safe(targets, next, path, value) {
+		if (strncmp(path, v->path, folder) != 0)
+			continue;
+		if ((code = mfs_repo_target_gone(g->c.repo, value, path, err)) != MFS_OK)
+			return code;
+		(void)json_object_del(targets, path);
+	}
 	(void)printf("dropped: %.*s\n", (int)folder - 1, v->path);
 	g->dropped++;
 	return MFS_OK;
@@ -431,7 +465,9 @@ gc_run(struct gc *g, const char *repo, struct mfs_err *err)
 {
 	enum mfs_code code;
 
-	if ((code = mfs_repocmd_open(&g->c, repo, false, err)) != MFS_OK)
+	/* A bundle that is on its way in is not named yet. */
+	if ((code = mfs_repocmd_open(&g->c, repo, false, err)) != MFS_OK ||
+		(code = mfs_repo_lock_blobs(g->c.repo, &g->blobs, err)) != MFS_OK)
 		return code;
 	if (g->keep > 0) {
 		if ((code = trim(g, err)) != MFS_OK)
@@ -507,7 +543,7 @@ option_take(void *user, int opt, const char *arg)
 int
 mfs_cmd_gc(int argc, char **argv)
 {
-	MFS_CLEANUP(gc_clear) struct gc g = { .grace_s = MFS_MD_DAY };
+	MFS_CLEANUP(gc_clear) struct gc g = { .grace_s = MFS_MD_DAY, .blobs = -1 };
 	int done;
 
 	mfs_repocmd_init(&g.c, "gc", argc, argv);

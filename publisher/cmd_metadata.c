@@ -42,6 +42,7 @@ static const struct option options[] = { { "renew", required_argument, NULL, OPT
 struct request {
 	struct mfs_repocmd c;
 	struct mfs_args renew, add, remove, thresholds, models, trust;
+	int blobs; /* the lock of blobs/ */
 };
 
 static void
@@ -51,6 +52,7 @@ request_clear(struct request *r)
 
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
 		mfs_args_free(lists[i]);
+	mfs_cleanup_close(&r->blobs);
 	mfs_repocmd_clear(&r->c);
 }
 
@@ -320,6 +322,20 @@ sign(struct request *r, const char *dir)
 	return mfs_finish("metadata");
 }
 
+/* The blobs of a change, which may be many: others may change the repository meanwhile, above all revoke. */
+static enum mfs_code
+blobs_bring(struct request *r, int fd, const char *path, struct mfs_err *err)
+{
+	enum mfs_code code;
+
+	if ((code = mfs_repo_lock_blobs(r->c.repo, &r->blobs, err)) != MFS_OK)
+		return code;
+	mfs_repo_unlock(r->c.repo);
+	if ((code = mfs_change_blobs(fd, path, r->c.repo, err)) != MFS_OK)
+		return code;
+	return mfs_repocmd_again(&r->c, err);
+}
+
 /* An upload folder: signed already, only to be copied in its order. */
 static int
 upload_commit(struct request *r, const char *repo, const char *dir)
@@ -328,6 +344,7 @@ upload_commit(struct request *r, const char *repo, const char *dir)
 	struct mfs_err err = MFS_ERR_INIT;
 
 	if (mfs_upload_load(dir, &u, &err) != MFS_OK || mfs_repocmd_open(&r->c, repo, false, &err) != MFS_OK ||
+		mfs_upload_fresh(u, r->c.repo, &err) != MFS_OK || blobs_bring(r, u->fd, dir, &err) != MFS_OK ||
 		mfs_upload_apply(u, r->c.repo, &err) != MFS_OK)
 		return mfs_repocmd_fail(&r->c, &err);
 	(void)printf("committed: %s\n", MFS_ESC(repo));
@@ -350,7 +367,9 @@ commit(struct request *r, const char *repo, const char *dir)
 		new = new && s->roles[i].parent_version == 0;
 	/* A change of nothing but new roles with a root among them is a new repository. */
 	new = new && s->root == NULL;
-	if (mfs_repocmd_open(&r->c, repo, new, &err) != MFS_OK || mfs_staged_apply(s, r->c.repo, &err) != MFS_OK ||
+	if (mfs_repocmd_open(&r->c, repo, new, &err) != MFS_OK ||
+		(!new && (mfs_staged_fresh(s, r->c.repo, &err) != MFS_OK || blobs_bring(r, s->fd, dir, &err) != MFS_OK)) ||
+		mfs_staged_apply(s, r->c.repo, &err) != MFS_OK ||
 		mfs_repocmd_commit(&r->c, &err) != MFS_OK)
 		return mfs_repocmd_fail(&r->c, &err);
 	(void)printf("committed: %s\n", mfs_repocmd_where(&r->c, where));
@@ -372,7 +391,7 @@ option_take(void *user, int opt, const char *arg)
 int
 mfs_cmd_metadata(int argc, char **argv)
 {
-	MFS_CLEANUP(request_clear) struct request r = { 0 };
+	MFS_CLEANUP(request_clear) struct request r = { .blobs = -1 };
 	const char *verb;
 	int done, n;
 

@@ -50,6 +50,7 @@ struct request {
 	struct mfs_policy *policy;
 	const struct mfs_policy_rollout *rollout; /* what was offered, if anything */
 	int dirfd;
+	int blobs;     /* the lock of blobs/ */
 	size_t grants; /* added */
 };
 
@@ -62,6 +63,7 @@ request_clear(struct request *r)
 	mfs_manifest_free(r->m);
 	mfs_policy_free(r->policy);
 	mfs_cleanup_close(&r->dirfd);
+	mfs_cleanup_close(&r->blobs);
 	mfs_repocmd_clear(&r->c);
 }
 
@@ -123,8 +125,9 @@ note_other(void *arg, const char *name)
 	mfs_repocmd_note(&r->c, "%s: ignored, not part of the bundle: %s", MFS_ESC(r->bundle), MFS_ESC(name));
 }
 
+/* bytes: the whole bundle; else its signatures alone, by the keys that count now. */
 static enum mfs_code
-gate(struct request *r, struct mfs_err *err)
+gate(struct request *r, bool bytes, struct mfs_err *err)
 {
 	MFS_CLEANUP(mfs_cleanup_manifest) struct mfs_manifest *m = NULL;
 	MFS_CLEANUP(mfs_cleanup_trustlist) struct mfs_trustlist *list = NULL;
@@ -148,12 +151,15 @@ gate(struct request *r, struct mfs_err *err)
 	if (published || r->pubs.n > 0 || signed_by_any(r->m, list)) {
 		if ((code = mfs_trust_new(&trust, err)) != MFS_OK || (code = mfs_trustlist_apply(list, trust, err)) != MFS_OK)
 			return code;
-	} else {
+	} else if (bytes) {
 		mfs_repocmd_note(&r->c, "trust.json lists no key and key %s is not in KEYDIR: the signature is NOT checked here, only "
 			"that there is one; devices check it with the keys of their configuration ('modelpub trust' or --pub FILE "
 			"has it checked here too)", MFS_HEX(&r->m->key_ids[0]));
 	}
-	code = mfs_gate_verify(r->bundle, trust, (unsigned)r->threshold, r->c.quiet, note_other, r, &m, &key_id, err);
+	if (!bytes && trust == NULL)
+		return MFS_OK;
+	code = !bytes ? mfs_gate_signatures(&r->docs, trust, (unsigned)r->threshold, &m, &key_id, err) :
+			mfs_gate_verify(r->bundle, trust, (unsigned)r->threshold, r->c.quiet, note_other, r, &m, &key_id, err);
 	if (code == MFS_OK && !mfs_sha256_equal(&m->id, &r->m->id))
 		code = mfs_fail(err, MFS_HASH_MISMATCH, "manifest.json: changed while it was read");
 	return code == MFS_OK ? MFS_OK : mfs_err_context(err, "%s: ", MFS_ESC(r->bundle));
@@ -211,31 +217,61 @@ grants_only(struct request *r, struct mfs_err *err)
 
 	if (r->c.stage != NULL)
 		return MFS_OK;
-	if ((code = grants_copy(r, err)) != MFS_OK || r->grants == 0 || r->c.outdir == NULL)
+	if ((r->c.outdir == NULL && (code = mfs_repo_lock_blobs(r->c.repo, &r->blobs, err)) != MFS_OK) ||
+		(code = grants_copy(r, err)) != MFS_OK || r->grants == 0 || r->c.outdir == NULL)
 		return code;
-	return mfs_outdir_commit(r->c.outdir, err);
+	return mfs_repocmd_out(&r->c, err);
 }
 
+/* What the repository says to it, under its lock: at first, so that nothing long is begun in vain, and when it is done. */
 static enum mfs_code
-change(struct request *r, enum mfs_published *state, struct mfs_err *err)
+repo_check(struct request *r, enum mfs_published *state, struct mfs_err *err)
+{
+	enum mfs_code code;
+
+	mfs_policy_free(r->policy);
+	r->policy = NULL;
+	if ((code = keys_check(r, err)) != MFS_OK ||
+		(code = mfs_offer_load(r->c.repo, r->m->model_id, &r->policy, err)) != MFS_OK)
+		return code;
+	return mfs_publish_check(r->c.repo, r->m, r->policy, state, err);
+}
+
+/* Every byte of the bundle is read, twice: others may change the repository meanwhile, above all revoke. */
+static enum mfs_code
+bundle_bring(struct request *r, struct mfs_err *err)
 {
 	struct mfs_repo *repo = r->c.repo;
 	uint64_t bytes;
 	enum mfs_code code;
 
-	if ((code = keys_check(r, err)) != MFS_OK || (code = mfs_offer_load(repo, r->m->model_id, &r->policy, err)) != MFS_OK ||
-		(code = mfs_publish_check(repo, r->m, r->policy, state, err)) != MFS_OK)
+	if (r->c.outdir == NULL && (code = mfs_repo_lock_blobs(repo, &r->blobs, err)) != MFS_OK)
 		return code;
-	if ((code = mfs_bundledir_open(r->bundle, &r->dirfd, err)) != MFS_OK)
+	mfs_repo_unlock(repo);
+	if ((code = gate(r, true, err)) != MFS_OK || (code = grants_copy(r, err)) != MFS_OK ||
+		(code = mfs_publish_blobs(repo, r->c.outdir, r->c.reuse, r->dirfd, r->m, r->link, r->c.quiet, &bytes, err)) != MFS_OK)
+		return code;
+	return mfs_repocmd_again(&r->c, err);
+}
+
+static enum mfs_code
+change(struct request *r, enum mfs_published *state, struct mfs_err *err)
+{
+	enum mfs_code code;
+
+	if ((code = repo_check(r, state, err)) != MFS_OK || (code = mfs_bundledir_open(r->bundle, &r->dirfd, err)) != MFS_OK)
 		return code;
 	if (*state == MFS_PUBLISHED_SAME && !signatures_new(r))
 		return grants_only(r, err);
-	if ((code = gate(r, err)) != MFS_OK || (code = grants_copy(r, err)) != MFS_OK ||
-		(code = mfs_publish_blobs(repo, r->c.outdir, r->c.reuse, r->dirfd, r->m, r->link, r->c.quiet, &bytes, err)) != MFS_OK ||
-		(code = mfs_publish_docs(repo, r->m, &r->docs, err)) != MFS_OK)
+	/* Names, policy and trusted keys may be others by now; the bundle is the same. */
+	if ((code = bundle_bring(r, err)) != MFS_OK || (code = repo_check(r, state, err)) != MFS_OK)
+		return code;
+	if (*state == MFS_PUBLISHED_SAME && !signatures_new(r)) /* by somebody else, meanwhile */
+		return MFS_OK;
+	if ((code = gate(r, false, err)) != MFS_OK || (code = mfs_publish_docs(r->c.repo, r->m, &r->docs, err)) != MFS_OK)
 		return code;
 	if (*state == MFS_PUBLISHED_NOT && !r->no_offer &&
-		(code = mfs_offer_manifest(repo, r->policy, &r->offer, r->m, &r->rollout, err)) != MFS_OK)
+		(code = mfs_offer_manifest(r->c.repo, r->policy, &r->offer, r->m, &r->rollout, err)) != MFS_OK)
 		return code;
 	*state = MFS_PUBLISHED_NOT;
 	return mfs_repocmd_commit(&r->c, err);
@@ -299,7 +335,7 @@ option_take(void *user, int opt, const char *arg)
 int
 mfs_cmd_publish(int argc, char **argv)
 {
-	MFS_CLEANUP(request_clear) struct request r = { .threshold = 1, .dirfd = -1 };
+	MFS_CLEANUP(request_clear) struct request r = { .threshold = 1, .dirfd = -1, .blobs = -1 };
 	int done;
 
 	mfs_repocmd_init(&r.c, "publish", argc, argv);

@@ -21,40 +21,64 @@ enum { OPT_ALL = MFS_OPT_OTHER, OPT_KEEP };
 static const struct option options[] = { { "all", no_argument, NULL, OPT_ALL }, { "keep", no_argument, NULL, OPT_KEEP },
 	MFS_REPO_OPTIONS };
 
-/* Sign a role again when it is time and its keys are here. */
+struct renewal {
+	struct mfs_repocmd *c;
+	bool all;
+	bool snapshot; /* its keys are here: what is named in it can be signed again */
+	struct mfs_err why; /* why they are not */
+};
+
+static void
+tell(const struct renewal *n, const char *name, const char *what, const struct mfs_err *why)
+{
+	(void)fprintf(stderr, "modelpub refresh: %s: %s %s: %s\n", MFS_ESC(n->c->repo->path), MFS_ESC(name), what, why->msg);
+}
+
+/* Sign a role again when it is time and its keys are here; name it when they are not. */
 static enum mfs_code
-renew(struct mfs_repocmd *c, const char *name, bool all, struct mfs_err *err)
+renew(struct renewal *n, const char *name, bool in_snapshot, struct mfs_err *err)
 {
 	struct mfs_err missing = MFS_ERR_INIT;
 	struct mfs_repo_role *role;
 	enum mfs_code code;
 	int64_t left;
 
-	if ((code = mfs_repo_role(c->repo, name, &role, err)) != MFS_OK)
+	if (in_snapshot && !mfs_repo_role_made(n->c->repo, name) &&
+		(!n->snapshot || mfs_repo_keys_check(n->c->repo, n->c->ring, name, NULL) != MFS_OK))
+		return MFS_OK; /* delegated, and never signed by its holders yet */
+	if ((code = mfs_repo_role(n->c->repo, name, &role, &missing)) != MFS_OK) {
+		if (in_snapshot && !n->snapshot) { /* it is not touched: the timestamp does not wait for it */
+			tell(n, name, "cannot be read", &missing);
+			return MFS_OK;
+		}
+		*err = missing;
 		return code;
-	left = mfs_md_expires(role->doc) - c->repo->now;
-	if (!all && left > c->repo->life.s[mfs_life_of(name)] / 3)
-		return MFS_OK;
-	if (mfs_repo_keys_check(c->repo, c->ring, name, &missing) != MFS_OK) {
-		if (left <= c->repo->life.s[mfs_life_of(name)] / 3)
-			(void)fprintf(stderr, "modelpub refresh: %s: %s %s, and was not renewed: %s\n", MFS_ESC(c->repo->path),
-				MFS_ESC(name), left > 0 ? "expires soon" : "HAS EXPIRED", missing.msg);
-		return MFS_OK;
 	}
-	(void)printf("renewed: %s\n", MFS_ESC(name));
-	return mfs_repo_touch(c->repo, name, err);
+	left = mfs_md_expires(role->doc) - n->c->repo->now;
+	if (!n->all && left > n->c->repo->life.s[mfs_life_of(name)] / 3)
+		return MFS_OK;
+	if (in_snapshot && !n->snapshot)
+		missing = n->why;
+	else if (mfs_repo_keys_check(n->c->repo, n->c->ring, name, &missing) == MFS_OK) {
+		(void)printf("renewed: %s\n", MFS_ESC(name));
+		return mfs_repo_touch(n->c->repo, name, err);
+	}
+	if (left <= n->c->repo->life.s[mfs_life_of(name)] / 3)
+		tell(n, name, left > 0 ? "expires soon, and was not renewed" : "HAS EXPIRED, and was not renewed", &missing);
+	return MFS_OK;
 }
 
 static enum mfs_code
-delegated(struct mfs_repocmd *c, bool all, struct mfs_err *err)
+delegated(struct renewal *n, struct mfs_err *err)
 {
-	const json_t *roles = json_object_get(json_object_get(mfs_md_signed(c->repo->targets.doc), "delegations"), "roles");
+	const json_t *roles =
+		json_object_get(json_object_get(mfs_md_signed(n->c->repo->targets.doc), "delegations"), "roles");
 	enum mfs_code code;
 
 	for (size_t i = 0; i < json_array_size(roles); i++) {
 		const char *name = json_string_value(json_object_get(json_array_get(roles, i), "name"));
 
-		if (name != NULL && (code = renew(c, name, all, err)) != MFS_OK)
+		if (name != NULL && (code = renew(n, name, true, err)) != MFS_OK)
 			return code;
 	}
 	return MFS_OK;
@@ -64,17 +88,17 @@ static enum mfs_code
 refresh(struct mfs_repocmd *c, const char *repo, bool all, bool keep, struct mfs_err *err)
 {
 	static const char *const need[] = { "timestamp", "snapshot", "targets", NULL }, *const usual[] = { "timestamp", NULL };
+	struct renewal n = { .c = c, .all = all, .why = MFS_ERR_INIT };
 	enum mfs_code code;
 
 	if ((code = mfs_repocmd_open(c, repo, false, err)) != MFS_OK ||
 		(code = mfs_repocmd_need(c, keep ? need : usual, err)) != MFS_OK ||
-		(keep && (code = mfs_lifetimes_keep(c->repo, &c->life, err)) != MFS_OK) ||
-		(code = renew(c, "snapshot", all, err)) != MFS_OK)
+		(keep && (code = mfs_lifetimes_keep(c->repo, &c->life, err)) != MFS_OK))
 		return code;
-	/* Whatever else is renewed comes into the snapshot: without its key nothing else can be. */
-	if (mfs_repo_keys_check(c->repo, c->ring, "snapshot", NULL) == MFS_OK &&
-		((code = delegated(c, all, err)) != MFS_OK || (code = renew(c, "targets", all, err)) != MFS_OK ||
-			(code = renew(c, "root", all, err)) != MFS_OK))
+	/* Whatever else is renewed comes into the snapshot, but for the root: without its key nothing else can be. */
+	n.snapshot = mfs_repo_keys_check(c->repo, c->ring, "snapshot", &n.why) == MFS_OK;
+	if ((code = renew(&n, "snapshot", true, err)) != MFS_OK || (code = delegated(&n, err)) != MFS_OK ||
+		(code = renew(&n, "targets", true, err)) != MFS_OK || (code = renew(&n, "root", false, err)) != MFS_OK)
 		return code;
 	return mfs_repocmd_commit(c, err);
 }

@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "change.h"
+#include "io.h"
+#include "lanes.h"
 #include "publish.h"
 
 void
@@ -149,10 +152,43 @@ mfs_repocmd_offer(const struct mfs_repocmd *c, struct mfs_offer *o, struct mfs_a
 	return code == MFS_OK ? MFS_EXIT_DONE : mfs_usage(c->name, "%s", err.msg);
 }
 
+/* The repository, by the root that is trusted, locked. */
+static enum mfs_code
+repo_get(struct mfs_repocmd *c, bool create, struct mfs_err *err)
+{
+	mfs_autofree char *pin = NULL;
+	enum mfs_code code;
+
+	if (c->root != NULL)
+		pin = strdup(c->root);
+	else if (c->keys != NULL && asprintf(&pin, "%s/root.json", c->keys) >= 0 && access(pin, F_OK) != 0)
+		mfs_cleanup_free(&pin);
+	code = create ? mfs_repo_create(c->path, &c->repo, err) : mfs_repo_open(c->path, true, pin, &c->repo, err);
+	if (code == MFS_OK)
+		mfs_lifetimes_given(c->repo, &c->life);
+	return code;
+}
+
+enum mfs_code
+mfs_repocmd_again(struct mfs_repocmd *c, struct mfs_err *err)
+{
+	const struct timespec pause = { .tv_nsec = 50000000 };
+	enum mfs_code code;
+
+	/* Others hold the lock for as long as a few files take. */
+	for (int tries = 0;; tries++) {
+		mfs_repo_free(c->repo);
+		c->repo = NULL;
+		code = repo_get(c, false, err);
+		if (code != MFS_CONDITION_UNMET || tries == 200 || mfs_interrupted() != 0)
+			return code;
+		(void)nanosleep(&pause, NULL);
+	}
+}
+
 enum mfs_code
 mfs_repocmd_open(struct mfs_repocmd *c, const char *repo, bool create, struct mfs_err *err)
 {
-	mfs_autofree char *pin = NULL;
 	enum mfs_code code;
 
 	if (c->out != NULL && c->stage != NULL)
@@ -164,14 +200,9 @@ mfs_repocmd_open(struct mfs_repocmd *c, const char *repo, bool create, struct mf
 			return code;
 	if (c->keys != NULL && access(c->keys, F_OK) != 0 && !create)
 		return mfs_fail_sys(err, MFS_IO, "--keys %s", MFS_ESC(c->keys));
-	if (c->root != NULL)
-		pin = strdup(c->root);
-	else if (c->keys != NULL && asprintf(&pin, "%s/root.json", c->keys) >= 0 && access(pin, F_OK) != 0)
-		mfs_cleanup_free(&pin);
-	code = create ? mfs_repo_create(repo, &c->repo, err) : mfs_repo_open(repo, true, pin, &c->repo, err);
-	if (code != MFS_OK)
+	c->path = repo;
+	if ((code = repo_get(c, create, err)) != MFS_OK)
 		return code;
-	mfs_lifetimes_given(c->repo, &c->life);
 	if (c->out != NULL || c->stage != NULL)
 		return mfs_outdir_create(c->out != NULL ? c->out : c->stage, &c->outdir, err);
 	return MFS_OK;
@@ -216,17 +247,45 @@ mfs_repocmd_need(struct mfs_repocmd *c, const char *const *roles, struct mfs_err
 }
 
 enum mfs_code
+mfs_repocmd_out(struct mfs_repocmd *c, struct mfs_err *err)
+{
+	enum mfs_code code;
+
+	/* All four, so that a line that copies one after the other meets none that is missing. */
+	for (int i = 0; i < MFS_STEP_N; i++)
+		if ((code = mfs_mkdirs(c->outdir->fd, mfs_step_names[i], 0777, err)) != MFS_OK)
+			return code;
+	if ((code = mfs_change_note(c->repo, c->outdir, c->argc, c->argv, err)) != MFS_OK)
+		return code;
+	return mfs_outdir_commit(c->outdir, err);
+}
+
+/* What the change did not sign anew, and without which no device takes anything. */
+static void
+expired_tell(const struct mfs_repocmd *c)
+{
+	const struct mfs_repo_role *const roles[] = { &c->repo->root, &c->repo->targets };
+
+	for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
+		if (mfs_md_expires(roles[i]->doc) <= c->repo->now)
+			mfs_repocmd_note(c, "%s: %s HAS EXPIRED: no device takes this before 'modelpub refresh' with its key, or its "
+				"holders ('modelpub metadata stage --renew %s'), sign it again", MFS_ESC(c->repo->path), roles[i]->name,
+				roles[i]->name);
+}
+
+enum mfs_code
 mfs_repocmd_commit(struct mfs_repocmd *c, struct mfs_err *err)
 {
 	enum mfs_code code;
 
 	if (c->stage != NULL)
 		return mfs_change_stage(c->repo, c->ring, c->outdir, err);
-	if ((code = mfs_repo_commit(c->repo, c->ring, c->outdir, err)) != MFS_OK || c->out == NULL)
+	if ((code = mfs_repo_commit(c->repo, c->ring, c->outdir, err)) != MFS_OK)
 		return code;
-	if ((code = mfs_change_note(c->repo, c->outdir, c->argc, c->argv, err)) != MFS_OK)
-		return code;
-	return mfs_outdir_commit(c->outdir, err);
+	expired_tell(c);
+	if (c->out == NULL)
+		return MFS_OK;
+	return mfs_repocmd_out(c, err);
 }
 
 const char *

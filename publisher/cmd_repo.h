@@ -21,6 +21,7 @@ struct mfs_repocmd {
 	bool quiet;
 	/* filled by mfs_repocmd_open() */
 	struct mfs_keyring *ring;
+	const char *path; /* of the repository, as given */
 	struct mfs_repo *repo;
 	struct mfs_outdir *outdir; /* with --out or --stage */
 };
@@ -92,6 +93,12 @@ enum { MFS_NEED_RELEASE = 1, MFS_NEED_POLICY = 2 };
 enum mfs_code mfs_repocmd_open_model(struct mfs_repocmd *c, const char *repo, const char *model_id, unsigned need,
 	struct mfs_err *err);
 
+/*
+ * The repository as it is now, locked, in the place of the one that is open: after mfs_repo_unlock() and something
+ * that took long. What was edited in that one is gone; keys and output folder stay.
+ */
+enum mfs_code mfs_repocmd_again(struct mfs_repocmd *c, struct mfs_err *err);
+
 /* What _open has opened; it may be opened again. */
 void mfs_repocmd_close(struct mfs_repocmd *c);
 
@@ -100,6 +107,9 @@ enum mfs_code mfs_repocmd_need(struct mfs_repocmd *c, const char *const *roles, 
 
 /* Sign and write, into the repository, --out or --stage. */
 enum mfs_code mfs_repocmd_commit(struct mfs_repocmd *c, struct mfs_err *err);
+
+/* Finish the folder of --out: what _commit does at its end, also when nothing was to be signed. */
+enum mfs_code mfs_repocmd_out(struct mfs_repocmd *c, struct mfs_err *err);
 
 /* Where the change went: "REPO", or "DIR (upload ...)"; for the last line that a command prints. */
 const char *mfs_repocmd_where(const struct mfs_repocmd *c, char out[512]);

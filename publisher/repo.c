@@ -41,7 +41,10 @@ mfs_repo_free(struct mfs_repo *r)
 		free(r->files[i].path);
 		free(r->files[i].bytes);
 	}
+	for (size_t i = 0; i < r->n_gone; i++)
+		free(r->gone[i]);
 	free(r->roles);
+	free(r->gone);
 	free(r->files);
 	free(r->path);
 	mfs_cleanup_close(&r->fd); /* the lock goes with it */
@@ -311,6 +314,65 @@ meta_version(const struct mfs_repo_role *by, const char *name)
 	return version > 0 ? version : 0;
 }
 
+bool
+mfs_repo_role_made(const struct mfs_repo *r, const char *name)
+{
+	return strcmp(name, "snapshot") == 0 || meta_version(&r->snapshot, name) > 0;
+}
+
+/* timestamp.json, and what it leads to. */
+static enum mfs_code
+online_load(struct mfs_repo *r, struct mfs_err *err)
+{
+	enum mfs_code code;
+
+	mfs_repo_role_clear(&r->timestamp);
+	mfs_repo_role_clear(&r->snapshot);
+	mfs_repo_role_clear(&r->targets);
+	if ((code = role_load(r, "timestamp", 0, r->root.doc, NULL, &r->timestamp, err)) != MFS_OK ||
+		(code = role_load(r, "snapshot", meta_version(&r->timestamp, "snapshot"), r->root.doc, &r->timestamp,
+			 &r->snapshot, err)) != MFS_OK)
+		return code;
+	return role_load(r, "targets", meta_version(&r->snapshot, "targets"), r->root.doc, &r->snapshot, &r->targets, err);
+}
+
+/*
+ * Is there a next timestamp, by the keys of the newest root, that stands ready beside its place? It does after a
+ * change of keys that ended between its root and its timestamp.
+ */
+static bool
+timestamp_ready(const struct mfs_repo *r)
+{
+	mfs_autofree uint8_t *bytes = NULL;
+	mfs_autojson json_t *doc = NULL;
+	size_t len;
+
+	return metadata_read(r, ".timestamp.json.new", MFS_TUF_TIMESTAMP_MAX, &bytes, &len, NULL) == MFS_OK &&
+		mfs_repo_signed_check(r->root.doc, "timestamp", MFS_SPAN(bytes, len), NULL) == MFS_OK &&
+		mfs_md_parse("timestamp.json", MFS_SPAN(bytes, len), MFS_TUF_TIMESTAMP_MAX, &doc, NULL) == MFS_OK &&
+		mfs_md_version(doc) > r->timestamp.version;
+}
+
+/* The online roles as they are; for writing also what an interrupted change of keys still has to do. */
+static enum mfs_code
+online_recover(struct mfs_repo *r, bool write, struct mfs_err *err)
+{
+	enum mfs_code code = online_load(r, err);
+	mfs_autoclose int dir = -1;
+	int none = -1;
+
+	if ((code != MFS_METADATA_SIGNATURE_INVALID && (code != MFS_IO || err->sys_errno != ENOENT)) || !timestamp_ready(r))
+		return code;
+	if (!write)
+		return mfs_err_hint(err, ": a change of keys was interrupted; any command that writes finishes it, for example "
+			"'modelpub refresh'");
+	if ((dir = openat(r->fd, "metadata", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		return mfs_fail_sys(err, MFS_IO, "%s/metadata", MFS_ESC(r->path));
+	if ((code = mfs_file_finish(dir, "timestamp.json", &none, err)) != MFS_OK)
+		return mfs_err_context(err, "%s/metadata/", MFS_ESC(r->path));
+	return online_load(r, err);
+}
+
 enum mfs_code
 mfs_repo_open(const char *path, bool write, const char *pin, struct mfs_repo **out, struct mfs_err *err)
 {
@@ -324,11 +386,7 @@ mfs_repo_open(const char *path, bool write, const char *pin, struct mfs_repo **o
 		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
 	if ((write && (code = mfs_repo_lock(r, err)) != MFS_OK) || (code = root_load(r, pin, err)) != MFS_OK)
 		return code;
-	if ((code = role_load(r, "timestamp", 0, r->root.doc, NULL, &r->timestamp, err)) != MFS_OK ||
-		(code = role_load(r, "snapshot", meta_version(&r->timestamp, "snapshot"), r->root.doc, &r->timestamp,
-			 &r->snapshot, err)) != MFS_OK ||
-		(code = role_load(r, "targets", meta_version(&r->snapshot, "targets"), r->root.doc, &r->snapshot, &r->targets,
-			 err)) != MFS_OK ||
+	if ((code = online_recover(r, write, err)) != MFS_OK ||
 		(code = mfs_lifetimes_recall(r, err)) != MFS_OK)
 		return code;
 	*out = mfs_steal(&r);

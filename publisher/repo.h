@@ -8,7 +8,9 @@
  * roles, then snapshot, and timestamp.json last of all, each by rename. Only roles that a command
  * touches are read. Layout and rules: modelfs-repository(5).
  *
- * One thread. The folder is locked against other writers (flock) as long as it is open for writing.
+ * One thread. The folder is locked against other writers (flock) as long as it is open for writing. Copying blobs may
+ * take hours, and revoking must not wait for it: blobs and grants, which no metadata names yet, come in under the lock
+ * of blobs/ alone, then the repository is opened again.
  */
 #ifndef MFS_PUB_REPO_H
 #define MFS_PUB_REPO_H
@@ -65,6 +67,8 @@ struct mfs_repo {
 	size_t n_roles;
 	struct mfs_repo_file *files;
 	size_t n_files;
+	char **gone; /* target files that this change lets go, below the repository */
+	size_t n_gone;
 };
 
 /*
@@ -85,10 +89,21 @@ void mfs_repo_free(struct mfs_repo *r);
 MFS_DEFINE_CLEANUP(repo, struct mfs_repo, mfs_repo_free)
 #define mfs_autorepo MFS_CLEANUP(mfs_cleanup_repo)
 
+/*
+ * Only one at a time brings blobs or grants in, or collects them: lock blobs/, and make it if need be. *fd: the lock,
+ * closed by the caller. CONDITION_UNMET when another holds it.
+ */
+enum mfs_code mfs_repo_lock_blobs(struct mfs_repo *r, int *fd, struct mfs_err *err);
+
+/* Let others change the repository. What r has read may be of the past from now on: nothing is committed from it. */
+void mfs_repo_unlock(struct mfs_repo *r);
+
 /* The four top-level roles, or a delegated one, read and verified at first use. KEY_UNTRUSTED when nobody delegates to it. */
 enum mfs_code mfs_repo_role(struct mfs_repo *r, const char *name, struct mfs_repo_role **out, struct mfs_err *err);
 /* Is there a delegation to it? */
 bool mfs_repo_delegates(const struct mfs_repo *r, const char *name);
+/* Is there a version of it? A delegated role may wait for its holders' first signatures; snapshot is always there. */
+bool mfs_repo_role_made(const struct mfs_repo *r, const char *name);
 
 /* The `signed` object of a role, for changing. */
 enum mfs_code mfs_repo_edit(struct mfs_repo *r, const char *name, json_t **body, struct mfs_err *err);

@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "io.h"
+#include "modes.h"
 #include "outdir.h"
 #include "repo_internal.h"
 
@@ -115,6 +117,26 @@ seal(struct mfs_repo *r, struct mfs_repo_role *role, struct sealed *out, struct 
 	return MFS_OK;
 }
 
+/*
+ * The next number that no file has: what an interrupted change left under a number may lie in a cache for ever.
+ * Roots follow one another without a gap, and each that is there counts; the timestamp's file has no number.
+ */
+int64_t
+mfs_repo_version_next(const struct mfs_repo *r, const struct mfs_repo_role *role)
+{
+	char file[MFS_TUF_FILE_MAX + 1], path[MFS_TUF_FILE_MAX + 16];
+	int64_t version = role->version + 1;
+
+	if (role == &r->root || role == &r->timestamp)
+		return version;
+	for (; version < MFS_JSON_INT_MAX && mfs_tuf_file_name(role->name, version, file, NULL) == MFS_OK; version++) {
+		(void)snprintf(path, sizeof(path), "metadata/%s", file);
+		if (faccessat(r->fd, path, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
+			break;
+	}
+	return version;
+}
+
 /* The next version of a changed role, signed. */
 static enum mfs_code
 role_seal(struct mfs_repo *r, struct mfs_keyring *ring, struct mfs_repo_role *role, struct sealed *out,
@@ -126,7 +148,7 @@ role_seal(struct mfs_repo *r, struct mfs_keyring *ring, struct mfs_repo_role *ro
 
 	(void)mfs_repo_keyids(r, role->name, &threshold);
 	if (!role->fixed) {
-		if ((code = mfs_md_stamp(role->doc, role->version + 1, r->now + r->life.s[mfs_life_of(role->name)], err)) !=
+		if ((code = mfs_md_stamp(role->doc, mfs_repo_version_next(r, role), r->now + r->life.s[mfs_life_of(role->name)], err)) !=
 				MFS_OK ||
 			(code = mfs_repo_role_sign(r, ring, role, &have, &found, err)) != MFS_OK)
 			return code;
@@ -169,6 +191,7 @@ folders_make(int fd, char *path, struct mfs_err *err)
 		if (mkdirat(fd, path, 0777) == 0) {
 			enum mfs_code code;
 
+			mfs_modes_like_at(fd, path, fd);
 			if ((up = strrchr(path, '/')) != NULL)
 				*up = '\0';
 			code = mfs_dir_sync(fd, up != NULL ? path : NULL, err);
@@ -190,40 +213,83 @@ folders_make(int fd, char *path, struct mfs_err *err)
  * within one second a device would take the second for the first, until the next one comes.
  */
 static enum mfs_code
-time_pass(int dir, const char *name, const struct stat *before, struct mfs_err *err)
+time_pass(int fd, const char *name, const struct stat *before, struct mfs_err *err)
 {
 	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = before->st_mtim.tv_sec + 1 } };
 	struct stat now;
 
-	if (fstatat(dir, name, &now, AT_SYMLINK_NOFOLLOW) != 0 ||
-		(now.st_mtim.tv_sec <= before->st_mtim.tv_sec && utimensat(dir, name, times, AT_SYMLINK_NOFOLLOW) != 0))
+	if (fstat(fd, &now) != 0 || (now.st_mtim.tv_sec <= before->st_mtim.tv_sec && futimens(fd, times) != 0))
 		return mfs_fail_sys(err, MFS_IO, "%s: its time", MFS_ESC(name));
 	return MFS_OK;
+}
+
+struct writing { /* a file beside its place */
+	char *folder;
+	const char *name;
+	int dir, fd;
+};
+
+static void
+writing_clear(struct writing *w)
+{
+	free(w->folder);
+	mfs_cleanup_close(&w->fd);
+	mfs_cleanup_close(&w->dir);
+}
+
+/* Written and synced beside its place: as readable as the repository, and younger than what it will replace. */
+static enum mfs_code
+writing_prepare(struct mfs_repo *r, const char *path, struct mfs_span bytes, struct writing *w, struct mfs_err *err)
+{
+	const char *slash = strrchr(path, '/');
+	struct stat before;
+	enum mfs_code code;
+
+	if (slash == NULL || (w->folder = strndup(path, (size_t)(slash - path))) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(path));
+	w->name = slash + 1;
+	if ((code = folders_make(r->fd, w->folder, err)) != MFS_OK)
+		return code;
+	if ((w->dir = openat(r->fd, w->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		return mfs_fail_sys(err, MFS_IO, "%s/%s", MFS_ESC(r->path), MFS_ESC(w->folder));
+	code = mfs_file_prepare(w->dir, w->name, bytes.p, bytes.len, 0644, &w->fd, err);
+	if (code == MFS_OK && fstatat(w->dir, w->name, &before, AT_SYMLINK_NOFOLLOW) == 0)
+		code = time_pass(w->fd, w->name, &before, err);
+	if (code != MFS_OK)
+		return mfs_err_context(err, "%s/%s/", MFS_ESC(r->path), MFS_ESC(w->folder));
+	mfs_modes_like(w->fd, r->fd);
+	return MFS_OK;
+}
+
+static enum mfs_code
+writing_finish(struct mfs_repo *r, struct writing *w, struct mfs_err *err)
+{
+	const enum mfs_code code = mfs_file_finish(w->dir, w->name, &w->fd, err);
+
+	return code == MFS_OK ? MFS_OK : mfs_err_context(err, "%s/%s/", MFS_ESC(r->path), MFS_ESC(w->folder));
 }
 
 enum mfs_code
 mfs_repo_write(struct mfs_repo *r, const char *path, struct mfs_span bytes, struct mfs_err *err)
 {
-	mfs_autofree char *copy = strdup(path);
-	mfs_autoclose int dir = -1;
-	struct stat before;
-	enum mfs_code code;
-	char *slash;
-	bool replaces;
+	MFS_CLEANUP(writing_clear) struct writing w = { .dir = -1, .fd = -1 };
+	enum mfs_code code = writing_prepare(r, path, bytes, &w, err);
 
-	if (copy == NULL || (slash = strrchr(copy, '/')) == NULL)
-		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(path));
-	*slash = '\0';
-	if ((code = folders_make(r->fd, copy, err)) != MFS_OK)
+	return code == MFS_OK ? writing_finish(r, &w, err) : code;
+}
+
+enum mfs_code
+mfs_repo_write_root_first(struct mfs_repo *r, const char *root, struct mfs_span root_bytes, struct mfs_span timestamp,
+	struct mfs_err *err)
+{
+	MFS_CLEANUP(writing_clear) struct writing w = { .dir = -1, .fd = -1 };
+	enum mfs_code code;
+
+	if ((code = writing_prepare(r, MFS_REPO_TIMESTAMP, timestamp, &w, err)) != MFS_OK ||
+		(code = mfs_dir_sync(w.dir, NULL, err)) != MFS_OK ||
+		(code = mfs_repo_write(r, root, root_bytes, err)) != MFS_OK)
 		return code;
-	if ((dir = openat(r->fd, copy, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-		return mfs_fail_sys(err, MFS_IO, "%s/%s", MFS_ESC(r->path), MFS_ESC(copy));
-	replaces = fstatat(dir, slash + 1, &before, AT_SYMLINK_NOFOLLOW) == 0;
-	if ((code = mfs_file_replace(dir, slash + 1, bytes.p, bytes.len, 0644, err)) == MFS_OK && replaces)
-		code = time_pass(dir, slash + 1, &before, err);
-	if (code != MFS_OK)
-		(void)mfs_err_context(err, "%s/%s/", MFS_ESC(r->path), MFS_ESC(copy));
-	return code;
+	return writing_finish(r, &w, err);
 }
 
 static enum mfs_code
@@ -326,6 +392,50 @@ root_last(const struct mfs_repo *r, const struct commit *c)
 	return last;
 }
 
+/* Its ctime is what remembers it: whoever copies or serves the file sees no difference. Best effort. */
+void
+mfs_repo_let_go(const struct mfs_repo *r, const char *path)
+{
+	struct stat st;
+
+	if (fstatat(r->fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISLNK(st.st_mode) &&
+		fchmodat(r->fd, path, st.st_mode & 07777, 0) != 0)
+		errno = 0; /* somebody else's file: its grace began when it was written */
+}
+
+/* What nobody is led to any more. */
+static void
+let_go(const struct mfs_repo *r)
+{
+	char file[MFS_TUF_FILE_MAX + 1], path[MFS_TUF_FILE_MAX + 16];
+
+	for (size_t i = 0; i < r->n_roles + 2; i++) {
+		const struct mfs_repo_role *role = i == 0 ? &r->targets : i == 1 ? &r->snapshot : r->roles[i - 2];
+
+		if (!role->changed || role->version == 0 || mfs_tuf_file_name(role->name, role->version, file, NULL) != MFS_OK)
+			continue;
+		(void)snprintf(path, sizeof(path), "metadata/%s", file);
+		mfs_repo_let_go(r, path);
+	}
+	for (size_t i = 0; i < r->n_gone; i++)
+		mfs_repo_let_go(r, r->gone[i]);
+}
+
+/* Clients of the old root cannot read what comes now: between the two there is nothing that takes time. */
+static enum mfs_code
+put_root_first(struct mfs_repo *r, struct mfs_outdir *out, const struct commit *c, struct mfs_err *err)
+{
+	char path[MFS_TUF_FILE_MAX + 16];
+	enum mfs_code code;
+
+	(void)snprintf(path, sizeof(path), "metadata/%s", c->root.file);
+	if (out == NULL)
+		return mfs_repo_write_root_first(r, path, MFS_SPAN(c->root.bytes, c->root.len),
+			MFS_SPAN(c->timestamp.bytes, c->timestamp.len), err);
+	code = put_role(r, out, MFS_STEP_METADATA, &c->root, err);
+	return code == MFS_OK ? put_role(r, out, MFS_STEP_TIMESTAMP, &c->timestamp, err) : code;
+}
+
 enum mfs_code
 mfs_repo_commit(struct mfs_repo *r, struct mfs_keyring *ring, struct mfs_outdir *out, struct mfs_err *err)
 {
@@ -342,14 +452,16 @@ mfs_repo_commit(struct mfs_repo *r, struct mfs_keyring *ring, struct mfs_outdir 
 		if ((code = put(r, out, MFS_STEP_TARGETS, f->path, MFS_SPAN(f->bytes, f->len), err)) != MFS_OK)
 			return code;
 	}
-	if (r->root.changed && !last && (code = put_role(r, out, MFS_STEP_METADATA, &c.root, err)) != MFS_OK)
-		return code;
 	for (size_t i = 0; i < c.n_roles; i++)
 		if ((code = put_role(r, out, MFS_STEP_METADATA, &c.roles[i], err)) != MFS_OK)
 			return code;
 	if (r->snapshot.changed && (code = put_role(r, out, MFS_STEP_METADATA, &c.snapshot, err)) != MFS_OK)
 		return code;
-	if ((code = put_role(r, out, MFS_STEP_TIMESTAMP, &c.timestamp, err)) != MFS_OK)
-		return code;
-	return r->root.changed && last ? put_role(r, out, MFS_STEP_TIMESTAMP, &c.root, err) : MFS_OK;
+	if (r->root.changed && !last)
+		code = put_root_first(r, out, &c, err);
+	else if ((code = put_role(r, out, MFS_STEP_TIMESTAMP, &c.timestamp, err)) == MFS_OK && r->root.changed)
+		code = put_role(r, out, MFS_STEP_TIMESTAMP, &c.root, err);
+	if (code == MFS_OK && out == NULL)
+		let_go(r);
+	return code;
 }

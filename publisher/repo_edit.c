@@ -6,8 +6,10 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "io.h"
+#include "modes.h"
 #include "repo_internal.h"
 
 enum mfs_code
@@ -36,6 +38,31 @@ mfs_repo_lock(struct mfs_repo *r, struct mfs_err *err)
 		return mfs_fail(err, MFS_CONDITION_UNMET, "%s: another modelpub is changing it; try again when it is done",
 			MFS_ESC(r->path));
 	return mfs_fail_sys(err, MFS_IO, "%s: lock", MFS_ESC(r->path));
+}
+
+enum mfs_code
+mfs_repo_lock_blobs(struct mfs_repo *r, int *out, struct mfs_err *err)
+{
+	mfs_autoclose int fd = -1;
+
+	*out = -1;
+	if (mkdirat(r->fd, "blobs", 0777) == 0)
+		mfs_modes_like_at(r->fd, "blobs", r->fd);
+	if ((fd = openat(r->fd, "blobs", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		return mfs_fail_sys(err, MFS_IO, "%s/blobs", MFS_ESC(r->path));
+	if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+		return errno != EWOULDBLOCK ? mfs_fail_sys(err, MFS_IO, "%s/blobs: lock", MFS_ESC(r->path)) :
+					      mfs_fail(err, MFS_CONDITION_UNMET,
+						      "%s: another modelpub is copying into it or collecting; try again when it is done",
+						      MFS_ESC(r->path));
+	*out = mfs_steal_fd(&fd);
+	return MFS_OK;
+}
+
+void
+mfs_repo_unlock(struct mfs_repo *r)
+{
+	(void)flock(r->fd, LOCK_UN);
 }
 
 static enum mfs_code
@@ -86,18 +113,61 @@ delegated_fields(void)
 	return json_pack("{s:{}}", "targets");
 }
 
-/* Absent, or empty but for names that begin with a dot (".git", "lost+found" of a fresh disk). */
+/* Absent, or nothing in it but names that begin and end so, and names that begin with a dot. */
+static bool
+holds_only(const char *path, const char *sub, const char *begin, const char *end)
+{
+	mfs_autofree char *full = NULL;
+	mfs_autodir DIR *d = NULL;
+	const struct dirent *e;
+
+	if (asprintf(&full, "%s/%s", path, sub) < 0) {
+		full = NULL;
+		return false;
+	}
+	if ((d = opendir(full)) == NULL)
+		return errno == ENOENT;
+	while ((e = readdir(d)) != NULL) {
+		const size_t n = strlen(e->d_name), k = strlen(end);
+
+		if (e->d_name[0] != '.' &&
+			(strncmp(e->d_name, begin, strlen(begin)) != 0 || n < k || strcmp(e->d_name + n - k, end) != 0))
+			return false;
+	}
+	return true;
+}
+
+/* What an interrupted init left: first versions, and no timestamp by which anybody could have read them. */
+static bool
+only_begun(const char *path)
+{
+	mfs_autofree char *timestamp = NULL;
+
+	if (asprintf(&timestamp, "%s/" MFS_REPO_TIMESTAMP, path) < 0) {
+		timestamp = NULL;
+		return false;
+	}
+	return faccessat(AT_FDCWD, timestamp, F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT &&
+		holds_only(path, "metadata", "1.", ".json") && holds_only(path, "targets", "", ".trust.json");
+}
+
+/* Absent, or empty but for names that begin with a dot (".git", "lost+found" of a fresh disk), or only begun. */
 static enum mfs_code
 folder_free(const char *path, struct mfs_err *err)
 {
 	mfs_autodir DIR *d = opendir(path);
 	const struct dirent *e;
+	bool begun;
 
 	if (d == NULL)
 		return errno == ENOENT ? MFS_OK : mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
+	begun = only_begun(path);
 	while ((e = readdir(d)) != NULL) {
+		if (begun && (strcmp(e->d_name, "metadata") == 0 || strcmp(e->d_name, "targets") == 0))
+			continue;
 		if (strcmp(e->d_name, "metadata") == 0)
-			return mfs_fail(err, MFS_IO, "%s: is a repository already; nothing was changed", MFS_ESC(path));
+			return mfs_fail(err, MFS_IO, "%s: is a repository already; nothing was changed (devices start from its "
+				"metadata/1.root.json)", MFS_ESC(path));
 		if (e->d_name[0] != '.' && strcmp(e->d_name, "lost+found") != 0)
 			return mfs_fail(err, MFS_IO, "%s: is not empty ('%s'); choose another folder", MFS_ESC(path),
 				MFS_ESC(e->d_name));
@@ -123,7 +193,8 @@ mfs_repo_create(const char *path, struct mfs_repo **out, struct mfs_err *err)
 		return code;
 	if ((r->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
-	if ((code = mfs_repo_lock(r, err)) != MFS_OK)
+	/* Once more under the lock: of two at a time the second finds a repository. */
+	if ((code = mfs_repo_lock(r, err)) != MFS_OK || (code = folder_free(path, err)) != MFS_OK)
 		return code;
 	*out = mfs_steal(&r);
 	return MFS_OK;
@@ -425,6 +496,24 @@ mfs_repo_file_put(struct mfs_repo *r, const char *path, struct mfs_span bytes, s
 }
 
 enum mfs_code
+mfs_repo_target_gone(struct mfs_repo *r, const json_t *target, const char *path, struct mfs_err *err)
+{
+	const char *hash = json_string_value(json_object_get(json_object_get(target, "hashes"), "sha256"));
+	struct mfs_sha256 sha256;
+	char **gone;
+
+	if (hash == NULL || !mfs_hex_decode(sha256.b, MFS_SHA256_LEN, hash, strlen(hash)))
+		return MFS_OK;
+	if ((gone = reallocarray(r->gone, r->n_gone + 1, sizeof(*gone))) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(path));
+	r->gone = gone;
+	if ((gone[r->n_gone] = mfs_repo_target_path(path, &sha256)) == NULL)
+		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(path));
+	r->n_gone++;
+	return MFS_OK;
+}
+
+enum mfs_code
 mfs_repo_target_put(struct mfs_repo *r, const char *role, const char *path, struct mfs_span bytes, struct mfs_err *err)
 {
 	mfs_autofree char *file = NULL;
@@ -432,7 +521,8 @@ mfs_repo_target_put(struct mfs_repo *r, const char *role, const char *path, stru
 	json_t *body, *entry;
 	enum mfs_code code;
 
-	if ((code = mfs_repo_edit(r, role, &body, err)) != MFS_OK || (code = mfs_sha256(bytes, &sha256, err)) != MFS_OK)
+	if ((code = mfs_repo_edit(r, role, &body, err)) != MFS_OK || (code = mfs_sha256(bytes, &sha256, err)) != MFS_OK ||
+		(code = mfs_repo_target_gone(r, json_object_get(json_object_get(body, "targets"), path), path, err)) != MFS_OK)
 		return code;
 	entry = json_pack("{s:I, s:{s:s}}", "length", (json_int_t)bytes.len, "hashes", "sha256", MFS_HEX(&sha256));
 	if (entry == NULL || json_object_set_new(json_object_get(body, "targets"), path, entry) != 0 ||

@@ -6,6 +6,9 @@
  *	                          exit 137, or the command's own exit code when it makes fewer calls
  *	cutcalls 0 COMMAND...     end nothing; the number of such calls on standard error
  *
+ * With CUTCALLS_RUN in the environment nothing is ended: that shell command runs just before the Nth call, while the
+ * command stands still, and the command goes on.
+ *
  * What a power cut does to processes (the page cache survives: what reaches the disk in which
  * order is the unit tests' business). Counted over all threads and children, so N is stable as
  * long as the command's order is.
@@ -117,6 +120,13 @@ stopped(pid_t pid, int status, unsigned long cut, unsigned long *calls)
 	if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(info), &info) <= 0)
 		return 0;
 	if (info.op == PTRACE_SYSCALL_INFO_ENTRY && changes_disk(pid, &info) && ++*calls == cut) {
+		const char *run = getenv("CUTCALLS_RUN");
+
+		if (run != NULL) {
+			if (system(run) == -1)
+				die(run);
+			return 0;
+		}
 		kill_all();
 		exit(137);
 	}
