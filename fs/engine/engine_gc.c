@@ -60,27 +60,39 @@ manifest_blobs(const struct mfs_manifest *m, struct hashes *keep)
 	return ok;
 }
 
+/* Not known now, and known again in a moment: no reason to remove what cannot be brought back. */
+static bool
+passes(const struct mfs_err *why)
+{
+	return why->code == MFS_NO_MEMORY || why->sys_errno == EMFILE || why->sys_errno == ENFILE || why->sys_errno == ENOMEM ||
+		why->sys_errno == EIO;
+}
+
 /*
  * The blobs that version `id` names, from either copy of its manifest. The hash is the identity:
- * no signature is needed to know what may not be removed.
+ * no signature is needed to know what may not be removed. Of two failures, err has one that passes.
  */
 static enum mfs_code
 version_blobs(struct mfs_engine *e, const struct mfs_sha256 *id, struct hashes *keep, struct mfs_err *err)
 {
 	const int dirs[2] = { e->args.state_dirfd, mfs_store_dirfd(e->args.store) };
-	enum mfs_code code = MFS_IO;
 
+	*err = (struct mfs_err)MFS_ERR_INIT;
 	for (int i = 0; i < 2; i++) {
 		MFS_CLEANUP(mfs_cleanup_manifest) struct mfs_manifest *m = NULL;
+		struct mfs_err why = MFS_ERR_INIT;
 		struct mfs_signed s;
+		enum mfs_code code;
 
-		if ((code = mfs_signed_get(dirs[i], id, &s, err)) == MFS_OK)
-			code = mfs_manifest_parse(MFS_SPAN(s.manifest, s.manifest_len), &m, err);
+		if ((code = mfs_signed_get(dirs[i], id, &s, &why)) == MFS_OK)
+			code = mfs_manifest_parse(MFS_SPAN(s.manifest, s.manifest_len), &m, &why);
 		mfs_signed_free(&s);
 		if (code == MFS_OK)
 			return manifest_blobs(m, keep) ? MFS_OK : mfs_fail(err, MFS_NO_MEMORY, "gc");
+		if (!passes(err))
+			*err = why;
 	}
-	return code;
+	return err->code;
 }
 
 /* Active and retained versions of every model of the anchor, configured or not. */
@@ -88,7 +100,6 @@ static enum mfs_code
 anchor_keep(struct mfs_engine *e, struct hashes *versions, struct hashes *blobs, struct mfs_err *err)
 {
 	const struct mfs_anchor *a = mfs_trusted_anchor(e->trusted);
-	enum mfs_code code;
 
 	for (size_t i = 0; i < a->n_models; i++) {
 		const struct mfs_anchor_model *st = &a->models[i];
@@ -100,12 +111,13 @@ anchor_keep(struct mfs_engine *e, struct hashes *versions, struct hashes *blobs,
 				continue;
 			if (!hashes_add(versions, &v->manifest))
 				return mfs_fail(err, MFS_NO_MEMORY, "gc");
-			if ((code = version_blobs(e, &v->manifest, blobs, err)) == MFS_OK)
+			if (version_blobs(e, &v->manifest, blobs, err) == MFS_OK)
 				continue;
-			/* Guessing could remove the blobs of a model in use. */
-			if (k == 0 || code == MFS_NO_MEMORY)
+			/* Guessing could remove the blobs of a model in use, or of the version to go back to. */
+			if (k == 0 || passes(err))
 				return mfs_err_context(err, "gc: model %s: the manifest of version %s cannot be read, so its "
 					"blobs are not known (install that version again): ", st->id, v->version);
+			*err = (struct mfs_err)MFS_ERR_INIT;
 		}
 	}
 	return MFS_OK;
@@ -120,9 +132,9 @@ attempt_keep(struct mfs_engine *e, const struct mfs_sha256 *id, struct hashes *v
 	if (mfs_sha256_is_zero(id) || hashes_have(versions, id))
 		return MFS_OK;
 	/* Without its manifest it begins anew, whatever is here. */
-	if (!hashes_add(versions, id) || version_blobs(e, id, blobs, &own) == MFS_NO_MEMORY)
+	if (!hashes_add(versions, id))
 		return mfs_fail(err, MFS_NO_MEMORY, "gc");
-	return MFS_OK;
+	return version_blobs(e, id, blobs, &own) == MFS_OK || !passes(&own) ? MFS_OK : mfs_fail(err, own.code, "gc: %s", own.msg);
 }
 
 /* What is on its way: about to be, downloaded, or waiting, verified, for its window. It would all be fetched again. */
@@ -204,9 +216,11 @@ enum mfs_code
 mfs_engine_gc(struct mfs_engine *e, bool (*busy)(void *user, const struct mfs_sha256 *id), void *user, uint64_t *freed,
 	size_t *removed, struct mfs_err *err)
 {
+	struct mfs_err own = MFS_ERR_INIT;
 	char detail[96];
 	enum mfs_code code;
 
+	err = err != NULL ? err : &own;
 	*freed = 0;
 	*removed = 0;
 	(void)pthread_mutex_lock(&e->lock);

@@ -56,12 +56,13 @@ slot_drop(struct mfs_serve *s, uint32_t slot)
 	struct mfs_err err = MFS_ERR_INIT;
 
 	atomic_store(&r->state, MFS_RESIDENT_FILLING);
+	/* First: of a call that fails nobody knows whether the file and its id are still there. They belong to no exposure now. */
+	r->exposure = 0;
+	r->backing_id = 0;
 	if (mfs_klink_call(s->klink, MFS_K_RESIDENT_DROP, slot, 0, NULL, NULL, &err) != MFS_OK) {
 		mfs_log_err("resident copy", &err); /* stays FILLING: the next serve drops it */
 		return;
 	}
-	r->exposure = 0;
-	r->backing_id = 0;
 	r->size = 0;
 	atomic_store(&r->state, MFS_RESIDENT_FREE);
 }

@@ -118,6 +118,41 @@ Test(engine_keep, gc_removes_nothing_when_the_active_manifest_cannot_be_read)
 	cr_assert_eq(device_blobs(&d), 2);
 }
 
+static struct mfs_sha256 unread; /* nothing can be opened when this manifest is asked for */
+
+enum mfs_code __real_mfs_signed_get(int dirfd, const struct mfs_sha256 *id, struct mfs_signed *out, struct mfs_err *err);
+enum mfs_code __wrap_mfs_signed_get(int dirfd, const struct mfs_sha256 *id, struct mfs_signed *out, struct mfs_err *err);
+
+enum mfs_code
+__wrap_mfs_signed_get(int dirfd, const struct mfs_sha256 *id, struct mfs_signed *out, struct mfs_err *err)
+{
+	if (!mfs_sha256_equal(id, &unread))
+		return __real_mfs_signed_get(dirfd, id, out, err);
+	*out = (struct mfs_signed){ 0 };
+	errno = EMFILE;
+	return mfs_fail_sys(err, MFS_IO, "manifests/%s", MFS_HEX(id));
+}
+
+Test(engine_keep, gc_removes_nothing_of_a_kept_version_whose_manifest_cannot_be_read_just_now)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_sha256 kept;
+	uint64_t freed;
+	size_t removed;
+
+	kept = install(1);
+	(void)install(2);
+	device_open(&d);
+	tick();
+	unread = kept;
+	cr_assert_eq(mfs_engine_gc(d.engine, NULL, NULL, &freed, &removed, &err), MFS_IO, "%s", err.msg);
+	cr_assert_eq(removed, 0);
+	unread = (struct mfs_sha256){ { 0 } };
+	cr_assert_eq(mfs_engine_gc(d.engine, NULL, NULL, &freed, &removed, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(removed, 0);
+	cr_assert_eq(device_blobs(&d), 4);
+}
+
 Test(engine_keep, gc_keeps_models_that_are_no_longer_configured)
 {
 	struct mfs_err err = MFS_ERR_INIT;
