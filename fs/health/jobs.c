@@ -14,12 +14,19 @@
 
 #define GRACE_MS 15000 /* beyond the command's own limit: keeper kills it, and says so */
 #define STEP_MS  100   /* cancel is looked at this often */
+#define ENDED_MAX 64u  /* hooks whose end nobody was told of yet */
 
 struct wait { /* on the stack of mfs_job_run; listed under the lock */
 	struct wait *next;
 	size_t model;
 	uint32_t number; /* of its job; 0: keeper has not said yet */
 	bool came, done; /* came: m and fd are of a job that ended; done: of this one */
+	struct mfs_kmsg m;
+	int fd;
+};
+
+struct ended { /* a hook */
+	struct ended *next;
 	struct mfs_kmsg m;
 	int fd;
 };
@@ -33,6 +40,10 @@ struct mfs_jobs {
 	bool *turns; /* lock; by model: a check has its turn */
 	mfs_job_hook_fn *on_hook; /* lock */
 	void *user;
+	struct ended *ended; /* lock; oldest first */
+	unsigned n_ended;
+	bool stop;           /* lock */
+	pthread_t teller;    /* who is told writes to a disk that may be slow: keeper's pings do not wait for that */
 };
 
 const char *
@@ -108,16 +119,64 @@ wait_find(struct mfs_jobs *j, const struct mfs_kmsg *m)
 	return unknown;
 }
 
+/* Under the lock. False: too many, or no memory; fd is the caller's. */
+static bool
+ended_add(struct mfs_jobs *j, const struct mfs_kmsg *m, int fd)
+{
+	struct ended **last = &j->ended, *e;
+
+	if (m->model >= j->c->n_models || m->slot >= MFS_JOB_KINDS || j->n_ended >= ENDED_MAX || (e = malloc(sizeof(*e))) == NULL)
+		return false;
+	*e = (struct ended){ .m = *m, .fd = fd };
+	while (*last != NULL)
+		last = &(*last)->next;
+	*last = e;
+	j->n_ended++;
+	(void)pthread_cond_broadcast(&j->cond);
+	return true;
+}
+
+static void *
+teller(void *arg)
+{
+	struct mfs_jobs *j = arg;
+
+	(void)pthread_mutex_lock(&j->lock);
+	while (!j->stop || j->ended != NULL) {
+		struct ended *e = j->ended;
+		mfs_job_hook_fn *fn = j->on_hook;
+		void *user = j->user;
+		struct mfs_job_result r;
+
+		if (e == NULL) {
+			(void)pthread_cond_wait(&j->cond, &j->lock);
+			continue;
+		}
+		j->ended = e->next;
+		j->n_ended--;
+		(void)pthread_mutex_unlock(&j->lock);
+		if (fn != NULL && result_make(&e->m, e->fd, &r, NULL) == MFS_OK) {
+			fn(user, e->m.model, (enum mfs_job_kind)e->m.slot, &r);
+			mfs_job_result_free(&r);
+		}
+		if (e->fd >= 0)
+			(void)close(e->fd);
+		free(e);
+		(void)pthread_mutex_lock(&j->lock);
+	}
+	(void)pthread_mutex_unlock(&j->lock);
+	return NULL;
+}
+
 /* In the link's thread: quick. */
 static void
 on_done(void *user, const struct mfs_kmsg *m, int fd)
 {
 	struct mfs_jobs *j = user;
-	struct mfs_job_result r;
 	struct wait *w;
 
+	(void)pthread_mutex_lock(&j->lock);
 	if (m->slot == MFS_JOB_HEALTH) {
-		(void)pthread_mutex_lock(&j->lock);
 		if ((w = wait_find(j, m)) != NULL) {
 			if (w->fd >= 0)
 				(void)close(w->fd);
@@ -128,14 +187,10 @@ on_done(void *user, const struct mfs_kmsg *m, int fd)
 			fd = -1;
 			(void)pthread_cond_broadcast(&j->cond);
 		}
-		(void)pthread_mutex_unlock(&j->lock);
-	} else if (m->model < j->c->n_models && m->slot < MFS_JOB_KINDS && result_make(m, fd, &r, NULL) == MFS_OK) {
-		(void)pthread_mutex_lock(&j->lock);
-		if (j->on_hook != NULL)
-			j->on_hook(j->user, m->model, (enum mfs_job_kind)m->slot, &r);
-		(void)pthread_mutex_unlock(&j->lock);
-		mfs_job_result_free(&r);
+	} else if (ended_add(j, m, fd)) {
+		fd = -1;
 	}
+	(void)pthread_mutex_unlock(&j->lock);
 	if (fd >= 0)
 		(void)close(fd);
 }
@@ -340,6 +395,13 @@ mfs_jobs_new(struct mfs_klink *k, const struct mfs_config *c, struct mfs_jobs **
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&j->cond, &attr);
 	(void)pthread_condattr_destroy(&attr);
+	if (pthread_create(&j->teller, NULL, teller, j) != 0) {
+		(void)pthread_cond_destroy(&j->cond);
+		(void)pthread_mutex_destroy(&j->lock);
+		free(j->turns);
+		free(j);
+		return mfs_fail(err, MFS_NO_MEMORY, "jobs: thread");
+	}
 	mfs_klink_on_job(k, on_done, j);
 	*out = j;
 	return MFS_OK;
@@ -351,6 +413,11 @@ mfs_jobs_free(struct mfs_jobs *j)
 	if (j == NULL)
 		return;
 	mfs_klink_on_job(j->k, NULL, NULL);
+	(void)pthread_mutex_lock(&j->lock);
+	j->stop = true;
+	(void)pthread_cond_broadcast(&j->cond);
+	(void)pthread_mutex_unlock(&j->lock);
+	(void)pthread_join(j->teller, NULL);
 	(void)pthread_cond_destroy(&j->cond);
 	(void)pthread_mutex_destroy(&j->lock);
 	free(j->turns);

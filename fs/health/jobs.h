@@ -63,7 +63,7 @@ struct mfs_jobs;
 enum mfs_code mfs_jobs_new(struct mfs_klink *k, const struct mfs_config *c, struct mfs_jobs **out, struct mfs_err *err);
 void mfs_jobs_free(struct mfs_jobs *j); /* when no mfs_job_run is under way, before mfs_klink_stop */
 
-/* Called when a hook ended, in the link's own thread: quick, and without calls to keeper. */
+/* Called when a hook ended, one after the other, in a thread for that alone. Set before the first hook is asked for. */
 typedef void mfs_job_hook_fn(void *user, size_t model, enum mfs_job_kind kind, const struct mfs_job_result *r);
 void mfs_jobs_on_hook(struct mfs_jobs *j, mfs_job_hook_fn *fn, void *user);
 

@@ -501,6 +501,38 @@ Test(jobs, only_one_check_of_a_model)
 	scratch_remove(folder);
 }
 
+static _Atomic bool hook_is_told, hook_is_noted;
+
+static void
+slow_hook(void *user, size_t model, enum mfs_job_kind kind, const struct mfs_job_result *r)
+{
+	(void)user, (void)model, (void)kind, (void)r;
+	atomic_store(&hook_is_told, true);
+	while (!atomic_load(&hook_is_noted))
+		(void)usleep(1000);
+}
+
+Test(jobs, the_end_of_a_hook_that_takes_long_to_be_written_down_holds_up_nothing_else, .timeout = 120)
+{
+	const struct mfs_job_request hook = { .kind = MFS_JOB_ON_CHANGE, .reason = MFS_REASON_SWAP, .version = "1.5.0", .release = 15 };
+	struct mfs_job_request q = request("1.5.0");
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_job_result r;
+	enum mfs_code code;
+
+	start("{health: {command: [/bin/true]}, on_change: [/bin/false]}");
+	mfs_jobs_on_hook(jobs, slow_hook, NULL);
+	mfs_job_hook(jobs, &hook);
+	while (!atomic_load(&hook_is_told))
+		(void)usleep(1000);
+	code = mfs_job_run(jobs, &q, NULL, &r, &err); /* by the same link, as keeper's pings */
+	atomic_store(&hook_is_noted, true);
+	cr_assert_eq(code, MFS_OK, "%s", err.msg);
+	cr_assert_eq(r.end, MFS_JOB_EXITED, "%s", r.detail);
+	mfs_job_result_free(&r);
+	end();
+}
+
 /* A keeper in whose socket the end of a check that was cancelled stands before its answer to the next question. */
 static void *
 keeper_late(void *arg)
