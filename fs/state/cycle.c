@@ -271,7 +271,7 @@ mfs_cycle_parse(struct mfs_span in, struct mfs_cycle **out, struct mfs_err *err)
 		if ((code = take_model(json_array_get(models, i), i, c, err)) != MFS_OK)
 			return code;
 	(void)json_object_del(root, "models");
-	if ((code = mfs_cycle_take_int(root, "", "time_floor", 0, &c->time_floor, err)) != MFS_OK ||
+	if ((code = mfs_cycle_take_int(root, "", "time_floor", 0, &c->floor.time, err)) != MFS_OK ||
 		(code = mfs_cycle_take_counter(root, "", "event_seq", &c->event_seq, err)) != MFS_OK ||
 		(code = mfs_cycle_take_host(root, c, err)) != MFS_OK ||
 		(code = mfs_cycle_take_rest(root, &c->extra_json, err)) != MFS_OK)
@@ -406,7 +406,7 @@ mfs_cycle_json_memo(const struct mfs_cycle *c, struct mfs_memo *memo, char **out
 	*out = NULL;
 	*len = 0;
 	bad |= json_object_set_new(root, "format", json_string("modelfs-cycle/1.1"));
-	bad |= json_object_set_new(root, "time_floor", json_integer(c->time_floor));
+	bad |= json_object_set_new(root, "time_floor", json_integer(c->floor.time));
 	bad |= json_object_set_new(root, "event_seq", json_integer((json_int_t)c->event_seq));
 	bad |= mfs_cycle_put_host(root, c);
 	if (bad != 0)

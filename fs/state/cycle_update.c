@@ -303,6 +303,8 @@ take_repo(json_t *o, size_t i, struct mfs_cycle *c, struct mfs_err *err)
 		may_int(o, where, "last_check", &r->last_check, err) != MFS_OK ||
 		may_int(o, where, "last_success", &r->last_success, err) != MFS_OK ||
 		may_int(o, where, "next_check", &r->next_check, err) != MFS_OK ||
+		may_int(o, where, "time_floor", &r->floor.time, err) != MFS_OK ||
+		may_int(o, where, "time_floor_boot", &r->floor.boot, err) != MFS_OK ||
 		may_unsigned(o, where, "failures", &r->failures, err) != MFS_OK ||
 		may_outcome(o, where, &r->why, &r->detail, err) != MFS_OK)
 		return err->code;
@@ -324,7 +326,7 @@ mfs_cycle_take_host(json_t *root, struct mfs_cycle *c, struct mfs_err *err)
 	for (size_t i = 0; i < json_array_size(list); i++)
 		if (take_repo(json_array_get(list, i), i, c, err) != MFS_OK)
 			return err->code;
-	if (may_int(root, "", "time_floor_boot", &c->time_floor_boot, err) != MFS_OK ||
+	if (may_int(root, "", "time_floor_boot", &c->floor.boot, err) != MFS_OK ||
 		may_object(root, "", "budget", &budget, err) != MFS_OK)
 		return err->code;
 	if (budget != NULL && (may_int(budget, "budget.", "day", &c->budget_day, err) != MFS_OK ||
@@ -461,6 +463,7 @@ repo_json(const struct mfs_cycle_repo *r, int *bad)
 	*bad |= json_object_set_new(o, "name", json_string(r->name)) |
 		put_int(o, "timestamp_version", r->timestamp_version) | put_int(o, "last_check", r->last_check) |
 		put_int(o, "last_success", r->last_success) | put_int(o, "next_check", r->next_check) |
+		put_int(o, "time_floor", r->floor.time) | put_int(o, "time_floor_boot", r->floor.boot) |
 		put_int(o, "failures", r->failures) | put_outcome(o, r->why, r->detail);
 	if (r->etag[0] != '\0')
 		*bad |= json_object_set_new(o, "etag", json_string(r->etag));
@@ -486,7 +489,7 @@ mfs_cycle_put_host(json_t *root, const struct mfs_cycle *c)
 			put_item(list, repo_json(&c->repos[i], &bad), &bad);
 		bad |= json_object_set_new(root, "repositories", list);
 	}
-	bad |= put_int(root, "time_floor_boot", c->time_floor_boot);
+	bad |= put_int(root, "time_floor_boot", c->floor.boot);
 	if (c->budget_day != 0) {
 		budget = json_object();
 		bad |= put_int(budget, "day", c->budget_day) | put_bytes(budget, "bytes", c->budget_bytes);

@@ -108,6 +108,12 @@ struct mfs_cycle_model {
 #define MFS_CYCLE_ETAG  127u
 #define MFS_CYCLE_ROLES 4u
 
+/* A time that the clock may not go behind, nor behind what has passed since. time 0: none */
+struct mfs_cycle_floor {
+	int64_t time; /* seconds since the epoch */
+	int64_t boot; /* CLOCK_BOOTTIME in seconds when it was that */
+};
+
 /* A repository as the last checks left it. Times: seconds since the epoch, 0 never. */
 struct mfs_cycle_repo {
 	char name[MFS_ID_MAX + 1];
@@ -116,6 +122,7 @@ struct mfs_cycle_repo {
 	int64_t expires[MFS_CYCLE_ROLES]; /* of root, timestamp, snapshot, targets as stored; 0 unknown */
 	int64_t last_check, last_success;
 	int64_t next_check;
+	struct mfs_cycle_floor floor; /* what its own policies raised */
 	unsigned failures;  /* in a row */
 	enum mfs_code why;  /* of the last check */
 	char *detail;
@@ -127,8 +134,7 @@ struct mfs_cycle {
 	struct mfs_cycle_repo *repos; size_t n_repos;    /* sorted by name */
 	int64_t budget_day;    /* days since the epoch; bytes fetched on it, of all models */
 	uint64_t budget_bytes;
-	int64_t time_floor;    /* seconds; the clock may not go behind it */
-	int64_t time_floor_boot; /* CLOCK_BOOTTIME in seconds when it was written: what passed since is added to it */
+	struct mfs_cycle_floor floor; /* of this host: the latest of all repositories' */
 	uint64_t event_seq;    /* next event number */
 	char *extra_json;      /* unknown minor fields, kept */
 };
@@ -138,6 +144,18 @@ struct mfs_cycle_model *mfs_cycle_find(struct mfs_cycle *c, const char *id);
 enum mfs_code mfs_cycle_add(struct mfs_cycle *c, const char *id, struct mfs_cycle_model **out, struct mfs_err *err);
 /* The record of a repository, made when it is new; it may move the others. NULL: no memory, or not a name. */
 struct mfs_cycle_repo *mfs_cycle_repo(struct mfs_cycle *c, const char *name);
+/*
+ * The time floor. One for each repository, because a new timestamp key takes back what its own repository raised, and
+ * nothing else; that of the host is the latest of them. A floor of the host that no repository has was written by an
+ * earlier version: it counts too, until any of them is taken back.
+ *
+ * _at    its time now; boot_s: CLOCK_BOOTTIME in seconds. 0 without one
+ * _rest  the one that no repository has; none mostly
+ * _set   of a repository: raised to `time`, or (anew) begun again with it, and that of the host after it. True: to be saved
+ */
+int64_t mfs_cycle_floor_at(struct mfs_cycle_floor f, int64_t boot_s);
+struct mfs_cycle_floor mfs_cycle_floor_rest(const struct mfs_cycle *c);
+bool mfs_cycle_floor_set(struct mfs_cycle *c, const char *repo, int64_t time, int64_t boot_s, bool anew);
 /* Copies of strings are the copy's own; _clear frees them. NO_MEMORY leaves *to as it was. */
 void mfs_cycle_attempt_clear(struct mfs_cycle_attempt *a);
 enum mfs_code mfs_cycle_attempt_copy(struct mfs_cycle_attempt *to, const struct mfs_cycle_attempt *from,

@@ -24,24 +24,89 @@ mfs_refresh_boot_s(void)
 	return mfs_clock_boot_ms() / 1000;
 }
 
-int64_t
-mfs_refresh_floor(struct mfs_refresh *r)
+/* The latest floor of all but the repository `but` and what no repository has; SIZE_MAX: of all. */
+static int64_t
+floor_but(struct mfs_refresh *r, size_t but)
 {
-	int64_t boot = mfs_refresh_boot_s(), floor;
+	const int64_t boot = mfs_refresh_boot_s();
+	int64_t latest = MFS_BUILD_TIME, at;
 
 	(void)pthread_mutex_lock(&r->lock);
-	/* After another boot at least its own time has passed since the floor was written. */
-	floor = r->floor > 0 ? r->floor + (boot >= r->floor_boot ? boot - r->floor_boot : boot) : 0;
+	for (size_t k = 0; k < r->args.config->n_repos; k++)
+		if (k != but && (at = mfs_cycle_floor_at(r->repos[k].floor, boot)) > latest)
+			latest = at;
+	if ((at = mfs_cycle_floor_at(r->others, boot)) > latest)
+		latest = at;
+	if (but == SIZE_MAX && (at = mfs_cycle_floor_at(r->rest, boot)) > latest)
+		latest = at;
 	(void)pthread_mutex_unlock(&r->lock);
-	return floor > MFS_BUILD_TIME ? floor : MFS_BUILD_TIME;
+	return latest;
 }
 
 int64_t
-mfs_refresh_clock_now(struct mfs_refresh *r)
+mfs_refresh_floor(struct mfs_refresh *r)
+{
+	return floor_but(r, SIZE_MAX);
+}
+
+int64_t
+mfs_refresh_now_without(struct mfs_refresh *r, size_t repo)
 {
 	int64_t wall = r->args.clock != NULL ? r->args.clock(r->args.get_user) : mfs_clock_wall();
+	int64_t floor = floor_but(r, repo);
 
-	return wall > MFS_BUILD_TIME ? wall : MFS_BUILD_TIME;
+	return wall > floor ? wall : floor;
+}
+
+/* What the cycle document says, into memory. */
+static void
+floors_take(struct mfs_refresh *r, const struct mfs_cycle *c)
+{
+	(void)pthread_mutex_lock(&r->lock);
+	r->rest = mfs_cycle_floor_rest(c);
+	r->others = (struct mfs_cycle_floor){ 0 };
+	for (size_t i = 0; i < c->n_repos; i++) {
+		const ssize_t k = mfs_config_find_repo(r->args.config, c->repos[i].name);
+		const struct mfs_cycle_floor f = c->repos[i].floor;
+
+		if (k >= 0)
+			r->repos[k].floor = f;
+		else if (mfs_cycle_floor_at(f, mfs_refresh_boot_s()) > mfs_cycle_floor_at(r->others, mfs_refresh_boot_s()))
+			r->others = f;
+	}
+	(void)pthread_mutex_unlock(&r->lock);
+}
+
+struct floor_write {
+	struct mfs_refresh *r;
+	size_t repo;
+	int64_t time;
+	bool anew;
+};
+
+static bool
+floor_write(void *user, struct mfs_cycle *c)
+{
+	const struct floor_write *f = user;
+	const char *name = f->r->args.config->repos[f->repo].name;
+	const struct mfs_cycle_repo *repo = mfs_cycle_repo(c, name);
+	const int64_t boot = mfs_refresh_boot_s();
+	bool write = false;
+
+	if (repo != NULL && (f->anew || f->time > mfs_cycle_floor_at(repo->floor, boot)))
+		write = mfs_cycle_floor_set(c, name, f->time, boot, f->anew);
+	floors_take(f->r, c);
+	return write;
+}
+
+enum mfs_code
+mfs_refresh_floor_set(struct mfs_refresh *r, size_t repo, int64_t time, bool anew, struct mfs_err *err)
+{
+	struct floor_write f = { .r = r, .repo = repo, .time = time, .anew = anew };
+
+	if (time <= 0 && !anew)
+		return MFS_OK;
+	return mfs_engine_cycle_update(r->args.engine, floor_write, &f, err);
 }
 
 int64_t
@@ -257,14 +322,9 @@ forget_timestamp(void *user, struct mfs_cycle *c)
 {
 	const struct mfs_refresh_run *x = user;
 	struct mfs_cycle_repo *repo = mfs_cycle_repo(c, x->r->args.config->repos[x->repo].name);
-	bool write = mfs_tuf_rotated(x->t, "timestamp") && c->time_floor != 0;
 
-	if (write) {
-		c->time_floor = 0;
-		c->time_floor_boot = mfs_refresh_boot_s();
-	}
 	if (repo == NULL || (repo->timestamp_version == 0 && repo->etag[0] == '\0'))
-		return write;
+		return false;
 	repo->timestamp_version = 0;
 	repo->etag[0] = '\0';
 	return true;
@@ -274,7 +334,7 @@ forget_timestamp(void *user, struct mfs_cycle *c)
  * A new root took a key of timestamp or snapshot away: the recorded version of the timestamp does not count
  * any more. Written down before the anchor names the new root: a power cut between the two would leave
  * this root with that version, which may be a thief's, and no later timestamp would ever be good. Likewise the time
- * floor, that this key capped: whatever becomes of the rest of this run, no later one has a new root.
+ * floor of this repository, that this key capped: whatever becomes of the rest of this run, no later one has a new root.
  */
 static enum mfs_code
 rotation_note(struct mfs_refresh_run *x, struct mfs_err *err)
@@ -284,11 +344,8 @@ rotation_note(struct mfs_refresh_run *x, struct mfs_err *err)
 	if (x->t == NULL || (!mfs_tuf_rotated(x->t, "timestamp") && !mfs_tuf_rotated(x->t, "snapshot")))
 		return MFS_OK;
 	if ((code = mfs_engine_cycle_update(x->r->args.engine, forget_timestamp, x, err)) == MFS_OK &&
-		mfs_tuf_rotated(x->t, "timestamp")) {
-		(void)pthread_mutex_lock(&x->r->lock);
-		x->r->floor = 0;
-		(void)pthread_mutex_unlock(&x->r->lock);
-	}
+		mfs_tuf_rotated(x->t, "timestamp"))
+		code = mfs_refresh_floor_set(x->r, x->repo, 0, true, err);
 	return code;
 }
 
@@ -428,8 +485,7 @@ load_cycle(void *user, struct mfs_cycle *c)
 {
 	struct mfs_refresh *r = user;
 
-	r->floor = c->time_floor;
-	r->floor_boot = c->time_floor_boot;
+	floors_take(r, c);
 	for (size_t k = 0; k < r->args.config->n_repos; k++)
 		for (size_t i = 0; i < c->n_repos; i++) {
 			struct mfs_refresh_status *s = &r->repos[k].status;

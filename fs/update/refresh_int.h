@@ -26,6 +26,7 @@ struct mfs_refresh_repo {
 	/* of the snapshot whose policies were all looked at, in this process; zero: none */
 	struct mfs_sha256 complete;
 	struct mfs_refresh_status status; /* refresh.lock */
+	struct mfs_cycle_floor floor;     /* refresh.lock: of the time; what this repository raised */
 	/* under `run`: a pass is under way, and the run that its models share; NULL: none is open */
 	bool pass;
 	struct mfs_refresh_run *shared;
@@ -40,7 +41,8 @@ struct mfs_refresh {
 		char detail[256];
 		enum mfs_code manifest;   /* why what it offers could not be had; told already */
 	} *models;
-	int64_t floor, floor_boot; /* lock: time floor, and CLOCK_BOOTTIME in seconds when it was that */
+	/* lock: the time floor that no repository has, and that of repositories that are not configured now */
+	struct mfs_cycle_floor rest, others;
 };
 
 /* ---- refresh.c -------------------------------------------------------------------------------------------- */
@@ -48,8 +50,13 @@ struct mfs_refresh {
 int64_t mfs_refresh_boot_s(void);
 /* The time floor as it is now. Takes refresh.lock. */
 int64_t mfs_refresh_floor(struct mfs_refresh *r);
-/* The clock as it is, but not before the build: what counts without a floor. */
-int64_t mfs_refresh_clock_now(struct mfs_refresh *r);
+/* The time by the clock and the other repositories' floors: what counts without what `repo` may have pushed. */
+int64_t mfs_refresh_now_without(struct mfs_refresh *r, size_t repo);
+/*
+ * Raise the floor of the repository to `time` if that is later, or begin it anew with that (0: none). Durable when it
+ * returns; it counts here in any case.
+ */
+enum mfs_code mfs_refresh_floor_set(struct mfs_refresh *r, size_t repo, int64_t time, bool anew, struct mfs_err *err);
 /* Expiry of the repository's metadata by `now`: METADATA_EXPIRED names the role and the time; refresh.lock is taken. */
 enum mfs_code mfs_refresh_expired(struct mfs_refresh *r, size_t repo, struct mfs_err *err);
 /* `stale: stop`: show or hide the models of a repository. */

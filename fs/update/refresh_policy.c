@@ -399,45 +399,21 @@ models_look(struct batch *b, const struct mfs_err *trust, struct mfs_err *err)
 
 /* ---- the time floor ---------------------------------------------------------------------------------------- */
 
-struct floor_write {
-	struct mfs_refresh *r;
-	int64_t floor, boot;
-};
-
-static bool
-floor_write(void *user, struct mfs_cycle *c)
-{
-	const struct floor_write *f = user;
-
-	c->time_floor = f->floor;
-	c->time_floor_boot = f->boot;
-	return true;
-}
-
 /*
  * No policy can push the clock further than the timestamp of its own set lives: whoever holds the key of
- * a policy alone cannot make every later timestamp look expired for long. A new timestamp key starts anew.
+ * a policy alone cannot make every later timestamp look expired for long. A new timestamp key starts anew, for
+ * what came from this repository.
  */
 static enum mfs_code
 floor_raise(struct mfs_refresh_run *x, int64_t issued, struct mfs_err *err)
 {
 	struct mfs_tuf_role timestamp;
-	struct floor_write f = { .r = x->r, .boot = mfs_refresh_boot_s() };
-	bool anew = mfs_tuf_rotated(x->t, "timestamp");
-	int64_t floor = mfs_refresh_floor(x->r);
 
 	if (!mfs_tuf_role_find(x->t, "timestamp", &timestamp) || timestamp.drop)
 		issued = 0;
 	else if (issued > timestamp.expires)
 		issued = timestamp.expires;
-	if (!anew && issued <= floor)
-		return MFS_OK;
-	f.floor = issued;
-	(void)pthread_mutex_lock(&x->r->lock);
-	x->r->floor = f.floor;
-	x->r->floor_boot = f.boot;
-	(void)pthread_mutex_unlock(&x->r->lock);
-	return mfs_engine_cycle_update(x->r->args.engine, floor_write, &f, err);
+	return mfs_refresh_floor_set(x->r, x->repo, issued, mfs_tuf_rotated(x->t, "timestamp"), err);
 }
 
 /* ---- all of it ----------------------------------------------------------------------------------------------- */

@@ -138,7 +138,7 @@ options(const struct mfs_refresh_run *x)
 
 	return (struct mfs_tuf_options){
 		.now = x->now,
-		.now_rotated = mfs_refresh_clock_now(x->r),
+		.now_rotated = mfs_refresh_now_without(x->r, x->repo),
 		.expired_grace = grace < MFS_TUF_GRACE_MAX ? grace : MFS_TUF_GRACE_MAX,
 		.floor_root = x->known.root.version,
 		.floor_timestamp = x->known.timestamp_version,
@@ -156,7 +156,7 @@ static enum mfs_code
 root_again(struct mfs_refresh_run *x, struct mfs_span first, struct mfs_tuf **out, struct mfs_err *err)
 {
 	const char *name = x->r->args.config->repos[x->repo].name;
-	struct mfs_tuf_options o = { .now = x->now, .now_rotated = mfs_refresh_clock_now(x->r) };
+	struct mfs_tuf_options o = { .now = x->now, .now_rotated = mfs_refresh_now_without(x->r, x->repo) };
 	struct mfs_tuf_options full = options(x);
 	struct mfs_tuf_want want;
 	struct mfs_tuf_role root;

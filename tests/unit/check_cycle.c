@@ -44,7 +44,7 @@ Test(cycle, what_is_written_is_read_back)
 	cr_assert_eq(m->activations[0].time_ns, INT64_C(1700000000000000001));
 	cr_assert_eq(m->last_outcome, MFS_HELD);
 	cr_assert_eq(c->event_seq, 9);
-	cr_assert_eq(c->time_floor, 4);
+	cr_assert_eq(c->floor.time, 4);
 	cr_assert_eq(mfs_cycle_json(c, &text, &len, &err), MFS_OK, "%s", err.msg);
 	cr_assert_str_eq(text, DOC(MODEL));
 	cr_assert_eq(mfs_cycle_parse(MFS_SPAN(text, len), &d, &err), MFS_OK, "%s", err.msg);
@@ -249,7 +249,8 @@ Test(cycle, a_lost_cycle_is_said_and_takes_nothing_away)
 	models "],\"repositories\":[" repos "],\"time_floor\":4}"
 #define REPO(name)                                                                                              \
 	"{\"detail\":\"x\",\"failures\":2,\"last_check\":3,\"last_success\":2,\"name\":\"" name                     \
-	"\",\"new\":[1],\"next_check\":9,\"outcome\":\"net_http\",\"timestamp_version\":8}"
+	"\",\"new\":[1],\"next_check\":9,\"outcome\":\"net_http\",\"time_floor\":6,\"time_floor_boot\":1," \
+	"\"timestamp_version\":8}"
 
 Test(cycle, where_an_update_stands_is_written_and_read_back)
 {
@@ -277,10 +278,43 @@ Test(cycle, where_an_update_stands_is_written_and_read_back)
 	cr_assert_eq(c->budget_bytes, 5);
 	cr_assert_eq(c->n_repos, 2);
 	cr_assert_eq(mfs_cycle_repo(c, "second")->timestamp_version, 8);
+	cr_assert_eq(mfs_cycle_repo(c, "second")->floor.time, 6);
+	cr_assert_eq(mfs_cycle_repo(c, "second")->floor.boot, 1);
 	cr_assert_eq(mfs_cycle_json(c, &out, &len, &err), MFS_OK, "%s", err.msg);
 	for (size_t k = 0; k <= len; k++)
 		cr_assert_eq(out[k], text[k], "at %zu: %.60s, not %.60s", k, out + k, text + k);
 	free(out);
+	mfs_cycle_free(c);
+}
+
+Test(cycle, the_floor_of_the_host_is_the_latest_of_its_repositories)
+{
+	/* As an earlier version wrote it: the floor is nobody's. */
+	const char *text = "{\"event_seq\":9,\"format\":\"modelfs-cycle/1.1\",\"models\":[],\"repositories\":[{\"name\":\"a\"},"
+		"{\"name\":\"b\"}],\"time_floor\":1000,\"time_floor_boot\":50}";
+	struct mfs_cycle *c;
+
+	cr_assert_eq(parse(text, &c), MFS_OK);
+	cr_assert_eq(mfs_cycle_floor_rest(c).time, 1000);
+	cr_assert_eq(mfs_cycle_floor_at(c->floor, 60), 1010);
+	cr_assert_eq(mfs_cycle_floor_at(c->floor, 7), 1007, "after another boot");
+	cr_assert(mfs_cycle_floor_set(c, "a", 1005, 60, false));
+	cr_assert_eq(c->floor.time, 1000, "1010 by now");
+	cr_assert(mfs_cycle_floor_set(c, "b", 2000, 70, false));
+	cr_assert_eq(c->floor.time, 2000);
+	cr_assert_eq(mfs_cycle_floor_rest(c).time, 0);
+	cr_assert_not(mfs_cycle_floor_set(c, "b", 2000, 70, false));
+	cr_assert(mfs_cycle_floor_set(c, "b", 0, 5000, true));
+	cr_assert(c->floor.time == 1005 && c->floor.boot == 60, "what the other one raised stays");
+	cr_assert(mfs_cycle_floor_set(c, "a", 0, 5000, true));
+	cr_assert(c->floor.time == 0 && c->floor.boot == 0);
+	cr_assert_not(mfs_cycle_floor_set(c, "a", 0, 5000, true));
+	mfs_cycle_free(c);
+	/* Nobody's goes with whatever is taken back: it may be what is to be taken back. */
+	cr_assert_eq(parse(text, &c), MFS_OK);
+	cr_assert(mfs_cycle_floor_set(c, "a", 900, 60, false));
+	cr_assert(mfs_cycle_floor_set(c, "b", 0, 60, true));
+	cr_assert_eq(c->floor.time, 900);
 	mfs_cycle_free(c);
 }
 
@@ -399,7 +433,7 @@ Test(cycle, a_changed_record_is_never_written_as_it_was)
 	CHANGE(m->activations[0].manifest.b[9]++);
 	CHANGE(m->n_activations = 2);
 	CHANGE(c->event_seq++);
-	CHANGE(c->time_floor++);
+	CHANGE(c->floor.time++);
 	CHANGE(c->repos[0].failures++);
 	CHANGE(cr_assert_eq(mfs_cycle_add(c, "next", &added, NULL), MFS_OK)); /* moves the records */
 	CHANGE(mfs_cycle_find(c, "seg")->generation++);
