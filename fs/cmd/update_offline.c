@@ -203,7 +203,7 @@ part_health(void *user, size_t i, struct mfs_version *v, bool probation, const _
 }
 
 static void
-part_facts(void *user, struct mfs_cycle_facts *f)
+part_facts(void *user, const _Atomic int *cancel, struct mfs_cycle_facts *f)
 {
 	struct offline *o = user;
 	struct mfs_err err = MFS_ERR_INIT;
@@ -212,7 +212,7 @@ part_facts(void *user, struct mfs_cycle_facts *f)
 
 	*f = (struct mfs_cycle_facts){ .hold = o->q->hold };
 	if (mfs_conditions_ask(o->env->config))
-		f->known = mfs_remote_conditions(o->remote, &f->wire, &err) == MFS_OK;
+		f->known = mfs_remote_conditions(o->remote, cancel, &f->wire, &err) == MFS_OK;
 	if (localtime_r(&wall, &tm) != NULL)
 		f->minute = (unsigned)(tm.tm_hour * 60 + tm.tm_min);
 	f->budget_left = mfs_engine_budget_left(o->engine, mfs_refresh_now(o->refresh) / 86400);

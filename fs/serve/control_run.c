@@ -267,12 +267,12 @@ run_pin(struct mfs_serve *s, struct job *j)
 }
 
 static enum mfs_code
-run_explain(struct mfs_serve *s, struct job *j)
+run_explain(struct worker *w, struct mfs_serve *s, struct job *j)
 {
 	mfs_autofree char *text = NULL;
 	size_t len;
 
-	if (mfs_explain(s, j->model, &text, &len, &j->err) != MFS_OK)
+	if (mfs_explain(s, j->model, &w->cancel, &text, &len, &j->err) != MFS_OK)
 		return j->err.code;
 	if ((j->body = json_pack("{s:o}", "text", json_stringn(text, len))) == NULL)
 		return mfs_fail(&j->err, MFS_INTERNAL, "explain: not UTF-8");
@@ -355,7 +355,7 @@ mfs_control_run(struct worker *w, struct job *j)
 	case MFS_CTL_NOTE: code = run_note(s, j); break;
 	case MFS_CTL_MARK: code = run_mark(s, j); break;
 	case MFS_CTL_PIN: code = run_pin(s, j); break;
-	case MFS_CTL_EXPLAIN: code = run_explain(s, j); break;
+	case MFS_CTL_EXPLAIN: code = run_explain(w, s, j); break;
 	default: code = mfs_fail(&j->err, MFS_INTERNAL, "control: not a command for a worker");
 	}
 	if (code != MFS_OK) {

@@ -202,7 +202,7 @@ mfs_explain_render(const struct mfs_explained *x, size_t i, char **out, size_t *
 }
 
 enum mfs_code
-mfs_explain(struct mfs_serve *s, size_t i, char **out, size_t *len, struct mfs_err *err)
+mfs_explain(struct mfs_serve *s, size_t i, const _Atomic int *cancel, char **out, size_t *len, struct mfs_err *err)
 {
 	struct mfs_cycle_facts host = { .budget_left = UINT64_MAX };
 	struct mfs_update_facts updates;
@@ -213,7 +213,7 @@ mfs_explain(struct mfs_serve *s, size_t i, char **out, size_t *len, struct mfs_e
 	if (s->updates == NULL)
 		return mfs_fail(err, MFS_INTERNAL, "explain: no updates here");
 	run = mfs_updates_run(s->updates);
-	run->parts->facts(run->parts->user, &host);
+	run->parts->facts(run->parts->user, cancel, &host);
 	mfs_update_facts(mfs_updates_threads(s->updates), i, &updates);
 	x.refresh = mfs_updates_refresh(s->updates);
 	return mfs_explain_render(&x, i, out, len, err);

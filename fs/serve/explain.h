@@ -22,6 +22,6 @@ struct mfs_explained {
 enum mfs_code mfs_explain_render(const struct mfs_explained *x, size_t i, char **out, size_t *len, struct mfs_err *err);
 
 /* The same for a running serve. */
-enum mfs_code mfs_explain(struct mfs_serve *s, size_t i, char **out, size_t *len, struct mfs_err *err);
+enum mfs_code mfs_explain(struct mfs_serve *s, size_t i, const _Atomic int *cancel, char **out, size_t *len, struct mfs_err *err);
 
 #endif

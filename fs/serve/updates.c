@@ -208,12 +208,13 @@ boot_ms(void *user)
 
 /* What fetch knows of the host; what cannot be asked for is not known. */
 static void
-facts_ask(struct mfs_updates *u, struct mfs_cycle_facts *f)
+facts_ask(struct mfs_updates *u, const _Atomic int *cancel, struct mfs_cycle_facts *f)
 {
 	struct mfs_err err = MFS_ERR_INIT;
 
 	*f = (struct mfs_cycle_facts){ 0 };
-	if (mfs_conditions_ask(u->s->config) && !(f->known = mfs_remote_conditions(u->s->remote, &f->wire, &err) == MFS_OK))
+	if (mfs_conditions_ask(u->s->config) && !(f->known = mfs_remote_conditions(u->s->remote, cancel, &f->wire, &err) == MFS_OK) &&
+		(cancel == NULL || atomic_load(cancel) == 0))
 		mfs_log_err("conditions", &err);
 }
 
@@ -228,7 +229,7 @@ held(struct mfs_updates *u)
 }
 
 static void
-part_facts(void *user, struct mfs_cycle_facts *out)
+part_facts(void *user, const _Atomic int *cancel, struct mfs_cycle_facts *out)
 {
 	struct mfs_updates *u = user;
 	int64_t now = mfs_clock_boot_ms();
@@ -237,8 +238,9 @@ part_facts(void *user, struct mfs_cycle_facts *out)
 
 	(void)pthread_mutex_lock(&u->facts_lock);
 	if (u->facts_ms == 0 || now - u->facts_ms > FACTS_MS) {
-		facts_ask(u, &u->facts);
-		u->facts_ms = mfs_clock_boot_ms();
+		facts_ask(u, cancel, &u->facts);
+		/* Who was cancelled knows nothing that counts for the next one. */
+		u->facts_ms = cancel != NULL && atomic_load(cancel) != 0 ? 0 : mfs_clock_boot_ms();
 	}
 	*out = u->facts;
 	(void)pthread_mutex_unlock(&u->facts_lock);

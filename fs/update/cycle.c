@@ -388,13 +388,15 @@ gated(enum mfs_step s)
 }
 
 static enum mfs_code
-conditions(struct mfs_at *at, struct mfs_err *err)
+conditions(struct mfs_at *at, const _Atomic int *cancel, struct mfs_err *err)
 {
 	const struct mfs_cycle_parts *p = at->r->parts;
 	struct mfs_cycle_facts facts = { .budget_left = UINT64_MAX };
 	uint64_t free_bytes;
 
-	p->facts(p->user, &facts);
+	p->facts(p->user, cancel, &facts);
+	if (cancel != NULL && atomic_load(cancel) != 0) /* what is not known now is no reason to wait */
+		return mfs_fail(err, MFS_CONDITION_UNMET, "cancelled");
 	if (mfs_conditions_check(at->r->config, &facts, at->a.step, err) != MFS_OK)
 		return err->code;
 	if (at->a.step != MFS_STEP_DOWNLOAD || at->a.why != MFS_INSUFFICIENT_STORAGE || at->a.by_hand)
@@ -432,8 +434,8 @@ mfs_cycle_step(const struct mfs_cycle_run *r, size_t i, struct mfs_remote *via, 
 	at.a.deadline = mfs_time_clamp(at.a.deadline, at.now, limit);
 	if (at.a.not_before > at.now)
 		return at.a.not_before - at.now;
-	if (gated(at.a.step) && conditions(&at, &err) != MFS_OK)
-		return err.code == MFS_INSUFFICIENT_STORAGE ? MFS_WAIT_S : mfs_at_wait(&at, &err);
+	if (gated(at.a.step) && conditions(&at, cancel, &err) != MFS_OK)
+		return cancel != NULL && atomic_load(cancel) != 0 ? 0 : err.code == MFS_INSUFFICIENT_STORAGE ? MFS_WAIT_S : mfs_at_wait(&at, &err);
 	if (at.a.starts >= MFS_STARTS_MAX)
 		return give_up(&at, MFS_INTERNAL, "the serving process died in it too often");
 	/* A pause for a condition, which counts no failure, ended: the step has all its time. */

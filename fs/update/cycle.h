@@ -58,7 +58,7 @@ struct mfs_cycle_parts {
 	/* Errors as mfs_health_check(). */
 	enum mfs_code (*health)(void *user, size_t i, struct mfs_version *v, bool probation, const _Atomic int *cancel,
 		struct mfs_err *err);
-	void (*facts)(void *user, struct mfs_cycle_facts *out);
+	void (*facts)(void *user, const _Atomic int *cancel, struct mfs_cycle_facts *out); /* cancel may be NULL */
 	uint64_t (*free_bytes)(void *user); /* of the store */
 	/* The engine changed what model i shows: the view, who is loading, `generation`, on_change. May wait for loaders. */
 	void (*changed)(void *user, size_t i, enum mfs_job_reason reason, enum mfs_code outcome);

@@ -438,9 +438,9 @@ mfs_remote_post(struct mfs_remote *r, const void *body, size_t len, unsigned dea
 }
 
 enum mfs_code
-mfs_remote_conditions(struct mfs_remote *r, struct mfs_wire_facts *out, struct mfs_err *err)
+mfs_remote_conditions(struct mfs_remote *r, const _Atomic int *cancel, struct mfs_wire_facts *out, struct mfs_err *err)
 {
-	const struct mfs_remote_request q = { .deadline_ms = 10000 };
+	const struct mfs_remote_request q = { .deadline_ms = 10000, .cancel = cancel };
 	struct mfs_remote_result res;
 	struct get g = { .r = r, .q = &q, .res = &res, .pending = { .conditions = true } };
 	struct mfs_pending now = { 0 };
@@ -451,7 +451,7 @@ mfs_remote_conditions(struct mfs_remote *r, struct mfs_wire_facts *out, struct m
 	if (err == NULL)
 		err = &local;
 	*out = (struct mfs_wire_facts){ 0 };
-	code = mfs_remote_begin(r, &g.pending, &m, MFS_W_CONDITIONS, -1, NULL, err);
+	code = mfs_remote_begin(r, &g.pending, &m, MFS_W_CONDITIONS, -1, cancel, err);
 	if (code != MFS_OK)
 		return code;
 	g.progress = mfs_clock_mono_ms();

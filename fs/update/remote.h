@@ -113,8 +113,14 @@ enum mfs_code mfs_remote_read(struct mfs_remote *r, const struct mfs_remote_requ
 enum mfs_code mfs_remote_post(struct mfs_remote *r, const void *body, size_t len, unsigned deadline_ms,
 	const _Atomic int *cancel, struct mfs_remote_result *res, struct mfs_err *err);
 
-/* Power supply, battery, metered network, interfaces, as fetch sees them. errors NET_PROTOCOL, IO */
-enum mfs_code mfs_remote_conditions(struct mfs_remote *r, struct mfs_wire_facts *out, struct mfs_err *err);
+/*
+ * Power supply, battery, metered network, interfaces, as fetch sees them.
+ *
+ * cancel  as in a request; NULL without
+ * errors  NET_PROTOCOL, NET_TIMEOUT, IO, CONDITION_UNMET (cancelled)
+ */
+enum mfs_code mfs_remote_conditions(struct mfs_remote *r, const _Atomic int *cancel, struct mfs_wire_facts *out,
+	struct mfs_err *err);
 
 /*
  * What the last fetch that came up runs without, for `status` and `doctor`: bits as in struct mfs_wire_hello.

@@ -214,7 +214,7 @@ main(int argc, char **argv)
 	v.have = (const struct mfs_manifest *const *)&o.have;
 	v.n_have = o.have != NULL;
 	/* As in serve: fetch was asked for the conditions before anything is downloaded, so it runs. */
-	(void)mfs_remote_conditions(o.args.remote, &facts, NULL);
+	(void)mfs_remote_conditions(o.args.remote, NULL, &facts, NULL);
 	begun = mfs_clock_mono_ms();
 	cpu = cpu_ms(0);
 	code = o.repair ? mfs_download_repair(d, m, o.file, o.chunk, 1, NULL, NULL, &err) : mfs_download_version(d, &v, &res, &err);

@@ -81,7 +81,7 @@ facts_print(struct run *r)
 	struct mfs_err err = MFS_ERR_INIT;
 	struct mfs_wire_facts f;
 
-	if (mfs_remote_conditions(r->remote, &f, &err) != MFS_OK) {
+	if (mfs_remote_conditions(r->remote, NULL, &f, &err) != MFS_OK) {
 		printf("%s %s\n", mfs_code_name(err.code), err.msg);
 		return;
 	}

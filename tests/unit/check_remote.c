@@ -117,7 +117,7 @@ Test(remote, whole_files_ranges_conditions_posts)
 		.cap = 5000 }, &p, &len, &res, NULL), MFS_OK);
 	cr_assert(len == 5000 && p[4999] == 'x' && p[5000] == 0);
 	free(p);
-	cr_assert_eq(mfs_remote_conditions(r, &facts, NULL), MFS_OK);
+	cr_assert_eq(mfs_remote_conditions(r, NULL, &facts, NULL), MFS_OK);
 	cr_assert(facts.battery == 40 && facts.metered == MFS_METERED_YES);
 	cr_assert_eq(mfs_remote_post(r, "{}", 2, 1000, NULL, &res, NULL), MFS_OK);
 	mfs_remote_counts(r, &starts, &drops);
@@ -717,6 +717,31 @@ Test(remote, a_request_can_be_cancelled_and_has_a_deadline)
 		mfs_remote_counts(r, &starts, &drops);
 	while (drops == 0);
 	cr_assert_eq(drops, 1);
+	remote_end(r, &k);
+}
+
+/* A fetch that answers pings, and who asks it for conditions not at all; that one is told to end. */
+static bool
+hangs_over_conditions(struct mock *k, const union mfs_wire *m, int fd)
+{
+	(void)fd;
+	if (m->head.type == MFS_W_CONDITIONS)
+		atomic_store((_Atomic int *)k->user, 1);
+	return true;
+}
+
+Test(remote, a_question_for_conditions_can_be_cancelled)
+{
+	static _Atomic int cancel;
+	struct mock k = { .on = hangs_over_conditions, .user = &cancel };
+	struct mfs_remote_timing patient = quick;
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_wire_facts facts;
+	struct mfs_remote *r;
+
+	patient.stall_ms = patient.silent_ms = 600000;
+	r = remote_over(&k, &patient);
+	cr_assert_eq(mfs_remote_conditions(r, &cancel, &facts, &err), MFS_CONDITION_UNMET, "%s", err.msg);
 	remote_end(r, &k);
 }
 

@@ -126,7 +126,7 @@ fake_health(void *user, size_t i, struct mfs_version *v, bool probation, const _
 	return code == MFS_OK ? MFS_OK : mfs_fail(err, code, "the fake check says %s", mfs_code_name(code));
 }
 
-static inline void fake_facts(void *user, struct mfs_cycle_facts *out) { (void)user; *out = f.facts; }
+static inline void fake_facts(void *user, const _Atomic int *cancel, struct mfs_cycle_facts *out) { (void)user, (void)cancel; *out = f.facts; }
 static inline uint64_t fake_free(void *user) { (void)user; return f.free_bytes; }
 
 static inline void
