@@ -177,6 +177,23 @@ manifests_sort(struct mfs_engine *e, int dirfd, bool (*busy)(void *user, const s
 	return code;
 }
 
+struct repairs {
+	const struct mfs_config *config;
+	const struct hashes *blobs; /* sorted */
+};
+
+/* What a repair staged of a payload that it could not finish is of use as long as a version that is kept names it. */
+static bool
+repair_keep(void *user, const char *id)
+{
+	const struct repairs *r = user;
+	struct mfs_sha256 hash;
+
+	if (!mfs_hex_decode(hash.b, MFS_SHA256_LEN, id, strlen(id)) || mfs_config_find(r->config, id) >= 0)
+		return true; /* a model's download */
+	return r->blobs->n > 0 && bsearch(&hash, r->blobs->list, r->blobs->n, sizeof(*r->blobs->list), hash_order) != NULL;
+}
+
 static enum mfs_code
 gc_locked(struct mfs_engine *e, bool (*busy)(void *user, const struct mfs_sha256 *id), void *user, uint64_t *freed,
 	size_t *removed, struct mfs_err *err)
@@ -204,6 +221,7 @@ gc_locked(struct mfs_engine *e, bool (*busy)(void *user, const struct mfs_sha256
 		qsort(blobs.list, blobs.n, sizeof(*blobs.list), hash_order);
 	if ((code = mfs_store_gc(e->args.store, blobs.list, blobs.n, freed, removed, err)) != MFS_OK)
 		return code;
+	mfs_stage_filter(e->args.store, repair_keep, &(struct repairs){ e->args.config, &blobs });
 	/* Manifests last: a collection cut off here is simply repeated. */
 	for (size_t i = 0; i < drop.n; i++)
 		for (int d = 0; d < 2; d++)

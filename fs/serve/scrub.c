@@ -114,6 +114,18 @@ is_kept(struct mfs_scrub *c, size_t i, const struct mfs_sha256 *id)
 	return kept;
 }
 
+/* What a repair left that did not end, of a payload that is whole now: an installation was quicker. */
+static void
+leftover_drop(struct mfs_scrub *c, const struct mfs_sha256 *payload)
+{
+	mfs_autoclose int fd = mfs_stage_find(c->s->store, MFS_HEX(payload));
+
+	if (fd < 0 || !mfs_repairs_begin(c->s->repairs, payload, &c->cancel))
+		return;
+	mfs_download_drop(c->s->store, MFS_HEX(payload));
+	mfs_repairs_end(c->s->repairs, payload, 0, false);
+}
+
 static enum mfs_code
 file_look(struct mfs_scrub *c, size_t i, struct mfs_version *v, size_t file, struct mfs_err *err)
 {
@@ -128,6 +140,8 @@ file_look(struct mfs_scrub *c, size_t i, struct mfs_version *v, size_t file, str
 	}
 	code = mfs_content_check(content, 1, &c->cancel, NULL, err);
 	mfs_content_free(own);
+	if (code == MFS_OK)
+		leftover_drop(c, &v->m->files[file].sha256);
 	if ((code != MFS_HASH_MISMATCH && code != MFS_IO) || atomic_load(&c->cancel) != 0 || !is_kept(c, i, &v->m->id))
 		return code == MFS_HASH_MISMATCH || code == MFS_IO ? MFS_OK : code;
 	if (c->s->config->models[i].repo < 0) {
@@ -136,6 +150,8 @@ file_look(struct mfs_scrub *c, size_t i, struct mfs_version *v, size_t file, str
 	}
 	if ((code = mend(c, i, v->m, file, true, err)) == MFS_OK)
 		mfs_residency_kick(c->s->residency, i);
+	else if (!is_kept(c, i, &v->m->id)) /* meanwhile, and what was staged for it with it */
+		return MFS_OK;
 	return code;
 }
 

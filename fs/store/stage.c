@@ -116,6 +116,28 @@ mfs_stage_collect(struct mfs_store *s, const char *const *ids, size_t n)
 	each_entry(s->dirfd, "staging", collect_one, &k);
 }
 
+struct filter {
+	bool (*keep)(void *user, const char *id);
+	void *user;
+};
+
+static void
+filter_one(int dirfd, const char *name, void *user)
+{
+	const struct filter *f = user;
+
+	if (mfs_stage_is(name) && !f->keep(f->user, name + strlen(MFS_STAGE_PREFIX)))
+		remove_logged(dirfd, name);
+}
+
+void
+mfs_stage_filter(struct mfs_store *s, bool (*keep)(void *user, const char *id), void *user)
+{
+	struct filter f = { .keep = keep, .user = user };
+
+	each_entry(s->dirfd, "staging", filter_one, &f);
+}
+
 void
 mfs_stage_drop(struct mfs_store *s, const char *id)
 {

@@ -5,7 +5,7 @@
  *	blobs/sha256/ab/<hash>             payloads and chunk tables as stored (ciphertext or plain)
  *	manifests/<hash>/manifest.json, signature.sig, signature.<key_id>.sig
  *	staging/                           temporaries: emptied at open by whoever holds the lock
- *	staging/dl-<id>/                   a download under way: kept, see the update cycle
+ *	staging/dl-<id>/                   a download under way: kept, see the update cycle; of a repair: by payload
  *	install.lock                       held by who adds blobs; gc takes it too
  *
  * May be deleted at any time: blobs are fetched or installed again. Nothing here is trusted:
@@ -77,7 +77,8 @@ MFS_DEFINE_CLEANUP(put, struct mfs_put, mfs_put_free)
  * _open   makes the folder; *dirfd is the caller's. errors IO
  * _find   the folder if it is there; -1 with errno
  * _trim   remove all but what these hashes name
- * _drop   the folder and all in it; _collect: those of models that are not among ids
+ * _drop   the folder and all in it; _collect: those of models that are not among ids; _filter: those that keep() does
+ *         not want to keep
  * _place  a file of dirfd, verified and on disk, becomes the blob; sync: and its folder is synced. errors IO
  */
 enum mfs_code mfs_stage_open(struct mfs_store *s, const char *id, int *dirfd, struct mfs_err *err);
@@ -85,6 +86,7 @@ int mfs_stage_find(struct mfs_store *s, const char *id);
 void mfs_stage_trim(int dirfd, const struct mfs_sha256 *keep, size_t n_keep);
 void mfs_stage_drop(struct mfs_store *s, const char *id);
 void mfs_stage_collect(struct mfs_store *s, const char *const *ids, size_t n);
+void mfs_stage_filter(struct mfs_store *s, bool (*keep)(void *user, const char *id), void *user);
 enum mfs_code mfs_stage_place(struct mfs_store *s, int dirfd, const char *name, const struct mfs_sha256 *hash,
 	bool sync, struct mfs_err *err);
 

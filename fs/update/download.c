@@ -471,11 +471,10 @@ version_bring(struct mfs_dl_run *r, struct mfs_err *err)
 	return MFS_OK;
 }
 
-enum mfs_code
-mfs_dl_file_bring(struct mfs_dl_run *r, const struct mfs_manifest *m, size_t file, bool suspect, struct mfs_err *err)
+static enum mfs_code
+file_bring(struct mfs_dl_run *r, struct item *it, bool suspect, struct mfs_err *err)
 {
-	struct item it = { .f = &m->files[file] };
-	const struct plan p = { .items = &it, .n = 1 };
+	const struct plan p = { .items = it, .n = 1 };
 	struct mfs_store *s = r->d->args.store;
 	struct plan own = p;
 	uint64_t staged;
@@ -483,16 +482,27 @@ mfs_dl_file_bring(struct mfs_dl_run *r, const struct mfs_manifest *m, size_t fil
 
 	/* A folder of its own, by payload: a download of the same model may be under way. */
 	mfs_cleanup_close(&r->dirfd); /* of a file before this one */
-	if ((code = mfs_stage_open(s, MFS_HEX(&it.f->sha256), &r->dirfd, err)) != MFS_OK)
+	if ((code = mfs_stage_open(s, MFS_HEX(&it->f->sha256), &r->dirfd, err)) != MFS_OK)
 		return code;
 	atomic_store(&r->total, lacking_mark(&own, s, r->dirfd, &staged));
 	atomic_store(&r->to_write, r->total > staged ? r->total - staged : 0);
-	if ((code = mfs_dl_room(r, err)) != MFS_OK || (code = table_bring(r, &it, err)) != MFS_OK)
+	if ((code = mfs_dl_room(r, err)) != MFS_OK || (code = table_bring(r, it, err)) != MFS_OK)
 		return code;
 	/* A blob of the right length is read chunk by chunk anyway: what is wrong in it will be known by its number. */
-	if ((suspect || it.payload == PART_LACKING) && (code = payload_bring(r, &it, err)) != MFS_OK)
+	if ((suspect || it->payload == PART_LACKING) && (code = payload_bring(r, it, err)) != MFS_OK)
 		return code;
-	if ((code = commit(r, &p, err)) == MFS_OK)
+	return commit(r, &p, err);
+}
+
+enum mfs_code
+mfs_dl_file_bring(struct mfs_dl_run *r, const struct mfs_manifest *m, size_t file, bool suspect, struct mfs_err *err)
+{
+	struct item it = { .f = &m->files[file] };
+	struct mfs_store *s = r->d->args.store;
+	const enum mfs_code code = file_bring(r, &it, suspect, err);
+
+	/* Of a failure nothing stays that the next try would begin anew; of a large payload that is lacking, what is there. */
+	if (code == MFS_OK || !is_large(it.f) || it.payload == PART_STANDS)
 		mfs_stage_drop(s, MFS_HEX(&it.f->sha256));
 	return code;
 }

@@ -138,6 +138,9 @@ enum mfs_code mfs_download_version(struct mfs_download *d, const struct mfs_down
  * of the payload. n 0: only what is gone or has another length. Threads any, beside a version under way, but one at
  * a time for one file.
  *
+ * What could not be finished of a large payload that is lacking stays staged for the next try, until the payload stands
+ * (mfs_download_drop() by its hash) or no version that is kept names it (mfs_engine_gc()); anything else goes.
+ *
  * repaired  chunks that were fetched, a table or payload as one; may be NULL
  * cancel    may be NULL
  * errors    as above; patience is short: a reader waits
@@ -150,7 +153,7 @@ enum mfs_code mfs_download_repair(struct mfs_download *d, const struct mfs_manif
 /* Bytes that the version still needs in the store; what an earlier attempt staged is counted by its journal. */
 uint64_t mfs_download_missing(struct mfs_store *s, const char *id, const struct mfs_manifest *m);
 
-/* Forget what is staged for a model: superseded, revoked, or no longer wanted. Not while it downloads. */
+/* Forget what is staged for a model, or for the repair of a payload: superseded, revoked, no longer wanted. Not meanwhile. */
 void mfs_download_drop(struct mfs_store *s, const char *id);
 
 /* Forget what is staged for models that are not among these n. */

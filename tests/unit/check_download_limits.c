@@ -262,6 +262,40 @@ Test(download_limits, a_repair_is_never_wrong_and_holds_the_budget)
 	cr_assert_eq(budget, 0);
 }
 
+Test(download_limits, a_repair_that_fails_leaves_only_what_the_next_one_goes_on_with)
+{
+	const struct dl_fault dead = { .nth = DL_EVERY, .kind = DL_STATUS, .http = 503 };
+	char path[200];
+	uint64_t before;
+
+	run_ok();
+	dl_fault_add(&repo, dead);
+	blob_path(path, &m->files[0].chunks_sha256); /* a table */
+	cr_assert_eq(unlinkat(store_fd, path, 0), 0);
+	cr_assert_eq(mfs_download_repair(dl, m, 0, 0, 1, NULL, NULL, &err), MFS_NET_HTTP, "%s", err.msg);
+	cr_assert_eq(scratch_count(store_fd, "staging"), 0);
+	blob_path(path, &m->files[1].sha256); /* a small payload */
+	cr_assert_eq(unlinkat(store_fd, path, 0), 0);
+	cr_assert_eq(mfs_download_repair(dl, m, 1, 0, 1, NULL, NULL, &err), MFS_NET_HTTP, "%s", err.msg);
+	cr_assert_eq(scratch_count(store_fd, "staging"), 0);
+	repo.n_faults = 0;
+	download_make();
+	cr_assert_eq(mfs_download_repair(dl, m, 1, 0, 1, NULL, NULL, &err), MFS_OK, "%s", err.msg);
+	(void)repair_cost(0, 0);
+	/* A large one that comes in half today and in half tomorrow. */
+	blob_path(path, &m->files[0].sha256);
+	cr_assert_eq(unlinkat(store_fd, path, 0), 0);
+	for (unsigned i = 2; i < DL_FAULTS; i++)
+		dl_fault_add(&repo, (struct dl_fault){ .nth = repo.requests[0] + i, .kind = DL_STATUS, .http = 503 });
+	cr_assert_eq(mfs_download_repair(dl, m, 0, 0, 1, NULL, NULL, &err), MFS_NET_HTTP, "%s", err.msg);
+	cr_assert_eq(scratch_count(store_fd, "staging"), 1);
+	repo.n_faults = 0;
+	before = dl_sent(&repo);
+	download_make();
+	(void)repair_cost(0, 0);
+	cr_assert_lt(dl_sent(&repo) - before, LARGE);
+}
+
 Test(download_limits, a_chunk_of_several_truncated_answers_and_mirrors_is_repaired)
 {
 	char path[200];

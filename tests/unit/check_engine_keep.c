@@ -53,6 +53,30 @@ Test(engine_keep, gc_keeps_active_retained_and_busy_versions)
 	mfs_engine_model_free(&m);
 }
 
+Test(engine_keep, gc_removes_what_repairs_staged_for_versions_that_are_gone)
+{
+	struct mfs_sha256 other = { { 7 } };
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_engine_model m;
+	uint64_t freed;
+	size_t removed;
+	int dir;
+
+	(void)install(1);
+	device_open(&d);
+	cr_assert_eq(mfs_engine_model_get(d.engine, 0, &m, &err), MFS_OK);
+	cr_assert_eq(mfs_stage_open(d.store, MFS_HEX(&m.versions[0].v->m->files[0].sha256), &dir, &err), MFS_OK);
+	(void)close(dir);
+	mfs_engine_model_free(&m);
+	cr_assert_eq(mfs_stage_open(d.store, MFS_HEX(&other), &dir, &err), MFS_OK);
+	(void)close(dir);
+	cr_assert_eq(mfs_stage_open(d.store, "det", &dir, &err), MFS_OK);
+	(void)close(dir);
+	cr_assert_eq(mfs_engine_gc(d.engine, NULL, NULL, &freed, &removed, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(scratch_count(d.store_fd, "staging"), 2, "a download, and a repair that may go on");
+	cr_assert_eq(faccessat(d.store_fd, "staging/dl-det", F_OK, 0), 0);
+}
+
 /* What was signed stands before its attempt is written: between the two another model's change may collect. */
 Test(engine_keep, gc_keeps_what_an_attempt_is_about_to_bring)
 {
