@@ -262,6 +262,13 @@ enum mfs_code mfs_engine_condemn(struct mfs_engine *e, size_t i, const struct mf
 	enum mfs_code why, const char *detail, bool by_hand, bool *moved, char *from, char *to, struct mfs_err *err);
 
 /*
+ * The verdict of a check on v, which is or was under observation; as _condemn otherwise.
+ * errors  CONDITION_UNMET: it was committed meanwhile (`mark good`): the operator's word holds, nothing changed
+ */
+enum mfs_code mfs_engine_condemn_observed(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, enum mfs_code why,
+	const char *detail, bool *moved, char *from, char *to, struct mfs_err *err);
+
+/*
  * `mark good|bad ID VERSION|active`: every manifest of that version known here (the active variant first).
  * Good lifts condemnations and commits the active version if it was observed.
  *

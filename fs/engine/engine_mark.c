@@ -169,6 +169,35 @@ mfs_engine_condemn(struct mfs_engine *e, size_t i, const struct mfs_sha256 *ids,
 	return code;
 }
 
+/* What is committed is the floor; what was observed when its check began was above it. */
+static bool
+is_committed(const struct mfs_engine *e, size_t i, const struct mfs_sha256 *id)
+{
+	const struct mfs_anchor_model *st = mfs_engine_record(e, i);
+
+	return st != NULL && mfs_sha256_equal(&st->floor_manifest, id);
+}
+
+enum mfs_code
+mfs_engine_condemn_observed(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, enum mfs_code why,
+	const char *detail, bool *moved, char *from, char *to, struct mfs_err *err)
+{
+	enum mfs_code code;
+
+	*moved = false;
+	from[0] = to[0] = '\0';
+	if (i >= e->args.config->n_models)
+		return mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
+	(void)pthread_mutex_lock(&e->lock);
+	if (is_committed(e, i, id))
+		code = mfs_fail(err, MFS_CONDITION_UNMET, "model %s: manifest %s was committed during its check",
+			e->args.config->models[i].id, MFS_HEX(id));
+	else
+		code = condemn_locked(e, i, id, 1, why, detail, false, moved, from, to, err);
+	(void)pthread_mutex_unlock(&e->lock);
+	return code;
+}
+
 /* ---- mark ---------------------------------------------------------------------------------------------------------- */
 
 struct marked {

@@ -458,9 +458,9 @@ condemn_active(const struct mfs_cycle_run *r, size_t i, const struct mfs_cycle_v
 	struct mfs_err err = MFS_ERR_INIT;
 	bool moved;
 
-	if (mfs_engine_condemn(r->engine, i, &v->manifest, 1, why->code, why->msg, false, &moved, from, to, &err) != MFS_OK) {
+	if (mfs_engine_condemn_observed(r->engine, i, &v->manifest, why->code, why->msg, &moved, from, to, &err) != MFS_OK) {
 		mfs_log_err(r->config->models[i].id, &err);
-		return MFS_WAIT_S;
+		return err.code == MFS_CONDITION_UNMET ? 1 : MFS_WAIT_S;
 	}
 	if (moved)
 		r->parts->changed(r->parts->user, i, MFS_REASON_ROLLBACK, MFS_ROLLBACK_TRIGGERED);

@@ -110,6 +110,34 @@ Test(update_observe, marked_bad_it_goes_back_and_marked_good_it_is_committed)
 	active_is(NULL, 2);
 }
 
+static void
+marks_good(void)
+{
+	char from[MFS_VERSION_MAX + 1], to[MFS_VERSION_MAX + 1];
+	struct mfs_err err = MFS_ERR_INIT;
+	bool moved;
+
+	f.looking = NULL;
+	cr_assert_eq(mfs_engine_mark(d.engine, 0, "active", true, &moved, from, to, &err), MFS_OK, "%s", err.msg);
+}
+
+Test(update_observe, marked_good_during_a_check_it_is_good_whatever_the_check_says)
+{
+	with_command();
+	updated_to_two();
+	f.probation = MFS_HEALTH_CHECK_FAILED;
+	f.looking = marks_good;
+	cr_assert_gt(mfs_cycle_observe(&r, 0, 0, NULL), 0);
+	active_is("1.2.0", 2);
+	cr_assert_eq(f.rejections, 0);
+	cr_assert_eq(f.changes, 1, "the swap, and no other");
+	cr_assert_eq(mfs_cycle_observe(&r, 0, 60, NULL), MFS_CYCLE_IDLE, "and nobody looks any more");
+	cr_assert_eq(f.healths, 2);
+	crash();
+	active_is("1.2.0", 2);
+	without_command();
+}
+
 Test(update_observe, a_fix_does_not_wait_for_the_probation_of_what_it_fixes)
 {
 	updated_to_two();
