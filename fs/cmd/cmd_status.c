@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "cmd_common.h"
+#include "io.h"
+#include "refresh.h"
 #include "status.h"
 
 #define STATUS_IDLE_MS 10000
@@ -14,13 +16,13 @@ struct offline {
 };
 
 static int
-render(const struct mfs_config *c, struct mfs_engine *e, const struct offline *q)
+render(const struct mfs_config *c, struct mfs_engine *e, int64_t now, const struct offline *q)
 {
 	mfs_autofree char *text = NULL;
 	struct mfs_err err = MFS_ERR_INIT;
 	size_t len;
 
-	if (mfs_status_render_offline(c, e, q->kind, q->model, &text, &len, &err) != MFS_OK)
+	if (mfs_status_render_offline(c, e, now, q->kind, q->model, &text, &len, &err) != MFS_OK)
 		return mfs_cmd_fail("status", &err);
 	mfs_cmd_print(stdout, text, len);
 	return MFS_EXIT_DONE;
@@ -29,7 +31,19 @@ render(const struct mfs_config *c, struct mfs_engine *e, const struct offline *q
 static int
 look(const struct mfs_cmd_env *env, const struct mfs_offline *o, void *arg)
 {
-	return render(env->config, o != NULL ? o->engine : NULL, arg);
+	struct mfs_refresh_args args = { .config = env->config, .state_dirfd = env->folders.state };
+	MFS_CLEANUP(mfs_cleanup_refresh) struct mfs_refresh *r = NULL;
+	struct mfs_err err = MFS_ERR_INIT;
+
+	if (o == NULL)
+		return render(env->config, NULL, mfs_clock_wall(), arg);
+	args.engine = o->engine;
+	args.keys = o->keys;
+	args.events = o->events;
+	/* What a mount would not show (stale: stop) is not said to be served. */
+	if (mfs_refresh_new(&args, &r, &err) != MFS_OK)
+		return mfs_cmd_fail("status", &err);
+	return render(env->config, o->engine, mfs_refresh_now(r), arg);
 }
 
 int

@@ -98,8 +98,8 @@ mfs_facts_document(const struct mfs_facts_host *h, const struct mfs_facts_model 
 }
 
 enum mfs_code
-mfs_status_render_offline(const struct mfs_config *c, struct mfs_engine *e, enum mfs_status_kind kind, size_t model,
-	char **out, size_t *len, struct mfs_err *err)
+mfs_status_render_offline(const struct mfs_config *c, struct mfs_engine *e, int64_t now, enum mfs_status_kind kind,
+	size_t model, char **out, size_t *len, struct mfs_err *err)
 {
 	struct mfs_facts_host h = { .config = c, .kind = c->counter, .now = mfs_clock_wall() };
 	mfs_autofree struct mfs_facts_model *m = calloc(c->n_models + 1, sizeof(*m));
@@ -119,7 +119,7 @@ mfs_status_render_offline(const struct mfs_config *c, struct mfs_engine *e, enum
 			code = mfs_engine_model_get(e, i, &m[n].m, err);
 		if (e != NULL && m[n].conf->repo >= 0)
 			mfs_engine_repo_get(e, (size_t)m[n].conf->repo, &m[n].repo);
-		m[n].expired = mfs_facts_expired(&m[n].repo, h.now);
+		m[n].expired = mfs_facts_expired(&m[n].repo, now);
 		n += code == MFS_OK;
 	}
 	if (code == MFS_OK)

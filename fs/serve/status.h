@@ -25,8 +25,13 @@ enum mfs_status_kind {
 enum mfs_code mfs_status_render(struct mfs_serve *s, enum mfs_status_kind kind, size_t model, char **out, size_t *len,
 	struct mfs_err *err);
 
-/* The same for an unmounted system, from the trusted state (commands; kinds *_TEXT and *_JSON). */
-enum mfs_code mfs_status_render_offline(const struct mfs_config *c, struct mfs_engine *e, enum mfs_status_kind kind,
-	size_t model, char **out, size_t *len, struct mfs_err *err);
+/*
+ * The same for an unmounted system, from the trusted state (commands; kinds *_TEXT and *_JSON).
+ *
+ * e    with all that a mount would withhold withheld (mfs_refresh_new()); NULL: nothing was ever installed
+ * now  seconds since the epoch that expiry goes by (mfs_refresh_now())
+ */
+enum mfs_code mfs_status_render_offline(const struct mfs_config *c, struct mfs_engine *e, int64_t now,
+	enum mfs_status_kind kind, size_t model, char **out, size_t *len, struct mfs_err *err);
 
 #endif

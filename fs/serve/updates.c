@@ -123,7 +123,10 @@ on_refreshed(void *user, size_t i)
 		absent = m.absent != MFS_OK ? m.absent : absent;
 		mfs_engine_model_free(&m);
 	}
-	part_changed(u, i, shown ? MFS_REASON_ROLLBACK : MFS_REASON_WITHDRAW, shown ? MFS_ROLLBACK_TRIGGERED : absent);
+	if (shown && !mfs_view_announced(u->s, i)) /* lifted: it is shown again, and nothing went back */
+		part_changed(u, i, MFS_REASON_SWAP, MFS_OK);
+	else
+		part_changed(u, i, shown ? MFS_REASON_ROLLBACK : MFS_REASON_WITHDRAW, shown ? MFS_ROLLBACK_TRIGGERED : absent);
 }
 
 static void

@@ -77,6 +77,8 @@ enum mfs_code mfs_view_refresh(struct mfs_serve *s, size_t i, struct mfs_err *er
  * crash before the end repeats both.
  */
 enum mfs_code mfs_view_announce(struct mfs_serve *s, size_t i, enum mfs_code outcome, struct mfs_err *err);
+/* Was any version active when it was announced last? */
+bool mfs_view_announced(struct mfs_serve *s, size_t i);
 
 /* A resident copy of version `id` stands ready under shm->exposures[index]: expose it under its new node ids. */
 enum mfs_code mfs_view_resident_ready(struct mfs_serve *s, size_t i, uint32_t exposure_index, struct mfs_err *err);

@@ -407,6 +407,17 @@ change_tell(struct mfs_serve *s, size_t i, enum mfs_code outcome)
 	mfs_job_hook(s->jobs, &q);
 }
 
+bool
+mfs_view_announced(struct mfs_serve *s, size_t i)
+{
+	char said[256], now[256];
+	struct said a;
+
+	mfs_tree_sentences(s->tree, i, said, now);
+	said_parse(said, &a);
+	return strcmp(a.hash, "-") != 0;
+}
+
 enum mfs_code
 mfs_view_announce(struct mfs_serve *s, size_t i, enum mfs_code outcome, struct mfs_err *err)
 {

@@ -164,12 +164,21 @@ shows 3
 unmount_
 
 step "with stale: stop nothing is served until it is cured; the mount comes up all the same"
-sed 's|probation: 0,|probation: 0, stale: stop,|' "$W/plain.yaml" >"$CFG"
+sed -e 's|probation: 0,|probation: 0, stale: stop,|' -e "s|health: {command|on_change: [$P/changed], health: {command|" "$W/plain.yaml" >"$CFG"
+printf '#!/bin/sh\necho "$MODELFS_REASON $MODELFS_OUTCOME $MODELFS_VERSION" >>%s/out/changes\n' "$P" >"$P/changed"
+chmod 0755 "$P/changed"
 hidden() {
 	[ ! -e "$MNT/det/active" ] && [ -z "$(ls "$MNT/det/versions")" ] || fail "served: $(ls "$MNT/det/versions")"
+	withheld
+}
+withheld() { # mounted or not
 	status_ --json | jq -e '.models[0] | .active == null and .absent.outcome == "metadata_expired" and .floor.release == 3' >>"$W/log" ||
 		fail "status: $(status_ --json | jq -c '.models[0]')"
 }
+cp -a "$W/state/." "$W/before"
+withheld
+diff -r "$W/state" "$W/before" >>"$W/log" || fail "who only looked wrote"
+rm -r "$W/before"
 mount_
 hidden
 fresh_serve
@@ -180,6 +189,8 @@ clock modelpub "$later"
 online "$W/repo"
 expect 0 "1.3.0 is active" "$modelfs" update -c "$CFG" det
 shows 3
+lifted() { [ "$(tail -n 1 "$P/out/changes")" = "swap ok 1.3.0" ]; }
+until_true 20 lifted || fail "on_change was told: $(cat "$P/out/changes")"
 publish 4
 update_ det || [ "$(now_)" = "1.4.0 4" ] || fail "update: exit $?"
 shows 4
