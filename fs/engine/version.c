@@ -128,7 +128,7 @@ mfs_version_load_repair(int state_dirfd, struct mfs_store *s, struct mfs_cache *
 		if (err != NULL)
 			*err = *say;
 		if (bad[0].sys_errno == ENOENT && bad[1].sys_errno == ENOENT)
-			(void)mfs_err_hint(err, "; install its bundle again");
+			(void)mfs_err_hint(err, "; it is fetched again where a repository offers it, else install its bundle again");
 		return say->code;
 	}
 	if (repair) {

@@ -466,7 +466,7 @@ mfs_updates_run(struct mfs_updates *u)
 static void
 parts_fill(struct mfs_updates *u)
 {
-	u->parts = (struct mfs_cycle_parts){ .user = u, .now = part_now, .random = part_random, .target = part_target,
+	u->parts = (struct mfs_cycle_parts){ .user = u, .mended = true, .now = part_now, .random = part_random, .target = part_target,
 		.fresh = part_fresh, .download = part_download, .drop = part_drop, .health = part_health,
 		.facts = part_facts, .free_bytes = part_free, .changed = part_changed, .rejected = part_rejected,
 		.collect = part_collect };

@@ -302,16 +302,21 @@ verify(struct mfs_at *at, const _Atomic int *cancel)
 static int64_t
 stage(struct mfs_at *at, const _Atomic int *cancel)
 {
+	enum mfs_install how = MFS_INSTALL_NEW;
 	struct mfs_err err = MFS_ERR_INIT;
 	struct mfs_version *v = NULL;
 	enum mfs_code code = mfs_engine_version(at->r->engine, at->i, &at->a.v.manifest, &v, &err);
 
 	if (code == MFS_OK)
 		code = mfs_engine_keep_signed(at->r->engine, at->i, &at->a.v.manifest, &v->signed_bytes, &err);
+	/* What is active had its check then; it was lost on this host's disk, which says nothing about it. */
+	if (code == MFS_OK && !at->a.rollback)
+		(void)mfs_engine_eligible(at->r->engine, at->i, v->m, &how, NULL);
 	mfs_version_unref(v);
 	if (mfs_kept_lost(code))
 		return repair(at, &err);
-	return code == MFS_OK ? mfs_at_enter(at, MFS_STEP_HEALTH) : ended(at, &err, 0, cancel);
+	return code == MFS_OK ? mfs_at_enter(at, how == MFS_INSTALL_SAME ? MFS_STEP_ACTIVATE : MFS_STEP_HEALTH)
+			      : ended(at, &err, 0, cancel);
 }
 
 static int64_t

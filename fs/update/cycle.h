@@ -44,6 +44,7 @@ enum mfs_code mfs_cycle_target(struct mfs_refresh *refresh, size_t i, struct mfs
 
 struct mfs_cycle_parts {
 	void *user;
+	bool mended; /* blobs that the store lost are brought again by somebody else: a mount's scrub */
 	int64_t (*now)(void *user);      /* seconds since the epoch, never behind the time floor */
 	uint32_t (*random)(void *user);
 	/* errors as mfs_refresh_target() */
@@ -73,8 +74,9 @@ struct mfs_cycle_run { /* borrowed, all of it */
 };
 
 /*
- * After a refresh: what should model i run, and begin, go on with or supersede the attempt. An attempt for
- * another version ends (its step is to be cancelled by the caller when news->superseded says so).
+ * After a refresh: what should model i run, and begin, go on with or supersede the attempt. Of the active version what
+ * this host has lost, so that it cannot be shown, is an attempt too. An attempt for another version ends (its step is to
+ * be cancelled by the caller when news->superseded says so).
  *
  * by_hand     a command asks: pauses end
  * returns     OK: there is something to do; NOT_SELECTED: nothing (the message says why)

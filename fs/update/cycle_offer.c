@@ -124,8 +124,38 @@ undecryptable(const struct mfs_at *at, const struct mfs_cycle_version *v)
 	return mfs_sha256_equal(&f->key, &key);
 }
 
+static bool
+is_shown(const struct mfs_at *at, const struct mfs_sha256 *id)
+{
+	struct mfs_engine_model m;
+	bool shown;
+
+	if (mfs_engine_model_get(at->r->engine, at->i, &m, NULL) != MFS_OK)
+		return true; /* without memory nothing is begun */
+	shown = m.n > 0 && m.versions[0].active && mfs_sha256_equal(&m.versions[0].v->m->id, id);
+	mfs_engine_model_free(&m);
+	return shown;
+}
+
+/* The active version is not shown, because of what this host has lost of it: what was signed, in both places, or blobs. */
+static bool
+is_lost(const struct mfs_at *at, const struct mfs_sha256 *id)
+{
+	struct mfs_version *v = NULL;
+	bool end, lost;
+
+	lost = mfs_kept_lost(mfs_engine_version(at->r->engine, at->i, id, &v, NULL));
+	mfs_version_unref(v);
+	if (lost || at->r->parts->mended)
+		return lost;
+	(void)mfs_engine_lost(at->r->engine, at->i, 0, &end, &v, NULL);
+	lost = v != NULL;
+	mfs_version_unref(v);
+	return lost;
+}
+
 static enum mfs_code
-begin(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, struct mfs_err *err)
+begin(struct mfs_at *at, const struct mfs_cycle_offer *o, bool again, bool by_hand, struct mfs_err *err)
 {
 	char detail[MFS_VERSION_MAX + MFS_VARIANT_MAX + 80];
 
@@ -141,9 +171,12 @@ begin(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, struct m
 	at->a = (struct mfs_cycle_attempt){ .v = o->v, .by_hand = by_hand, .rollback = o->rollback };
 	if (mfs_at_enter(at, MFS_STEP_DOWNLOAD) != 0)
 		return mfs_fail(err, MFS_IO, "the trusted state cannot be written: no update begins");
-	(void)snprintf(detail, sizeof(detail), "%s is offered%s%s: its update begins", o->v.version,
-		o->rollback ? " instead of a revoked version" : o->rollout[0] != '\0' ? " by rollout " : "",
-		o->rollback ? "" : o->rollout);
+	if (again)
+		(void)snprintf(detail, sizeof(detail), "%s is active: what was lost of it here is fetched again", o->v.version);
+	else
+		(void)snprintf(detail, sizeof(detail), "%s is offered%s%s: its update begins", o->v.version,
+			o->rollback ? " instead of a revoked version" : o->rollout[0] != '\0' ? " by rollout " : "",
+			o->rollback ? "" : o->rollout);
 	mfs_engine_happened(at->r->engine, at->i, NULL, o->v.version, MFS_OK, detail);
 	return MFS_OK;
 }
@@ -178,6 +211,7 @@ offered(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, struct
 	bool current = mfs_sha256_equal(&at->a.v.manifest, &o->v.manifest);
 	enum mfs_install how = MFS_INSTALL_NEW;
 	char active[MFS_VERSION_MAX + 1];
+	bool again;
 
 	/* A fraction was lowered, or an older rollout comes first now: that stops, it moves no device back. */
 	if (!o->rollback && mfs_engine_behind(at->r->engine, at->i, o->m, active)) {
@@ -187,7 +221,9 @@ offered(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, struct
 	}
 	if (!o->rollback && mfs_engine_eligible(at->r->engine, at->i, o->m, &how, err) != MFS_OK)
 		return not_now(at, &o->v, superseded, err);
-	if (how == MFS_INSTALL_SAME)
+	again = how == MFS_INSTALL_SAME && !is_shown(at, &o->v.manifest) &&
+		((current && at->a.step != MFS_STEP_IDLE) || is_lost(at, &o->v.manifest));
+	if (how == MFS_INSTALL_SAME && !again)
 		return up_to_date(at, o, news, err);
 	if (undecryptable(at, &o->v))
 		return mfs_fail(err, MFS_DECRYPT_FAILED, "%s was refused: %s", o->v.version, at->up.refusal_detail);
@@ -207,7 +243,7 @@ offered(struct mfs_at *at, const struct mfs_cycle_offer *o, bool by_hand, struct
 		return mfs_fail(err, at->a.why, "%s: %s", o->v.version, at->a.detail != NULL ? at->a.detail : "given up");
 	if (at->a.step != MFS_STEP_IDLE)
 		abandon(at, superseded, "another version is offered now");
-	return begin(at, o, by_hand, err);
+	return begin(at, o, again, by_hand, err);
 }
 
 enum mfs_code

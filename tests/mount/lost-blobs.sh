@@ -72,6 +72,24 @@ until_true 20 there || fail "not tried again: $(cat "$MNT/det/status" "$MNT/det/
 shows 2
 unmount_
 
+step "unmounted: an update brings what is lost"
+rm "$payload" "$small"
+expect 0 "1.2.0 is active" "$modelfs" update -c "$CFG" det
+is_whole || fail "$(diff -r "$W/blobs" "$W/store/blobs")"
+[ "$(now_)" = "1.2.0 2" ] || fail "$(now_)"
+expect 2 "nothing newer" "$modelfs" update -c "$CFG" det
+
+step "what was signed is lost in both places: had again, and without a health check"
+signed=manifests/$(sha256sum <"$W/b2/manifest.json" | cut -d ' ' -f 1)
+rm -r "$W/state/$signed" "$W/store/$signed"
+mount_
+grep -q '^serving: *nothing' "$MNT/det/status" || fail "$(cat "$MNT/det/status")"
+expect 0 "1.2.0 is active" "$modelfs" update -c "$CFG" det
+shows 2
+[ "$(now_)" = "1.2.0 2" ] || fail "$(now_)"
+diff -r "$W/state/$signed" "$W/store/$signed" || fail "not kept twice"
+unmount_
+
 step "without a repository: the model says what is wrong"
 sed -i -e '/^repository:/d' -e '/^update:/d' -e 's/root: keys.root.json, //' "$CFG"
 rm -f "$W/state/events"*

@@ -344,6 +344,78 @@ Test(update, a_version_that_is_damaged_again_and_again_is_fetched_ever_more_seld
 
 /* ---- the byte budget ----------------------------------------------------------------------------------------------------------------- */
 
+/* ---- what this host lost of what is active ---------------------------------------------------------------------- */
+
+static void
+manifests_lose(const struct mfs_sha256 *id)
+{
+	cr_assert_eq(mfs_signed_remove(d.state_fd, id, NULL), MFS_OK);
+	cr_assert_eq(mfs_signed_remove(d.store_fd, id, NULL), MFS_OK);
+}
+
+Test(update, what_was_signed_and_is_lost_in_both_places_is_had_again)
+{
+	struct mfs_cycle_parts mended = parts;
+
+	publish(1, "one");
+	cr_assert_eq(offer(false), MFS_OK);
+	cr_assert_eq(run_steps(), MFS_CYCLE_IDLE);
+	cr_assert_eq(mfs_cycle_observe(&r, 0, 600, NULL), MFS_CYCLE_IDLE);
+	active_is("1.1.0", 1);
+	manifests_lose(&f.offered);
+	crash();
+	active_is(NULL, 1);
+	mended.mended = true; /* nobody else can know what belongs to it */
+	r.parts = &mended;
+	cr_assert_eq(offer(false), MFS_OK);
+	cr_assert_eq(offer(false), MFS_OK, "and goes on");
+	f.health = MFS_HEALTH_CHECK_FAILED; /* it is not asked: nothing is wrong with the version */
+	cr_assert_eq(run_steps(), MFS_CYCLE_IDLE);
+	active_is("1.1.0", 1);
+	cr_assert_eq(f.healths, 1);
+	cr_assert_not(observed(), "it was committed");
+	cr_assert_eq(offer(false), MFS_NOT_SELECTED);
+	crash();
+	active_is("1.1.0", 1);
+}
+
+Test(update, what_is_lost_during_its_probation_is_watched_on)
+{
+	publish(1, "one");
+	cr_assert_eq(offer(false), MFS_OK);
+	cr_assert_eq(run_steps(), MFS_CYCLE_IDLE);
+	cr_assert_gt(mfs_cycle_observe(&r, 0, 100, NULL), 0);
+	manifests_lose(&f.offered);
+	crash();
+	active_is(NULL, 0);
+	cr_assert_eq(offer(false), MFS_OK);
+	cr_assert_eq(run_steps(), MFS_CYCLE_IDLE);
+	active_is("1.1.0", 0);
+	cr_assert_eq(state().observation.seconds, 100);
+}
+
+Test(update, lost_blobs_of_the_active_version_are_fetched_by_who_has_no_scrub)
+{
+	struct mfs_cycle_parts mended = parts;
+	char path[300];
+
+	publish(1, "one");
+	cr_assert_eq(offer(false), MFS_OK);
+	cr_assert_eq(run_steps(), MFS_CYCLE_IDLE);
+	device_blob_path(&d, 0, path, sizeof(path));
+	cr_assert_eq(unlinkat(d.store_fd, path, 0), 0, "%s", path);
+	crash();
+	active_is(NULL, 0);
+	mended.mended = true;
+	r.parts = &mended;
+	cr_assert_eq(offer(false), MFS_NOT_SELECTED, "a mount's scrub is at it");
+	r.parts = &parts;
+	cr_assert_eq(offer(false), MFS_OK);
+	cr_assert_eq(run_steps(), MFS_CYCLE_IDLE);
+	active_is("1.1.0", 0);
+	cr_assert_eq(f.downloads, 2);
+}
+
 Test(update, the_byte_budget_survives_restarts_and_renews_with_the_day)
 {
 	uint64_t day = 20000, taken = 0, got;
