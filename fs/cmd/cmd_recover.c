@@ -56,6 +56,7 @@ ask_repositories(const struct mfs_engine_args *engine_args, struct mfs_offline *
 	if ((code = mfs_engine_open(engine_args, &o->engine, err)) != MFS_OK ||
 		(code = mfs_remote_adopt(sock, &remote, err)) != MFS_OK)
 		return code;
+	mfs_remote_bandwidth(remote, args.config->update.bandwidth);
 	args.engine = o->engine;
 	args.remote = remote;
 	if ((code = mfs_refresh_new(&args, &r, err)) != MFS_OK)

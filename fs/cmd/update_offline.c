@@ -258,6 +258,7 @@ offline_open(struct offline *o, struct mfs_err *err)
 		mfs_events_open(env->folders.state, false, &o->events, err) != MFS_OK ||
 		mfs_remote_adopt(o->q->sock, &o->remote, err) != MFS_OK)
 		return err->code;
+	mfs_remote_bandwidth(o->remote, env->config->update.bandwidth);
 	args.keys = o->keys;
 	args.store = o->store;
 	args.cache = o->cache;

@@ -22,6 +22,8 @@ update_begin(struct mfs_control *c, struct conn *k)
 		(void)mfs_fail(&err, MFS_MALFORMED, "request: from: no descriptor came with it");
 	else if (k->req.from)
 		(void)mfs_remote_adopt(mfs_steal_fd(&k->passed), &via, &err);
+	if (via != NULL)
+		mfs_remote_bandwidth(via, c->s->config->update.bandwidth);
 	mfs_scrub_hurry(c->s->scrub, k->model);
 	if (err.code == MFS_OK)
 		(void)mfs_update_ask(u, k->model, k->req.command == MFS_CTL_UPDATE, via, &k->ticket, &err);

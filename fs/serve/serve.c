@@ -214,6 +214,7 @@ serve_build(struct mfs_serve *s, const struct inherited *in, struct mfs_err *err
 		mfs_jobs_new(s->klink, s->config, &s->jobs, err) != MFS_OK ||
 		mfs_session_new(MFS_FD_DEV, s->shm, &mfs_tree_ops, s, &s->session, err) != MFS_OK)
 		return err->code;
+	mfs_remote_bandwidth(s->remote, s->config->update.bandwidth);
 	mfs_session_on_end(s->session, on_session_end, s);
 	mfs_jobs_on_hook(s->jobs, on_hook, s);
 	views_publish(s);

@@ -13,7 +13,8 @@
 #include "io.h"
 
 #define DEADLINE_MS  60000u /* of a request, beside the time that its bytes may take */
-#define SLOWEST      8192u  /* bytes a second: below it low speed ends a transfer anyway */
+#define SLOWEST      8192u  /* bytes a second that it may be as slow as ... */
+#define DEADLINE_MOST_MS 600000u /* ... but for so long: what is verified by then is kept, and the rest asked for anew */
 #define FAST_MS      1500   /* a request that took less than this may be larger next time */
 #define DAY_S        86400
 #define WAIT_STEP_MS 200    /* a wait looks at `stop` as often */
@@ -350,6 +351,8 @@ mfs_dl_get(struct mfs_dl_run *r, const struct mfs_dl_request *q, const uint64_t 
 	g.source = s->number;
 	*source = (unsigned)(s - r->d->sources);
 	g.deadline_ms = DEADLINE_MS + (unsigned)(g.length / SLOWEST * 1000);
+	if (g.deadline_ms > DEADLINE_MOST_MS)
+		g.deadline_ms = DEADLINE_MOST_MS;
 	if (r->v == NULL && g.deadline_ms > r->patience_ms) /* a repair: a reader waits */
 		g.deadline_ms = (unsigned)r->patience_ms;
 	asked = mfs_clock_mono_ms();

@@ -30,6 +30,8 @@ struct get { /* one request under way */
 	uint64_t skip;    /* to be read over before the range */
 	uint64_t left;    /* for sink; UINT64_MAX until the end */
 	bool enough;      /* the range is complete, the rest is not wanted */
+	int64_t waited;   /* for bytes, since so many of them were there: */
+	uint64_t had;
 };
 
 /* ---- what is waited for ----------------------------------------------------------------------- */
@@ -169,14 +171,35 @@ bytes_take(struct get *g, const uint8_t *p, size_t n, struct mfs_err *err)
 	return MFS_OK;
 }
 
+/* Time that this side waited, of slow_ms: what came in it is too little. What a slow disk takes here does not count. */
+static enum mfs_code
+speed_check(struct get *g, struct mfs_err *err)
+{
+	const struct mfs_remote_timing *t = &g->r->timing;
+	const uint64_t came = g->res->received - g->had;
+
+	if (t->slow_ms == 0 || g->waited < (int64_t)t->slow_ms)
+		return MFS_OK;
+	if (came < (uint64_t)t->slow_bytes * t->slow_ms / 1000)
+		return mfs_fail(err, MFS_NET_TIMEOUT, "too slow: %llu bytes in %u s", (unsigned long long)came, t->slow_ms / 1000);
+	g->waited = 0;
+	g->had = g->res->received;
+	return MFS_OK;
+}
+
 /* Until there may be more, or a reason to stop. */
 static enum mfs_code
 body_wait(struct get *g, struct mfs_err *err)
 {
 	struct pollfd p = { .fd = g->pipe, .events = POLLIN };
+	const int64_t since = mfs_clock_mono_ms();
+	const bool ready = poll(&p, 1, TICK_MS) > 0;
 	struct mfs_pending now = { 0 };
 
-	if (poll(&p, 1, TICK_MS) > 0 && !cancelled(g))
+	g->waited += mfs_clock_mono_ms() - since;
+	if (speed_check(g, err) != MFS_OK)
+		return MFS_NET_TIMEOUT;
+	if (ready && !cancelled(g))
 		return MFS_OK;
 	mfs_remote_wait(g->r, &g->pending, 0, &now);
 	return limits_check(g, &now, err);

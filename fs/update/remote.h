@@ -80,6 +80,9 @@ enum mfs_code mfs_remote_start_klink(void *klink, int *sock, struct mfs_err *err
  */
 enum mfs_code mfs_remote_adopt(int sock, struct mfs_remote **out, struct mfs_err *err);
 
+/* The bandwidth that fetch was told to keep to (update.bandwidth; 0 none): a body may be as slow as that. Before the first request. */
+void mfs_remote_bandwidth(struct mfs_remote *r, uint64_t bytes_per_s);
+
 /* End it: requests in flight end with CONDITION_UNMET; the caller's threads must have returned before. NULL is fine. */
 void mfs_remote_free(struct mfs_remote *r);
 
@@ -90,7 +93,8 @@ void mfs_remote_free(struct mfs_remote *r);
  *          the whole ends before (then res->total tells). A server that sends the whole instead is read
  *          up to the end of the range if q->from + q->length is at most q->discard, else NET_PROTOCOL
  * res      filled on failure too
- * errors   40 to 45 by man page modelfs(8); NET_HTTP any other status (res->http, res->retry_after_s; a
+ * errors   40 to 45 by man page modelfs(8) (NET_TIMEOUT also: fetch gives so little that it cannot mean a server that it
+ *          should have given up); NET_HTTP any other status (res->http, res->retry_after_s; a
  *          range beyond the end: 416 with res->total); LIMIT_EXCEEDED more bytes than cap, announced or
  *          sent; NET_PROTOCOL also: fetch died, hung or lied (another one is started for the next request);
  *          CONDITION_UNMET cancelled or ending; IO, NO_MEMORY here; CONFIG_INVALID no such origin; and

@@ -15,6 +15,11 @@ struct mfs_remote_timing {
 	unsigned stall_ms;  /* without a frame or byte for a request, pongs or not */
 	unsigned idle_ms;   /* nothing in flight: the connection ends, and fetch with it */
 	unsigned pause_ms;  /* before the second start after a failure; doubles up to 60 s */
+	/*
+	 * A body that brings less than slow_bytes a second while serve waits for it ends after slow_ms of waiting. fetch
+	 * gives up a server that is too slow before that: this one is for a fetch that is not what it was. 0: no such end
+	 */
+	unsigned slow_bytes, slow_ms;
 };
 
 struct mfs_pending { /* on the stack of the thread that waits; listed under the lock */

@@ -24,6 +24,8 @@
 #define START_MS     150   /* between two starts: keeper refuses more than one in 100 ms */
 #define REFUSED_MAX  10u
 #define GHOST_MS     30000 /* a cancelled request is answered within it */
+#define SLOW_BYTES   500u  /* a second, half of what fetch demands of a server; and twice its time */
+#define SLOW_MS      60000
 
 /* ---- the reading thread ----------------------------------------------------------------------- */
 
@@ -431,7 +433,7 @@ remote_alloc(void)
 	r->sock = -1;
 	atomic_init(&r->weakened, -1);
 	r->timing = (struct mfs_remote_timing){ .ping_ms = 5000, .silent_ms = 15000, .stall_ms = 180000, .idle_ms = 30000,
-		.pause_ms = 250 };
+		.pause_ms = 250, .slow_bytes = SLOW_BYTES, .slow_ms = SLOW_MS };
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -497,6 +499,16 @@ void
 mfs_remote_timing_set(struct mfs_remote *r, const struct mfs_remote_timing *t)
 {
 	r->timing = *t;
+}
+
+void
+mfs_remote_bandwidth(struct mfs_remote *r, uint64_t bytes_per_s)
+{
+	/* Requests that share it may each be given as little as their part, and less for a while. */
+	const uint64_t part = bytes_per_s / MFS_WIRE_REQUESTS / 2;
+
+	if (bytes_per_s > 0 && part < r->timing.slow_bytes)
+		r->timing.slow_bytes = (unsigned)part;
 }
 
 bool

@@ -66,7 +66,7 @@ asker(void *arg)
 int
 main(void)
 {
-	static const struct mfs_remote_timing t = { 50, 5000, 5000, 60000, 1 };
+	static const struct mfs_remote_timing t = { 50, 5000, 5000, 60000, 1, 0, 0 };
 	static struct mock k = { .on = serves_a_while };
 	struct mfs_remote *r;
 	pthread_t threads[THREADS];

@@ -177,6 +177,30 @@ Test(download_limits, an_installation_under_way_is_waited_for)
 	(void)pthread_join(t, NULL);
 }
 
+/* ---- patience --------------------------------------------------------------------------------------------------- */
+
+static _Atomic unsigned longest_ms;
+
+static enum mfs_code
+deadline_get(void *user, const struct mfs_download_get *q, struct mfs_download_got *got, struct mfs_err *why)
+{
+	if (q->deadline_ms > atomic_load(&longest_ms))
+		atomic_store(&longest_ms, q->deadline_ms);
+	return dl_get(user, q, got, why);
+}
+
+/* Whoever sends a byte now and then must not have hours for one range. */
+Test(download_limits, no_request_may_take_longer_than_ten_minutes)
+{
+	args.get = deadline_get;
+	args.threads = 1;
+	download_make();
+	run_ok();
+	whole();
+	cr_assert_leq(longest_ms, 600000u);
+	cr_assert_geq(longest_ms, 500000u, "%u ms for a range of megabytes", (unsigned)longest_ms);
+}
+
 /* ---- repair --------------------------------------------------------------------------------------------------------- */
 
 static void

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "io.h"
@@ -717,6 +718,53 @@ Test(remote, a_request_can_be_cancelled_and_has_a_deadline)
 		mfs_remote_counts(r, &starts, &drops);
 	while (drops == 0);
 	cr_assert_eq(drops, 1);
+	remote_end(r, &k);
+}
+
+/* 5000 bytes, one after the other with a pause between them, for as long as somebody takes them. */
+static bool
+drips(struct mock *k, const union mfs_wire *m, int fd)
+{
+	const struct timespec pause = { 0, 20000000 };
+
+	if (m->head.type == MFS_W_CANCEL)
+		mock_done(k, m->head.id, MFS_CONDITION_UNMET, 0, 0);
+	if (m->head.type != MFS_W_GET)
+		return true;
+	mock_headers(k, m->head.id, 200, 0, 5000, 5000);
+	for (int i = 0; i < 5000 && write(fd, "x", 1) == 1; i++)
+		(void)nanosleep(&pause, NULL);
+	return true;
+}
+
+/* fetch ends what is too slow; one that was taken over does not, and keeps serve waiting. */
+Test(remote, a_fetch_that_drips_is_not_waited_for)
+{
+	struct mock k = { .on = drips };
+	struct mfs_remote_timing t = quick;
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_remote *r;
+
+	t.silent_ms = t.stall_ms = 600000;
+	t.slow_bytes = 5000;
+	t.slow_ms = 200;
+	r = remote_over(&k, &t);
+	cr_assert_eq(ask(r, WHOLE, NULL, NULL, &err), MFS_NET_TIMEOUT, "%s", err.msg);
+	cr_assert_not_null(strstr(err.msg, "too slow"), "%s", err.msg);
+	remote_end(r, &k);
+}
+
+Test(remote, a_body_may_be_as_slow_as_its_part_of_a_small_bandwidth)
+{
+	struct mock k = { .on = good };
+	struct mfs_remote *r = remote_over(&k, &(struct mfs_remote_timing){ .slow_bytes = 500, .slow_ms = 1 });
+
+	mfs_remote_bandwidth(r, 0);
+	cr_assert_eq(r->timing.slow_bytes, 500u);
+	mfs_remote_bandwidth(r, 10000000);
+	cr_assert_eq(r->timing.slow_bytes, 500u);
+	mfs_remote_bandwidth(r, 3200);
+	cr_assert_eq(r->timing.slow_bytes, 100u);
 	remote_end(r, &k);
 }
 
