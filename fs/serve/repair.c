@@ -37,7 +37,7 @@ struct mfs_repairs {
 	pthread_mutex_t lock; /* all below */
 	pthread_cond_t changed;
 	struct mfs_repair_read *parked; /* in order of arrival */
-	unsigned n_parked;
+	unsigned n_parked; /* and those that are about to be: neither who works nor who watches ends before them */
 	unsigned workers, idle;
 	bool watching;
 	bool *busy;       /* by model: a worker is at one of its READs */
@@ -338,7 +338,7 @@ worker(void *arg)
 			idle_since = mfs_clock_mono_ms();
 			continue;
 		}
-		if (mfs_clock_mono_ms() - idle_since >= IDLE_MS)
+		if (r->n_parked == 0 && mfs_clock_mono_ms() - idle_since >= IDLE_MS)
 			break;
 		r->idle++;
 		wait_ms(r, IDLE_MS);
@@ -358,9 +358,13 @@ watcher(void *arg)
 	struct mfs_repair_read *first;
 
 	(void)pthread_mutex_lock(&r->lock);
-	while ((first = r->parked) != NULL && atomic_load(&r->cancel) == 0) {
+	while (r->n_parked > 0 && atomic_load(&r->cancel) == 0) {
 		int64_t now = mfs_clock_mono_ms();
 
+		if ((first = r->parked) == NULL) { /* one is about to be */
+			wait_ms(r, MFS_REPAIR_WAIT_MS);
+			continue;
+		}
 		for (struct mfs_repair_read *w = first; w != NULL; w = w->next)
 			if (w->until_ms < first->until_ms)
 				first = w;
@@ -451,7 +455,7 @@ mfs_repair_park(struct mfs_repairs *r, struct mfs_repair_read *w, const struct m
 		(void)pthread_mutex_unlock(&r->lock);
 		return false;
 	}
-	/* Its place among the parked is taken now; the list gets it when interrupts can come. */
+	/* Its place among the parked is taken now, and keeps the threads; the list gets it when interrupts can come. */
 	r->n_parked++;
 	r->of_model[w->model]++;
 	(void)pthread_mutex_unlock(&r->lock);
@@ -465,6 +469,7 @@ mfs_repair_park(struct mfs_repairs *r, struct mfs_repair_read *w, const struct m
 		r->n_parked--;
 		r->of_model[w->model]--;
 		w->state = MFS_READ_TAKEN;
+		(void)pthread_cond_broadcast(&r->changed);
 	} else {
 		struct mfs_repair_read **last = &r->parked;
 
@@ -473,7 +478,7 @@ mfs_repair_park(struct mfs_repairs *r, struct mfs_repair_read *w, const struct m
 		w->next = NULL;
 		w->state = MFS_READ_PARKED;
 		*last = w;
-		(void)threads_begin(r); /* they may have ended meanwhile */
+		(void)threads_begin(r); /* one more, if all are at work */
 		(void)pthread_cond_broadcast(&r->changed);
 	}
 	(void)pthread_mutex_unlock(&r->lock);
