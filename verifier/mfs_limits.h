@@ -54,6 +54,8 @@
 #define MFS_TUF_TARGETS_MAX     (5u << 20)   /* bytes of targets.json and of every delegated role */
 #define MFS_TUF_ROOT_STEPS_MAX  256u         /* new roots in one run; the next run goes on */
 #define MFS_TUF_VISITED_MAX     32u          /* roles visited for one target path */
+#define MFS_TUF_SEARCH_MAX      (32u << 20)  /* bytes of these roles: hostile ones could all be of the largest size */
+#define MFS_TUF_KEPT_MAX        (16u << 20)  /* bytes of delegated roles that a run keeps for its next search: some 1,000 models */
 #define MFS_TUF_KEYS_MAX        64u          /* key ids of one role; each costs a signature check at most */
 #define MFS_TUF_SIGNATURES_MAX  256u         /* entries in `signatures`; only one per key of the role is looked at */
 #define MFS_TUF_SIGNATURE_MAX   1024u        /* bytes of one signature: RSA of 8192 bits */

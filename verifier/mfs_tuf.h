@@ -114,7 +114,7 @@ enum mfs_code mfs_tuf_feed(struct mfs_tuf *t, enum mfs_tuf_answer answer, struct
 /*
  * Begin to look for a target path; the refresh must be complete. An unfinished search is dropped.
  * Then mfs_tuf_next() until it is done. A role that was verified for an earlier path is not wanted
- * again.
+ * again, unless it had to make room for others (MFS_TUF_KEPT_MAX).
  *
  * path    as in the metadata ("det/policy.json"), not percent-encoded
  * errors  CONFIG_INVALID (empty, longer than MFS_TUF_PATH_MAX, begins with '/'), NO_MEMORY,

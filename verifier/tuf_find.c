@@ -35,6 +35,24 @@ mfs_tuf_delegated_clear(struct mfs_tuf *t)
 		delegated_free(d);
 	}
 	t->delegated = NULL;
+	t->kept = 0;
+}
+
+/* Between two searches: what was not visited for longest goes until the rest is within its bound. It can be had again. */
+static void
+delegated_trim(struct mfs_tuf *t)
+{
+	while (t->kept > MFS_TUF_KEPT_MAX) {
+		struct mfs_tuf_delegated **oldest = &t->delegated, *d;
+
+		for (struct mfs_tuf_delegated **p = &t->delegated; *p != NULL; p = &(*p)->next)
+			if ((*p)->used < (*oldest)->used)
+				oldest = p;
+		d = *oldest;
+		*oldest = d->next;
+		t->kept -= d->doc->len;
+		delegated_free(d);
+	}
 }
 
 static struct mfs_tuf_delegated *
@@ -92,6 +110,7 @@ delegated_add(struct mfs_tuf *t, const struct mfs_tuf_visit *v, struct mfs_tuf_d
 	while (*end != NULL)
 		end = &(*end)->next;
 	*end = d;
+	t->kept += d->doc->len;
 	*out = d;
 	return MFS_OK;
 }
@@ -223,6 +242,8 @@ mfs_tuf_find(struct mfs_tuf *t, const char *path, struct mfs_err *err)
 	if (t->state != MFS_TUF_READY)
 		return mfs_fail(err, MFS_INTERNAL, "TUF: a search before the refresh is complete");
 	mfs_tuf_search_clear(t);
+	delegated_trim(t);
+	t->searches++;
 	if (path[0] == '\0' || path[0] == '/' || strlen(path) > MFS_TUF_PATH_MAX)
 		return mfs_fail(err, MFS_CONFIG_INVALID, "'%s': no target path: empty, from '/', or longer than %u bytes",
 			MFS_ESC(path), MFS_TUF_PATH_MAX);
@@ -310,11 +331,16 @@ role_have(struct mfs_tuf *t, const struct mfs_tuf_visit *v, struct mfs_tuf_deleg
 
 /* The last one of the stack has been verified: visit it. */
 static enum mfs_code
-descend(struct mfs_tuf *t, const struct mfs_tuf_delegated *d, struct mfs_err *err)
+descend(struct mfs_tuf *t, struct mfs_tuf_delegated *d, struct mfs_err *err)
 {
 	struct mfs_tuf_search *s = &t->search;
 	enum mfs_code code;
 
+	d->used = t->searches;
+	s->bytes += d->doc->len;
+	if (s->bytes > MFS_TUF_SEARCH_MAX)
+		return mfs_fail(err, MFS_LIMIT_EXCEEDED, "'%s': not found in %u bytes of roles", MFS_ESC(s->path),
+			MFS_TUF_SEARCH_MAX);
 	if ((code = mfs_strdup(d->name, &s->visited[s->n_visited], err)) != MFS_OK)
 		return code;
 	s->n_visited++;

@@ -128,6 +128,7 @@ struct mfs_tuf_delegated { /* a role of a delegation that was verified in this r
 	struct mfs_tuf_doc *doc;
 	bool changed;
 	char **via; size_t n_via; /* names of the delegators whose keys it was verified with */
+	uint64_t used; /* number of the last search that visited it */
 	struct mfs_tuf_delegated *next;
 };
 
@@ -145,6 +146,7 @@ struct mfs_tuf_search {
 	struct mfs_sha256 hash;
 	struct mfs_tuf_visit *stack; size_t n_stack; /* the next one last */
 	char *visited[MFS_TUF_VISITED_MAX]; size_t n_visited;
+	size_t bytes; /* of them */
 	bool waiting; /* for the bytes of the last one of the stack */
 	bool done, found;
 	struct mfs_tuf_target target;
@@ -166,6 +168,8 @@ struct mfs_tuf {
 	bool had_local[4];  /* a stored file was given: to be dropped if lost */
 	struct mfs_tuf_local *local;
 	struct mfs_tuf_delegated *delegated;
+	size_t kept;        /* bytes of them */
+	uint64_t searches;
 	struct mfs_tuf_search search;
 	char want[MFS_TUF_FILE_MAX + 1];
 };

@@ -10,7 +10,8 @@
 #include "log.h"
 #include "refresh_int.h"
 
-#define CACHED_MAX 8192u /* files of delegated roles; beyond that all of them are fetched again */
+#define CACHED_MAX   8192u       /* files of delegated roles; what is beyond that is fetched again */
+#define CACHED_BYTES (64u << 20) /* of them: some 2,000 models; whoever can sign roles must not fill disk or memory */
 
 /* ---- folders ------------------------------------------------------------------------------------------- */
 
@@ -210,7 +211,7 @@ mfs_refresh_tuf_local_delegated(struct mfs_refresh *r, size_t repo, struct mfs_t
 {
 	mfs_autodir DIR *d = NULL;
 	char path[96];
-	size_t n = 0;
+	size_t n = 0, bytes_all = 0;
 	int fd = folder_open(r, tuf_path(r, repo, path), false, NULL);
 
 	if (fd < 0)
@@ -221,11 +222,13 @@ mfs_refresh_tuf_local_delegated(struct mfs_refresh *r, size_t repo, struct mfs_t
 	}
 	for (const struct dirent *e; (e = readdir(d)) != NULL;) {
 		mfs_autofree uint8_t *bytes = NULL;
+		struct stat st;
 		size_t len;
 
-		if (!is_delegated(e->d_name))
+		if (!is_delegated(e->d_name) || fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
 			continue;
-		if (++n > CACHED_MAX)
+		if (++n > CACHED_MAX || (uint64_t)st.st_size > MFS_TUF_TARGETS_MAX ||
+			(bytes_all += (size_t)st.st_size) > CACHED_BYTES)
 			(void)unlinkat(dirfd(d), e->d_name, 0);
 		else if (mfs_file_read(dirfd(d), e->d_name, MFS_TUF_TARGETS_MAX, &bytes, &len, NULL) == MFS_OK)
 			(void)mfs_tuf_local(t, e->d_name, MFS_SPAN(bytes, len), NULL);

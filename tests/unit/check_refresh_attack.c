@@ -124,6 +124,34 @@ Test(refresh_attack, a_stored_file_that_the_anchor_does_not_name_is_fetched_agai
 	}
 }
 
+/* Whoever can sign roles could have any number of them stored: in the state's folder, and in memory at the next run. */
+Test(refresh_attack, stored_roles_are_bounded)
+{
+	char name[64];
+	struct stat st;
+	uint64_t bytes = 0;
+
+	(void)run();
+	for (int i = 0; i < 20; i++) {
+		int fd;
+
+		(void)snprintf(name, sizeof(name), "state/tuf/default/r%d.json", i);
+		scratch_write(d.root_fd, name, "", 0);
+		fd = openat(d.root_fd, name, O_RDWR | O_CLOEXEC);
+		cr_assert(fd >= 0 && ftruncate(fd, i == 7 ? 100 << 20 : 4 << 20) == 0);
+		(void)close(fd);
+	}
+	policy_publish();
+	mk_repo_commit(repo);
+	(void)run();
+	for (int i = 0; i < 20; i++) {
+		(void)snprintf(name, sizeof(name), "state/tuf/default/r%d.json", i);
+		bytes += fstatat(d.root_fd, name, &st, 0) == 0 ? (uint64_t)st.st_size : 0;
+	}
+	cr_assert_leq(bytes, 64u << 20);
+	cr_assert_gt(bytes, 0);
+}
+
 Test(refresh_attack, parts_of_two_versions_are_refused)
 {
 	struct mk_repo_copy *old;

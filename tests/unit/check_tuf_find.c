@@ -215,6 +215,86 @@ Test(tuf_find, the_thirty_third_role_is_not_visited)
 	cr_assert_null(strstr(r->log, "r32"));
 }
 
+/* A role of 4 MiB. */
+static void
+fatten(const char *name)
+{
+	const size_t n = 4u << 20;
+	mfs_autofree char *text = malloc(n);
+
+	memset(text, 'x', n);
+	cr_assert_eq(json_object_set_new(role_of(r, name)->body, "x", json_stringn(text, n)), 0);
+}
+
+Test(tuf_find, roles_of_hostile_size_end_a_search_before_memory_does)
+{
+	struct mfs_tuf *t;
+
+	for (unsigned i = 0; i < 10; i++) {
+		char name[16], above[16];
+
+		(void)snprintf(name, sizeof(name), "r%u", i);
+		(void)snprintf(above, sizeof(above), "r%u", i - 1);
+		(void)delegate(r, i == 0 ? "targets" : above, name, "*", false, NULL);
+		fatten(name);
+	}
+	target_add(r, "r9", "x", "deep");
+	target_add(r, "targets", "y", "other");
+	publish_everything();
+	t = client(r);
+	expect(MFS_OK, drive(r, t, err));
+	expect(MFS_OK, mfs_tuf_find(t, "x", err));
+	expect_says(MFS_LIMIT_EXCEEDED, "bytes of roles", drive(r, t, err));
+	cr_assert_null(strstr(r->log, "r9"));
+	/* It concerns that path alone. */
+	expect(MFS_OK, mfs_tuf_find(t, "y", err));
+	expect(MFS_OK, drive(r, t, err));
+	mfs_tuf_free(t);
+}
+
+static size_t
+kept_bytes(const struct mfs_tuf *t)
+{
+	struct mfs_tuf_role role;
+	size_t n = 0;
+
+	for (size_t i = 0; mfs_tuf_role(t, i, &role); i++)
+		n += role.name[0] == 'm' ? role.bytes.len : 0;
+	return n;
+}
+
+Test(tuf_find, what_a_run_keeps_of_many_roles_is_bounded)
+{
+	struct mfs_tuf_target target;
+	struct mfs_tuf *t;
+	char name[16], path[32];
+
+	for (unsigned i = 0; i < 6; i++) {
+		(void)snprintf(name, sizeof(name), "m%u", i);
+		(void)snprintf(path, sizeof(path), "m%u/*", i);
+		(void)delegate(r, "targets", name, path, true, NULL);
+		fatten(name);
+		(void)snprintf(path, sizeof(path), "m%u/x", i);
+		target_add(r, name, path, "a");
+	}
+	publish_everything();
+	t = client(r);
+	expect(MFS_OK, drive(r, t, err));
+	for (unsigned i = 0; i < 8; i++) { /* the first two again in the end */
+		(void)snprintf(path, sizeof(path), "m%u/x", i % 6);
+		expect(MFS_OK, mfs_tuf_find(t, path, err));
+		expect(MFS_OK, drive(r, t, err));
+		cr_assert(mfs_tuf_found(t, &target));
+		cr_assert_leq(kept_bytes(t), MFS_TUF_KEPT_MAX + (5u << 20));
+	}
+	/* What was used last is still there. */
+	r->log[0] = '\0';
+	expect(MFS_OK, mfs_tuf_find(t, "m1/x", err));
+	expect(MFS_OK, drive(r, t, err));
+	cr_assert_str_eq(r->log, "");
+	mfs_tuf_free(t);
+}
+
 /* ---- one role, two delegators ------------------------------------------------------------------------------------- */
 
 static void
