@@ -109,10 +109,29 @@ curl_outcome(CURLcode rc)
 	}
 }
 
-/* One request; *status is the answer's. */
-static enum mfs_code
-request(struct mfs_source *s, const char *path, struct body *b, long *status, curl_off_t *length, struct mfs_err *err)
+/* "Content-Range: bytes 0-0/3000002": the length of the whole. */
+static size_t
+total_take(char *line, size_t size, size_t n, void *arg)
 {
+	static const char name[] = "content-range:";
+	const size_t len = size * n;
+	const char *slash = memchr(line, '/', len);
+	curl_off_t *total = arg, value = 0;
+
+	if (len < sizeof(name) || strncasecmp(line, name, sizeof(name) - 1) != 0 || slash == NULL)
+		return len;
+	for (slash++; slash < line + len && *slash >= '0' && *slash <= '9' && value < INT64_MAX / 16; slash++)
+		value = value * 10 + (*slash - '0');
+	*total = value;
+	return len;
+}
+
+/* One request; *status is the answer's. b NULL: HEAD. range: of its first byte alone, and *length is that of the whole. */
+static enum mfs_code
+request(struct mfs_source *s, const char *path, struct body *b, bool range, long *status, curl_off_t *length,
+	struct mfs_err *err)
+{
+	curl_off_t total = -1;
 	mfs_autofree char *url = NULL;
 	CURLcode rc;
 
@@ -135,14 +154,26 @@ request(struct mfs_source *s, const char *path, struct body *b, long *status, cu
 		(void)curl_easy_setopt(s->curl, CURLOPT_WRITEFUNCTION, body_add);
 		(void)curl_easy_setopt(s->curl, CURLOPT_WRITEDATA, b);
 	}
+	if (range) {
+		(void)curl_easy_setopt(s->curl, CURLOPT_RANGE, "0-0");
+		(void)curl_easy_setopt(s->curl, CURLOPT_HEADERFUNCTION, total_take);
+		(void)curl_easy_setopt(s->curl, CURLOPT_HEADERDATA, &total);
+	}
 	rc = curl_easy_perform(s->curl);
 	(void)curl_easy_getinfo(s->curl, CURLINFO_RESPONSE_CODE, status);
 	(void)curl_easy_getinfo(s->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, length);
+	if (range && *status == 206) {
+		*status = 200;
+		*length = total;
+	}
+	if (range && *status == 200 && b->too_long) /* no ranges there: the head said how much it is */
+		return MFS_OK;
 	if (b != NULL && b->too_long)
 		return mfs_fail(err, MFS_LIMIT_EXCEEDED, "%s: more than %zu bytes", MFS_ESC(url), b->cap);
 	if (rc != CURLE_OK)
 		return mfs_fail(err, curl_outcome(rc), "%s: %s", MFS_ESC(url), curl_easy_strerror(rc));
-	if (*status != 200 && *status != 404 && *status != 403 && *status != 410)
+	if (*status != 200 && *status != 404 && *status != 403 && *status != 410 &&
+		(b != NULL || (*status != 405 && *status != 501)))
 		return mfs_fail(err, MFS_NET_HTTP, "%s: status %ld", MFS_ESC(url), *status);
 	return MFS_OK;
 }
@@ -169,7 +200,7 @@ mfs_source_get(struct mfs_source *s, const char *path, size_t cap, uint8_t **out
 	if ((b.p = malloc(4096)) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(path));
 	b.room = 4096;
-	if ((code = request(s, path, &b, &status, &length, err)) != MFS_OK || status != 200) {
+	if ((code = request(s, path, &b, false, &status, &length, err)) != MFS_OK || status != 200) {
 		free(b.p);
 		return code;
 	}
@@ -196,7 +227,15 @@ mfs_source_length(struct mfs_source *s, const char *path, int64_t *length, struc
 			return mfs_fail_sys(err, MFS_IO, "%s/%s", MFS_ESC(s->where), MFS_ESC(path));
 		return MFS_OK;
 	}
-	if ((code = request(s, path, NULL, &status, &n, err)) == MFS_OK && status == 200)
+	if ((code = request(s, path, NULL, false, &status, &n, err)) == MFS_OK && status != 200 && status != 404) {
+		uint8_t byte[2];
+		struct body b = { .p = byte, .room = sizeof(byte), .cap = 1 };
+
+		/* Who may read a file may not always ask for its head: devices do not. */
+		n = -1;
+		code = request(s, path, &b, true, &status, &n, err);
+	}
+	if (code == MFS_OK && status == 200)
 		*length = (int64_t)n;
 	return code;
 }

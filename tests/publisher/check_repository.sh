@@ -667,8 +667,11 @@ check_finds_what_is_missing_or_wrong() {
 check_reads_a_web_server() {
 	fresh
 	/usr/bin/python3 - REPO >port <<-'EOF' &
-		import functools, http.server, sys
-		h = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
+		import functools, http.server, os, sys
+		class Handler(http.server.SimpleHTTPRequestHandler):
+		    def do_HEAD(self):
+		        self.send_error(403) if os.path.exists("nohead") else super().do_HEAD()
+		h = functools.partial(Handler, directory=sys.argv[1])
 		s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), h)
 		print(s.server_port, flush=True)
 		s.serve_forever()
@@ -679,6 +682,9 @@ check_reads_a_web_server() {
 	for _ in $(seq 100); do [ -s port ] && break || sleep 0.05; done
 	url=http://127.0.0.1:$(cat port)
 	expect 0 '1 model, 1 version, 5 blobs' ok "$url/" --root "$W/K/root.json"
+	: >nohead # a bucket that lets everybody read, and no more
+	expect 0 '1 model, 1 version, 5 blobs' ok "$url/" --root "$W/K/root.json"
+	rm nohead
 	rm -r "$(dirname "$(find REPO/blobs -type f -size +200k)")"
 	expect 3 'hash_mismatch.*missing' ok "$url"
 	expect 4 'net_http' ok "$url/nothing"
