@@ -142,6 +142,16 @@ payload_give(struct mfs_repairs *r, const struct mfs_sha256 *hash)
 	(void)pthread_cond_broadcast(&r->changed);
 }
 
+/* With the lock. A reader goes before who looks at what nobody reads. */
+static bool
+payload_wanted(const struct mfs_repairs *r, const struct mfs_sha256 *hash)
+{
+	for (const struct mfs_repair_read *w = r->parked; w != NULL; w = w->next)
+		if (mfs_sha256_equal(&w->v->m->files[w->file].sha256, hash))
+			return true;
+	return false;
+}
+
 bool
 mfs_repairs_begin(struct mfs_repairs *r, const struct mfs_sha256 *payload, const _Atomic int *cancel)
 {
@@ -149,7 +159,7 @@ mfs_repairs_begin(struct mfs_repairs *r, const struct mfs_sha256 *payload, const
 
 	(void)pthread_mutex_lock(&r->lock);
 	while (!(ends = atomic_load(&r->cancel) != 0 || atomic_load(cancel) != 0) &&
-		payload_find(r, payload) <= MFS_REPAIR_THREADS)
+		(payload_find(r, payload) <= MFS_REPAIR_THREADS || payload_wanted(r, payload)))
 		wait_ms(r, CANCEL_MS);
 	if (!ends)
 		payload_take(r, payload);
