@@ -31,7 +31,7 @@ mfs_config_url_wrong(const char *url, const char *const *schemes)
 		return "must be without '?' and '#'";
 	host_end = rest + strcspn(rest, "/");
 	if (memchr(rest, '@', (size_t)(host_end - rest)) != NULL)
-		return "must hold no user and password; use auth: {token_file: PATH}";
+		return "must hold no user and password";
 	file = strncmp(url, "file://", 7) == 0;
 	if (file ? host_end != rest || rest[0] == '\0' : host_end == rest)
 		return file ? "must be file:///FOLDER" : "names no host";
@@ -39,6 +39,8 @@ mfs_config_url_wrong(const char *url, const char *const *schemes)
 		return "must hold no '..'";
 	return NULL;
 }
+
+static const char *const origin_schemes[] = { "https://", "file://", "http://", NULL };
 
 static enum mfs_code
 check_url(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const char *const *schemes)
@@ -53,7 +55,8 @@ check_url(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, const c
 	if ((wrong = mfs_config_url_wrong(y->text, schemes)) == NULL)
 		return MFS_OK;
 	if (wrong[0] != '\0')
-		return mfs_yaml_fail(y, key, w->err, "%s", wrong);
+		return mfs_yaml_fail(y, key, w->err, "%s%s", wrong, /* telemetry and proxies have no token */
+			schemes == origin_schemes && strstr(wrong, "password") != NULL ? "; use auth: {token_file: PATH}" : "");
 	for (size_t i = 0; schemes[i] != NULL; i++)
 		n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", i == 0 ? "" : schemes[i + 1] != NULL ? ", " : " or ", schemes[i]);
 	return mfs_yaml_fail(y, key, w->err, "must start with %s", list);
@@ -97,7 +100,6 @@ check_braces(struct mfs_walk *w, const struct mfs_yaml *y, const char *key, bool
 	return MFS_OK;
 }
 
-static const char *const origin_schemes[] = { "https://", "file://", "http://", NULL };
 static const char *const web_schemes[] = { "https://", "http://", NULL };
 static const char *const proxy_schemes[] = { "http://", "https://", "socks5h://", "socks5://", NULL };
 

@@ -94,7 +94,8 @@ ParameterizedTestParameters(config, a_wrong_configuration_is_refused_with_line_a
 		{ KEYS "repositories: {a: {url: \"https://a\"}}\n", "2:15: trust.root: is missing" },
 		{ KEYS "repository: a\n", "2:13: repository: must start with https://, file:// or http://" },
 		{ KEYS "repository: \"ftp://a\"\n", "2:13: repository: must start with https://, file:// or http://" },
-		{ KEYS "repository: \"https://u:p@a/r\"\n", "2:13: repository: must hold no user and password" },
+		{ KEYS "repository: \"https://u:p@a/r\"\n", "2:13: repository: must hold no user and password; use auth: {token_file: PATH}" },
+		{ KEYS "telemetry: {url: \"https://u:p@a/r\"}\n", "2:18: telemetry.url: must hold no user and password" },
 		{ KEYS "repository: \"https://a/r?t=1\"\n", "2:13: repository: must be without '?' and '#'" },
 		{ KEYS "repository: \"https://a/../r\"\n", "2:13: repository: must hold no '..'" },
 		{ KEYS "repository: \"https:///r\"\n", "2:13: repository: names no host" },
@@ -152,6 +153,19 @@ ParameterizedTest(struct refusal *r, config, a_wrong_configuration_is_refused_wi
 	cr_assert_null(c);
 	(void)snprintf(want, sizeof(want), FILE_NAME ":%s", r->message);
 	cr_assert_eq(strncmp(err.msg, want, strlen(want)), 0, "\n got %s\nwant %s", err.msg, want);
+	mfs_config_snapshot_free(s);
+}
+
+Test(config, a_token_is_named_only_where_it_can_be_given)
+{
+	static const char text[] = KEYS "telemetry: {url: \"https://u:p@a/r\"}\n";
+	struct mfs_config_snapshot *s = NULL;
+	struct mfs_config *c = NULL;
+	struct mfs_err err = MFS_ERR_INIT;
+
+	cr_assert_eq(mfs_config_text(FILE_NAME, text, strlen(text), &s, &err), MFS_OK);
+	cr_assert_eq(mfs_config_parse(s, &c, &err), MFS_CONFIG_INVALID);
+	cr_assert_null(strstr(err.msg, "token_file"), "%s", err.msg);
 	mfs_config_snapshot_free(s);
 }
 
