@@ -151,10 +151,20 @@ say(struct mfs_at *at, const struct mfs_err *why)
 		mfs_engine_happened(at->r->engine, at->i, NULL, at->a.v.version, why->code, why->msg);
 }
 
+/* Is it what the attempt waited for before? What a message names first, "window" or "power"; its figures may differ. */
+static bool
+waits_for(const struct mfs_at *at, const struct mfs_err *why)
+{
+	const size_t n = strcspn(why->msg, ":");
+
+	return at->a.why == why->code && at->a.detail != NULL && strncmp(at->a.detail, why->msg, n) == 0 &&
+		(at->a.detail[n] == ':' || at->a.detail[n] == '\0');
+}
+
 int64_t
 mfs_at_wait(struct mfs_at *at, const struct mfs_err *why)
 {
-	bool same = at->a.why == why->code && at->a.starts == 0 && at->a.failures == 0;
+	bool same = waits_for(at, why) && at->a.starts == 0 && at->a.failures == 0;
 
 	say(at, why);
 	at->a.starts = at->a.failures = 0;

@@ -267,7 +267,17 @@ Test(update_refuse, conditions_gate_the_cycle_and_are_named)
 	cr_assert_gt(step(), 0);
 	cr_assert_eq(state().why, MFS_CONDITION_UNMET);
 	cr_assert_not_null(strstr(state().detail, "window: 01:00-05:00"), "%s", state().detail);
+	/* Nothing is written for the time of day; another condition is another reason, if of the same outcome. */
+	f.facts.minute = 721;
+	cr_assert_gt(step(), 0);
+	cr_assert_not_null(strstr(state().detail, "it is 12:00 here"), "%s", state().detail);
 	f.facts.minute = 60;
+	d.config->update.conditions.power_ac = true;
+	f.facts.known = true;
+	cr_assert_gt(step(), 0);
+	cr_assert_eq(state().why, MFS_CONDITION_UNMET);
+	cr_assert_not_null(strstr(state().detail, "power: "), "%s", state().detail);
+	d.config->update.conditions.power_ac = false;
 	f.facts.budget_left = 0;
 	cr_assert_gt(step(), 0);
 	cr_assert_eq(state().why, MFS_RATE_LIMITED);
