@@ -68,6 +68,7 @@ struct mfs_dl_run {
 	const _Atomic int *requests; /* what ends requests: &stop in a phase, else cancel where no coordinator hands it on */
 	int64_t patience_ms;
 	_Atomic uint64_t done, fetched, wasted, reused, resumed;
+	_Atomic uint64_t arrived;  /* as fetched, but as it comes, not at the end of a request: for the rate */
 	_Atomic bool checking;
 	_Atomic int64_t progress_ms; /* when a byte was last kept */
 	_Atomic uint64_t range;    /* bytes of the next request: grows while they go well */

@@ -94,10 +94,11 @@ coordinate(struct mfs_dl_run *r)
 	p = (struct mfs_download_progress){ .done = atomic_load(&r->done), .total = r->total,
 		.fetched = atomic_load(&r->fetched), .checking = atomic_load(&r->checking) };
 	if (now - r->rate_ms >= 1000) {
-		uint64_t rate = (p.fetched - r->rate_bytes) * 1000 / (uint64_t)(now - r->rate_ms);
+		const uint64_t arrived = atomic_load(&r->arrived);
+		const uint64_t rate = (arrived - r->rate_bytes) * 1000 / (uint64_t)(now - r->rate_ms);
 
 		r->rate = r->rate > 0 ? (r->rate * 3 + rate) / 4 : rate;
-		r->rate_bytes = p.fetched;
+		r->rate_bytes = arrived;
 		r->rate_ms = now;
 	}
 	p.rate = r->rate;

@@ -327,12 +327,37 @@ range_adapt(struct mfs_dl_run *r, bool good, int64_t took_ms)
 	atomic_store(&r->range, n);
 }
 
+/* What arrives counts as it arrives: at a slow link a request takes minutes, and who waits wants to see a rate. */
+struct counted {
+	const struct mfs_dl_request *q;
+	struct mfs_dl_run *r;
+};
+
+static enum mfs_code
+counted_sink(void *user, const void *p, size_t n, struct mfs_err *err)
+{
+	const struct counted *c = user;
+
+	(void)atomic_fetch_add(&c->r->arrived, n);
+	return c->q->sink(c->q->user, p, n, err);
+}
+
+static void *
+counted_room(void *user, size_t *n)
+{
+	const struct counted *c = user;
+
+	return c->q->room(c->q->user, n);
+}
+
 enum mfs_code
 mfs_dl_get(struct mfs_dl_run *r, const struct mfs_dl_request *q, const uint64_t *kept, bool *mismatch, unsigned *source,
 	struct mfs_err *err)
 {
+	struct counted counted = { q, r };
 	struct mfs_download_get g = { .hash = q->hash, .part = (uint32_t)(q->off / MFS_WIRE_PART),
-		.from = q->off % MFS_WIRE_PART, .length = q->length, .cancel = r->requests, .sink = q->sink, .room = q->room, .user = q->user };
+		.from = q->off % MFS_WIRE_PART, .length = q->length, .cancel = r->requests, .sink = counted_sink,
+		.room = q->room != NULL ? counted_room : NULL, .user = &counted };
 	struct mfs_download_got got = { 0 };
 	struct mfs_err fault = MFS_ERR_INIT;
 	const uint64_t before = *kept;

@@ -90,6 +90,43 @@ Test(download, everything_arrives_and_not_one_byte_twice)
 	cr_assert_eq(dl_sent(&repo), everything);
 }
 
+/* A source that stops in the middle of each long answer until a rate is told that only its beginning can explain. */
+static enum mfs_code
+halting_sink(void *user, const void *p, size_t n, struct mfs_err *e)
+{
+	const struct mfs_download_get *q = user;
+	const size_t half = n / 2;
+	enum mfs_code code = MFS_OK;
+
+	if (half > 0)
+		code = q->sink(q->user, p, half, e);
+	for (unsigned i = 0; i < 3000 && n >= 10000 && atomic_load(&best_rate) < 20000; i++)
+		(void)usleep(10000);
+	return code == MFS_OK ? q->sink(q->user, (const uint8_t *)p + half, n - half, e) : code;
+}
+
+static enum mfs_code
+halting_get(void *user, const struct mfs_download_get *q, struct mfs_download_got *got, struct mfs_err *e)
+{
+	struct mfs_download_get own = *q;
+
+	own.room = NULL;
+	own.sink = halting_sink;
+	own.user = (void *)(uintptr_t)q;
+	return dl_get(user, &own, got, e);
+}
+
+Test(download, the_rate_is_of_what_arrives_not_of_what_is_complete)
+{
+	bundle(&(struct mk_bundle){ .files = files, .n_files = 1 }, "large");
+	args.get = halting_get;
+	download_make();
+	dl->patience_ms = 60000;
+	run_ok();
+	whole();
+	cr_assert_geq(atomic_load(&best_rate), 20000, "%llu", (unsigned long long)atomic_load(&best_rate));
+}
+
 /* One payload under several names and cut up in two ways, and a file that is another one's chunk table. */
 Test(download, what_several_files_share_arrives_for_all)
 {
