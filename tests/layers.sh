@@ -68,6 +68,17 @@ done
 grep -rnE '#include "(\.\./|(common|verifier|fs|publisher|fetcher)/)' "$top"/common "$top"/verifier "$top"/fs \
 	"$top"/publisher "$top"/fetcher --include='*.[ch]' && complain "an include by path"
 
+# ARCHITECTURE.md names every folder, and nothing that is not there.
+doc=$top/ARCHITECTURE.md
+for d in "$top"/*/Makemodule.am "$top"/fs/*/Makemodule.am "$top"/{scripts,.ci,m4}/x; do
+	d=$(basename "$(dirname "$d")")
+	grep -q "\(^\|[ \`]\)$d/" "$doc" || complain "ARCHITECTURE.md does not name the folder $d/"
+done
+while IFS= read -r f; do
+	[ -n "$(find "$top"/{common,verifier,fs,publisher,fetcher,tests,scripts} "$top"/*.md -path "*/${f#/}" -print -quit)" ] ||
+		complain "ARCHITECTURE.md names $f, which is not there"
+done < <(grep -o '`[^` ]*`' "$doc" | tr -d '`' | grep -E '\.(c|h|sh|md)$' | sort -u)
+
 lib=$B/libmfsverify.a
 [ -f "$lib" ] || make -s -C "$B" libmfsverify.a >/dev/null
 tmp=$(mktemp)
