@@ -8,6 +8,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <openssl/provider.h>
 #include <openssl/store.h>
 #include <openssl/ui.h>
 #include <stdio.h>
@@ -241,8 +242,12 @@ mfs_signer_load(const char *uri, const char *passin, struct mfs_signer **out, st
 	ERR_clear_error();
 	if (ui == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(uri));
-	if ((store = OSSL_STORE_open(uri, ui, &pass, NULL, NULL)) == NULL)
-		return mfs_fail(err, MFS_KEY_UNAVAILABLE, "%s: cannot be opened: %s", MFS_ESC(uri), openssl_reason());
+	if ((store = OSSL_STORE_open(uri, ui, &pass, NULL, NULL)) == NULL) {
+		(void)mfs_fail(err, MFS_KEY_UNAVAILABLE, "%s: cannot be opened: %s", MFS_ESC(uri), openssl_reason());
+		if (strchr(uri, ':') != NULL && strncmp(uri, "file:", 5) != 0)
+			(void)mfs_err_hint(err, "; for a URI, OPENSSL_CONF must name the provider that serves it");
+		return err->code;
+	}
 	if (OSSL_STORE_expect(store, OSSL_STORE_INFO_PKEY) != 1)
 		ERR_clear_error(); /* only a hint */
 	key = store_key(store);
@@ -325,21 +330,43 @@ mfs_signer_public_raw(const struct mfs_signer *s, uint8_t out[32], struct mfs_er
 	return MFS_OK;
 }
 
+/* ECDSA: what is signed is hashed here, never by a token, which would take minutes for a manifest. */
+static bool
+digest_sign(EVP_PKEY *key, const char *properties, const struct mfs_sha256 *digest, uint8_t *sig, size_t *len)
+{
+	MFS_CLEANUP(mfs_cleanup_pkey_ctx) EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, properties);
+
+	return ctx != NULL && EVP_PKEY_sign_init(ctx) == 1 && EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()) == 1 &&
+		EVP_PKEY_sign(ctx, sig, len, digest->b, sizeof(digest->b)) == 1;
+}
+
 enum mfs_code
 mfs_signer_sign(const struct mfs_signer *s, struct mfs_span bytes, uint8_t *sig, size_t *len, struct mfs_err *err)
 {
 	MFS_CLEANUP(mfs_cleanup_md_ctx) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-	const EVP_MD *md = s->type == MFS_SIGNER_ED25519 ? NULL : EVP_sha256();
+	const OSSL_PROVIDER *provider = EVP_PKEY_get0_provider(s->key);
+	char properties[128] = "";
+	struct mfs_sha256 digest;
+	enum mfs_code code;
+	bool ok;
 
 	*len = MFS_SIGNATURE_ROOM;
 	if (ctx == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "signature");
 	if (!s->private_key)
 		return mfs_fail(err, MFS_KEY_UNAVAILABLE, "%s: a public key cannot sign", MFS_ESC(s->name));
-	if (EVP_DigestSignInit(ctx, NULL, md, NULL, s->key) != 1 ||
-		EVP_DigestSign(ctx, sig, len, bytes.p, bytes.len) != 1)
-		return mfs_fail(err, MFS_KEY_UNAVAILABLE, "%s: does not sign: %s", MFS_ESC(s->name), openssl_reason());
-	return MFS_OK;
+	/* Where the key is, it signs: OpenSSL would rather export it to the default provider, without its private part. */
+	if (provider != NULL)
+		(void)snprintf(properties, sizeof(properties), "?provider=%s", OSSL_PROVIDER_get0_name(provider));
+	if (s->type == MFS_SIGNER_ED25519)
+		ok = EVP_DigestSignInit_ex(ctx, NULL, NULL, NULL, properties, s->key, NULL) == 1 &&
+			EVP_DigestSign(ctx, sig, len, bytes.p, bytes.len) == 1;
+	else if ((code = mfs_sha256(bytes, &digest, err)) != MFS_OK)
+		return code;
+	else
+		ok = digest_sign(s->key, properties, &digest, sig, len);
+	return ok ? MFS_OK
+		  : mfs_fail(err, MFS_KEY_UNAVAILABLE, "%s: does not sign: %s", MFS_ESC(s->name), openssl_reason());
 }
 
 enum mfs_code
