@@ -50,13 +50,11 @@ descendants() {
 
 mounts_below() { awk -v d="$1/" 'index($5 "/", d) == 1 {print $5}' /proc/self/mountinfo | sort -r; }
 
-# Processes that carry this private folder in their command line (it is unique to one run).
+# Processes that carry this private folder in their command line (it is unique to one run). One look at all of them;
+# the folder comes on standard input, else grep would find itself.
 pids_below() {
-	local p
-	for p in /proc/[0-9]*; do
-		[ "${p#/proc/}" != "$$" ] || continue
-		if tr "\0" " " 2>/dev/null <"$p/cmdline" | grep -qF -- "$1/"; then echo "${p#/proc/}"; fi
-	done
+	# shellcheck disable=SC2062 # files, not a pattern
+	{ grep -lsaF --file=- /proc/[0-9]*/cmdline <<<"$1/" || true; } | sed -n "s|^/proc/\([0-9]*\)/.*|\1|; /^$$\$/!p"
 }
 
 # sweep FOLDER: end and unmount what was left below a private folder. Says what it found.
