@@ -7,7 +7,8 @@
 # shellcheck source=../lib/health.sh
 . "$(dirname "$0")/../lib/health.sh"
 keys
-config "det: {model_key: \"file:mk.bin\", on_change: [$P/check, changed], on_reject: [$P/check, rejected]}"
+CHECK_UID=61165 # of this test alone: nobody else's processes are its rest
+config "det: {model_key: \"file:mk.bin\", health: {user: $CHECK_UID}, on_change: [$P/check, changed], on_reject: [$P/check, rejected]}"
 log=$P/out/log
 # shellcheck disable=SC2016 # for the hook
 check 'echo "$1 $(id -u) $MODELFS_MODEL $MODELFS_REASON $MODELFS_OUTCOME $MODELFS_VERSION $MODELFS_RELEASE dir=${MODELFS_DIR##*/} \
