@@ -7,7 +7,7 @@
  *
  * Each process takes one way by its number: pread, mmap, or open-read-close; pages are dropped
  * from the cache after each pass, so that the server is asked again. It ends when STOPFILE
- * exists (exit 0, prints the passes), or at the first error or wrong byte (exit 1).
+ * exists and a pass is done (exit 0, prints the passes), or at the first error or wrong byte (exit 1).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -72,7 +72,7 @@ loop_pread(struct job *j)
 
 	if (fd < 0)
 		return fail("open", 0);
-	for (; !stopped(j); j->passes++) {
+	for (; j->passes == 0 || !stopped(j); j->passes++) {
 		if (!pass_pread(j, fd))
 			return false;
 		(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
@@ -87,7 +87,7 @@ loop_mmap(struct job *j)
 
 	if (fd < 0)
 		return fail("open", 0);
-	for (; !stopped(j); j->passes++) {
+	for (; j->passes == 0 || !stopped(j); j->passes++) {
 		uint8_t *m = mmap(NULL, j->size, PROT_READ, MAP_SHARED, fd, 0);
 
 		if (m == MAP_FAILED)
@@ -109,7 +109,7 @@ loop_open(struct job *j)
 	uint8_t buf[4096];
 	struct stat st;
 
-	for (; !stopped(j); j->passes++) {
+	for (; j->passes == 0 || !stopped(j); j->passes++) {
 		size_t off = (j->passes * 7919 * sizeof(buf)) % j->size;
 		int fd;
 		ssize_t n;
@@ -136,10 +136,6 @@ run_one(struct job *j, int index)
 	static const char *const names[] = { "pread", "mmap", "open" };
 	bool ok = index % 3 == 0 ? loop_pread(j) : index % 3 == 1 ? loop_mmap(j) : loop_open(j);
 
-	if (ok && j->passes == 0) {
-		fprintf(stderr, "hammer: %s never finished a pass\n", names[index % 3]);
-		ok = false;
-	}
 	if (ok)
 		printf("%s: %lu passes\n", names[index % 3], j->passes);
 	fflush(stdout);
