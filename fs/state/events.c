@@ -38,6 +38,7 @@ struct mfs_events {
 	pthread_cond_t added;
 	int dirfd, fd;
 	bool read_only;
+	bool half;        /* the file ends within a line */
 	uint64_t size;    /* bytes of the file */
 	uint64_t seq;     /* of the newest event */
 	uint64_t dropped; /* events that could not be written */
@@ -280,12 +281,22 @@ line_store(struct mfs_events *e, const char *line)
 			e->dropped++;
 		file_open(e, false);
 	}
-	if (e->fd < 0)
-		file_open(e, false);
-	if (e->fd < 0 || e->size + len > 2 * EVENTS_FILE_MAX || mfs_write_full(e->fd, line, len) != 0)
+	if (e->fd < 0) {
+		file_open(e, e->half);
+		e->half = e->half && e->fd < 0;
+	}
+	if (e->fd < 0 || e->size + len > 2 * EVENTS_FILE_MAX) {
 		e->dropped++;
-	else
+	} else if (mfs_write_full(e->fd, line, len) != 0) {
+		e->dropped++;
+		if (ftruncate(e->fd, (off_t)e->size) != 0) { /* half a line would swallow the next one */
+			(void)close(e->fd);
+			e->fd = -1;
+			e->half = true;
+		}
+	} else {
 		e->size += len;
+	}
 }
 
 static void

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 
 #include "events.h"
 #include "log.h"
@@ -158,6 +159,43 @@ Test(events, numbers_go_on_after_a_restart_and_a_torn_line)
 	cr_assert_eq(mfs_events_wait(e, 0, 0), 2);
 	free(text);
 	mfs_events_close(e);
+}
+
+Test(events, a_line_that_a_full_disk_cut_off_swallows_no_other)
+{
+	static const char zeros[512];
+	struct mfs_events *e;
+	char path[300], *text;
+	size_t n;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%s/small", root);
+	cr_assert_eq(mkdir(path, 0700), 0);
+	if (mount("none", path, "tmpfs", 0, "size=64k") != 0)
+		cr_skip("mounting a tmpfs needs root: a full disk cannot be made");
+	(void)close(dir);
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	e = events_open(false);
+	say(e, "det", MFS_OK, "one");
+	fd = openat(dir, "filler", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	while (write(fd, zeros, sizeof(zeros)) > 0)
+		;
+	cr_assert_eq(errno, ENOSPC);
+	for (int i = 0; i < 40; i++) /* what is left of the file's last block ends within one */
+		say(e, "det", MFS_OK, "before the end");
+	cr_assert_eq(ftruncate(fd, 0), 0);
+	say(e, "det", MFS_OK, "room again");
+	free(render(e, NULL, 1 << 20, &n));
+	cr_expect_eq(n, 42, "in memory all are there: %zu", n);
+	mfs_events_close(e);
+	e = events_open(true);
+	text = render(e, NULL, 1 << 20, &n);
+	cr_expect(n > 2 && n < 42, "%zu", n);
+	cr_expect_not_null(strstr(text, "room again"));
+	free(text);
+	mfs_events_close(e);
+	(void)close(fd);
+	cr_expect_eq(umount2(path, MNT_DETACH), 0);
 }
 
 Test(events, the_file_is_rotated_and_bounded)
