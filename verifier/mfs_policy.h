@@ -109,6 +109,15 @@ enum mfs_code mfs_policy_accept(const struct mfs_anchor_model *st, const struct 
  */
 enum mfs_code mfs_anchor_policy_set(struct mfs_anchor_model *st, const struct mfs_policy *p, struct mfs_err *err);
 
+/*
+ * What an accepted policy forbids, added to what st forbids already, for when the policy itself cannot be written
+ * down: its revocations join those in force (of two that name the same the severer one), its minimum counts
+ * where it withdraws or is the higher one, the highest minimum seen rises. Nothing is lifted, and sequence, hash and
+ * issued stay those of the policy that is written down, so that the same policy is news again. On failure
+ * (NO_MEMORY) st is as it was.
+ */
+enum mfs_code mfs_anchor_policy_tighten(struct mfs_anchor_model *st, const struct mfs_policy *p, struct mfs_err *err);
+
 /* ---- verdicts over what a device has ---------------------------------------------------------------- */
 
 struct mfs_verdict {

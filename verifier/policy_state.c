@@ -63,6 +63,74 @@ mfs_anchor_policy_set(struct mfs_anchor_model *st, const struct mfs_policy *p, s
 	return MFS_OK;
 }
 
+/* ---- what cannot be written down ---------------------------------------------------------------------------- */
+
+static struct mfs_revocation *
+revocation_same(struct mfs_revocation *list, size_t n, const struct mfs_revocation *r)
+{
+	for (size_t i = 0; i < n; i++)
+		if (mfs_sha256_equal(&list[i].manifest, &r->manifest) && strcmp(list[i].version, r->version) == 0)
+			return &list[i];
+	return NULL;
+}
+
+/* One more revocation; of two that name the same the severer one stays. */
+static void
+revocation_join(struct mfs_revocation *list, size_t *n, const struct mfs_revocation *r)
+{
+	struct mfs_revocation *have = revocation_same(list, *n, r);
+	bool otherwise;
+
+	if (have == NULL) {
+		list[(*n)++] = *r;
+		return;
+	}
+	if (have->action > r->action)
+		return;
+	otherwise = have->action == MFS_ACTION_ROLLBACK && have->otherwise_withdraw;
+	*have = *r;
+	have->otherwise_withdraw = have->action == MFS_ACTION_ROLLBACK && (have->otherwise_withdraw || otherwise);
+}
+
+/* Which of two minima counts meanwhile: one that withdraws before one that does not, then the higher one. */
+static bool
+minimum_tighter(const struct mfs_anchor_model *st, const struct mfs_policy *p)
+{
+	if (p->withdraw_below != st->withdraw_below)
+		return p->withdraw_below;
+	return mfs_release_compare(p->min_key_epoch, p->min_release, st->min_key_epoch, st->min_release) > 0;
+}
+
+enum mfs_code
+mfs_anchor_policy_tighten(struct mfs_anchor_model *st, const struct mfs_policy *p, struct mfs_err *err)
+{
+	struct mfs_revocation *list = NULL;
+	size_t n = st->n_revoked;
+
+	if (p->n_revoked > 0) {
+		if ((list = calloc(n + p->n_revoked, sizeof(*list))) == NULL)
+			return mfs_fail(err, MFS_NO_MEMORY, "model %s: %zu revocations", st->id, n + p->n_revoked);
+		if (n > 0)
+			memcpy(list, st->revoked, n * sizeof(*list));
+		for (size_t i = 0; i < p->n_revoked; i++)
+			revocation_join(list, &n, &p->revoked[i]);
+		if (n > MFS_REVOKED_MAX) { /* more than an anchor holds: the publisher's newest word alone */
+			memcpy(list, p->revoked, p->n_revoked * sizeof(*list));
+			n = p->n_revoked;
+		}
+		free(st->revoked);
+		st->revoked = list;
+		st->n_revoked = n;
+	}
+	if (minimum_tighter(st, p)) {
+		st->withdraw_below = p->withdraw_below;
+		st->min_release = p->min_release;
+		st->min_key_epoch = p->min_key_epoch;
+	}
+	mfs_anchor_high_raise(st, p->min_key_epoch, p->min_release);
+	return MFS_OK;
+}
+
 void
 mfs_revocation_find(const struct mfs_revocation *list, size_t n, const struct mfs_sha256 *manifest, const char *version,
 	struct mfs_verdict *out)

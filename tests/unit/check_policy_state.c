@@ -133,6 +133,125 @@ Test(policy_state, a_newer_policy_replaces_revocations_and_minima_but_not_the_hi
 	done(&st);
 }
 
+/* ---- a policy that cannot be written down ------------------------------------------------------------ */
+
+static struct mfs_policy *
+revoking(const char *version, enum mfs_action action, bool otherwise_withdraw)
+{
+	struct mfs_revocation r = { .reason = "leaks", .action = action, .otherwise_withdraw = otherwise_withdraw };
+	struct mfs_policy *p = policy(9);
+
+	strcpy(r.version, version);
+	expect(MFS_OK, mfs_policy_revoke(p, &r, err));
+	return p;
+}
+
+Test(policy_state, tightening_adds_what_a_policy_forbids_and_lifts_nothing)
+{
+	static const struct { enum mfs_action was, comes, is; } cases[] = {
+		{ MFS_ACTION_STOP, MFS_ACTION_WITHDRAW, MFS_ACTION_WITHDRAW }, { MFS_ACTION_WITHDRAW, MFS_ACTION_STOP, MFS_ACTION_WITHDRAW },
+		{ MFS_ACTION_ROLLBACK, MFS_ACTION_WITHDRAW, MFS_ACTION_WITHDRAW }, { MFS_ACTION_ROLLBACK, MFS_ACTION_STOP, MFS_ACTION_ROLLBACK },
+		{ MFS_ACTION_STOP, MFS_ACTION_ROLLBACK, MFS_ACTION_ROLLBACK },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct mfs_anchor_model st = lived(2);
+		struct mfs_policy *p = revoking("2.0.0", cases[i].comes, false);
+		struct mfs_verdict v;
+		enum mfs_policy_news news;
+
+		revoke_version(&st, "2.0.0", cases[i].was, 0, cases[i].was == MFS_ACTION_ROLLBACK);
+		expect(MFS_OK, mfs_anchor_policy_tighten(&st, p, err));
+		cr_assert_eq(st.n_revoked, 1, "case %zu: an anchor with one version twice", i);
+		mfs_revocation_find(st.revoked, st.n_revoked, &st.active.manifest, "2.0.0", &v);
+		cr_assert_eq(v.action, cases[i].is, "case %zu", i);
+		if (v.action == MFS_ACTION_ROLLBACK && cases[i].was == MFS_ACTION_ROLLBACK)
+			cr_assert(v.otherwise_withdraw, "case %zu", i);
+		/* What cannot be written is news again. */
+		cr_assert_eq(st.policy_sequence, 1);
+		expect(MFS_OK, mfs_policy_accept(&st, p, &news, err));
+		cr_assert_eq(news, MFS_POLICY_NEW);
+		expect(MFS_OK, mfs_anchor_policy_set(&st, p, err));
+		mfs_revocation_find(st.revoked, st.n_revoked, &st.active.manifest, "2.0.0", &v);
+		cr_assert_eq(v.action, cases[i].comes, "the policy itself takes the place of both");
+		mfs_policy_free(p);
+		done(&st);
+	}
+}
+
+Test(policy_state, tightening_keeps_the_revocations_of_before)
+{
+	struct mfs_anchor_model st = lived(3);
+	struct mfs_policy *p = revoking("3.0.0", MFS_ACTION_ROLLBACK, true), *none = policy(10);
+	struct mfs_verdict v;
+
+	revoke_version(&st, "2.0.0", MFS_ACTION_WITHDRAW, 0, false);
+	expect(MFS_OK, mfs_anchor_policy_tighten(&st, p, err));
+	cr_assert_eq(st.n_revoked, 2);
+	expect(MFS_OK, mfs_anchor_policy_tighten(&st, none, err));
+	expect(MFS_OK, mfs_anchor_policy_tighten(&st, p, err)); /* each check brings it again */
+	cr_assert_eq(st.n_revoked, 2);
+	mfs_revocation_find(st.revoked, st.n_revoked, &(struct mfs_sha256){ { 2 } }, "2.0.0", &v);
+	cr_assert_eq(v.action, MFS_ACTION_WITHDRAW);
+	mfs_revocation_find(st.revoked, st.n_revoked, &(struct mfs_sha256){ { 3 } }, "3.0.0", &v);
+	cr_assert_eq(v.action, MFS_ACTION_ROLLBACK);
+	mfs_policy_free(p);
+	mfs_policy_free(none);
+	done(&st);
+}
+
+Test(policy_state, tightening_takes_the_minimum_that_acts)
+{
+	static const struct { int64_t was; bool was_withdraws; int64_t comes; bool withdraws; int64_t is; bool is_withdraws; } cases[] = {
+		{ 0, false, 2, false, 2, false }, { 2, false, 1, false, 2, false }, { 1, true, 5, false, 1, true },
+		{ 5, false, 2, true, 2, true }, { 2, true, 1, true, 2, true }, { 1, true, 2, true, 2, true }, { 2, true, 0, false, 2, true },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct mfs_anchor_model st = lived(3);
+		struct mfs_policy *p = policy(1), *q = policy(2);
+
+		p->min_release = cases[i].was;
+		p->withdraw_below = cases[i].was_withdraws;
+		enforce(&st, p);
+		q->min_release = cases[i].comes;
+		q->withdraw_below = cases[i].withdraws;
+		expect(MFS_OK, mfs_anchor_policy_tighten(&st, q, err));
+		cr_assert(st.min_release == cases[i].is && st.withdraw_below == cases[i].is_withdraws, "case %zu: %d %d", i,
+			(int)st.min_release, st.withdraw_below);
+		cr_assert_geq(st.high_release, cases[i].was > cases[i].comes ? cases[i].was : cases[i].comes, "case %zu", i);
+		mfs_policy_free(p);
+		mfs_policy_free(q);
+		done(&st);
+	}
+}
+
+Test(policy_state, tightening_holds_no_more_than_an_anchor_does)
+{
+	struct mfs_anchor_model st = lived(1);
+	struct mfs_policy *p = policy(1), *q = policy(2);
+	struct mfs_revocation r = { .reason = "x", .action = MFS_ACTION_STOP };
+
+	p->revoked = calloc(MFS_REVOKED_MAX, sizeof(*p->revoked));
+	for (p->n_revoked = 0; p->n_revoked < MFS_REVOKED_MAX; p->n_revoked++) {
+		p->revoked[p->n_revoked] = r;
+		memcpy(p->revoked[p->n_revoked].manifest.b, &p->n_revoked, sizeof(p->n_revoked));
+		p->revoked[p->n_revoked].manifest.b[31] = 1;
+	}
+	enforce(&st, p);
+	strcpy(r.version, "1.0.0");
+	r.action = MFS_ACTION_WITHDRAW;
+	expect(MFS_OK, mfs_policy_revoke(q, &r, err));
+	expect(MFS_OK, mfs_anchor_policy_tighten(&st, q, err));
+	cr_assert_eq(st.n_revoked, 1, "the newest word");
+	cr_assert_eq(st.revoked[0].action, MFS_ACTION_WITHDRAW);
+	mfs_policy_free(p);
+	mfs_policy_free(q);
+	done(&st);
+}
+
+/* ---- the anchor ---------------------------------------------------------------------------------------- */
+
 Test(policy_state, survives_the_anchor)
 {
 	struct mfs_anchor_model st = lived(3), *m;
