@@ -15,6 +15,7 @@
 #include "kfetch.h"
 
 #define FUSE_SUPER     0x65735546
+#define STATE_LEAST    (UINT64_C(64) << 10) /* bytes: less than any change of the state takes */
 
 static void
 user(struct mfs_doctor *d, const struct mfs_config *c)
@@ -118,6 +119,10 @@ folders(struct mfs_doctor *d, const struct mfs_config *c)
 			c->state);
 	else
 		mfs_doctor_say(d, MFS_FINE, "state", NULL, "%s", c->state);
+	if (filesystem(c->state, &s) && (uint64_t)s.f_bavail * (uint64_t)s.f_frsize < STATE_LEAST)
+		mfs_doctor_say(d, MFS_BROKEN, "state", "make room on the disk that holds it", "%s: %llu KiB are free: nothing new is activated, "
+			"and a revocation has the reserve alone", c->state,
+			(unsigned long long)s.f_bavail * (unsigned long long)s.f_frsize >> 10);
 	if (!filesystem(c->store, &s)) {
 		mfs_doctor_say(d, MFS_BROKEN, "store", "make its parent folder reachable", "%s: %s", c->store, strerror(errno));
 		return;
@@ -223,6 +228,25 @@ sandbox(struct mfs_doctor *d, const char *what, const char *group, const char *w
 			"%s is confined less than it should be: without%s", who, missing);
 }
 
+static void
+state_room(struct mfs_doctor *d, const struct mfs_config *c)
+{
+	const json_t *state = json_object_get(d->status, "state");
+	const char *unwritten = json_string_value(json_object_get(state, "unwritten"));
+
+	if (unwritten != NULL)
+		mfs_doctor_say(d, MFS_BROKEN, "state", "make room on the disk that holds it", "a revocation acts from memory alone, and a "
+			"restart forgets it until the next check: %s", unwritten);
+	if (status_bool(d, "state", "full"))
+		mfs_doctor_say(d, MFS_BROKEN, "state", "make room on the disk that holds it", "%s is full: %lld of the %lld KiB kept in "
+			"reserve are left: revocations act, nothing new is activated", c->state,
+			(long long)json_integer_value(json_object_get(state, "reserve")) >> 10,
+			(long long)json_integer_value(json_object_get(state, "reserve_wanted")) >> 10);
+	else if (json_integer_value(json_object_get(state, "reserve")) > 0)
+		mfs_doctor_say(d, MFS_FINE, "state", NULL, "%lld KiB in reserve for revocations",
+			(long long)json_integer_value(json_object_get(state, "reserve")) >> 10);
+}
+
 /* What the running serve says of itself. */
 void
 mfs_doctor_served(struct mfs_doctor *d, const struct mfs_config *c)
@@ -241,6 +265,7 @@ mfs_doctor_served(struct mfs_doctor *d, const struct mfs_config *c)
 	else
 		mfs_doctor_say(d, MFS_WEAK, "passthrough", "run Linux 6.9 or newer with CONFIG_FUSE_PASSTHROUGH, as root",
 			"not available: paged tier only");
+	state_room(d, c);
 	sandbox(d, "sandbox", "sandbox", "serve, which reads what others made,");
 	/* Unknown until something was fetched. */
 	if (json_is_object(json_object_get(d->status, "fetch_sandbox")))

@@ -423,11 +423,13 @@ mfs_engine_close(struct mfs_engine *e)
 	free(e->candidates);
 	free(e->stops);
 	free(e->due);
+	free(e->waits);
 	free(e->bringing);
 	free(e->view);
 	free(e->exposure_at);
 	free(e->repos);
 	mfs_trusted_close(e->trusted);
+	mfs_reserve_close(e->reserve);
 	mfs_counter_free(e->counter);
 	(void)pthread_mutex_destroy(&e->lock);
 	(void)pthread_mutex_destroy(&e->view_lock);
@@ -454,6 +456,7 @@ mfs_engine_open(const struct mfs_engine_args *args, struct mfs_engine **out, str
 		(e->repos = calloc(args->config->n_repos + 1, sizeof(*e->repos))) == NULL ||
 		(e->candidates = calloc(n + 1, sizeof(struct mfs_version *))) == NULL ||
 		(e->stops = calloc(n + 1, sizeof(*e->stops))) == NULL || (e->due = calloc(n + 1, sizeof(*e->due))) == NULL ||
+		(e->waits = calloc(n + 1, sizeof(*e->waits))) == NULL ||
 		(e->bringing = calloc(n + 1, sizeof(*e->bringing))) == NULL ||
 		(e->exposure_at = calloc(n + 1, sizeof(*e->exposure_at))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "engine: %zu models", n);
@@ -461,7 +464,9 @@ mfs_engine_open(const struct mfs_engine_args *args, struct mfs_engine **out, str
 		return mfs_fail(err, MFS_KEY_UNAVAILABLE, "engine: no state key");
 	if ((code = mfs_counter_open(args->config->counter, args->state_dirfd, &e->counter, err)) != MFS_OK ||
 		(code = mfs_trusted_open(args->state_dirfd, mfs_store_dirfd(args->store), mfs_keys_state(args->keys),
-			 e->counter, args->flags, &e->trusted, err)) != MFS_OK)
+			 e->counter, args->flags, &e->trusted, err)) != MFS_OK ||
+		((args->flags & MFS_TRUSTED_READ) == 0 &&
+			(code = mfs_reserve_open(args->state_dirfd, &e->reserve, err)) != MFS_OK))
 		return code;
 	mfs_engine_repos_load(e);
 	mfs_engine_trust_load(e);

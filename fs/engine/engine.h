@@ -179,6 +179,43 @@ enum mfs_code mfs_engine_trust_peek(const struct mfs_engine_args *args, struct m
 enum mfs_code mfs_engine_stop(struct mfs_engine *e, size_t i, enum mfs_code code, const char *detail, bool *changed,
 	struct mfs_err *err);
 
+/* ---- when the state cannot be written (engine_full.c) ---------------------------------------------- */
+
+/*
+ * fn as in mfs_engine_anchor_update, for a change that only forbids more: written if that is possible, with the
+ * reserve if need be, else in force from memory, which is an event, and written later (mfs_engine_written, and any
+ * other change). A restart before that finds the anchor of the disk. errors what fn returned
+ */
+enum mfs_code mfs_engine_anchor_hold(struct mfs_engine *e,
+	enum mfs_code (*fn)(void *user, struct mfs_anchor *a, bool *write, struct mfs_err *err), void *user,
+	struct mfs_err *err);
+
+/* Something that was verified about model i could not be written: _check and mfs_engine_room() say so until it is MFS_OK. */
+void mfs_engine_unwritten(struct mfs_engine *e, size_t i, const struct mfs_err *why);
+enum mfs_code mfs_engine_unwritten_check(struct mfs_engine *e, size_t i, struct mfs_err *err);
+
+/*
+ * May anything new become active for model i, as far as the state's disk goes? MFS_OK when everything in force is
+ * written, the reserve is whole, and there is room beside it; asked before an update begins and right before activation.
+ * errors  INSUFFICIENT_STORAGE, IO, ...: as what could not be written
+ */
+enum mfs_code mfs_engine_room(struct mfs_engine *e, size_t i, struct mfs_err *err);
+
+/* Write what is in force from memory alone, and fill the reserve; true: nothing is left to do, and there is room. After each check, and by time. */
+bool mfs_engine_written(struct mfs_engine *e);
+
+/* The reserve of state/reserve (reserve.h): serve makes it, who finds one fills it. _reserve: for what refresh writes. */
+bool mfs_engine_reserve_fill(struct mfs_engine *e, bool create);
+struct mfs_reserve;
+struct mfs_reserve *mfs_engine_reserve(struct mfs_engine *e);
+
+struct mfs_engine_state { /* for status; from memory */
+	bool kept, full;        /* a reserve is kept; its disk is full */
+	uint64_t reserve, want; /* bytes of it now, and when it is whole */
+	char unwritten[256];    /* why what is in force is not on the disk; empty: it is */
+};
+void mfs_engine_state_facts(struct mfs_engine *e, struct mfs_engine_state *out);
+
 /* ---- updates (engine_update.c) ------------------------------------------------------------------- */
 
 /*

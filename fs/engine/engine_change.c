@@ -222,10 +222,11 @@ activate_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, boo
 		return code;
 	(void)snprintf(to, MFS_VERSION_MAX + 1, "%s", v->m->version);
 	code = mfs_engine_decide_locked(e, i, v->m, &how, err);
+	if (code == MFS_OK && how == MFS_INSTALL_NEW)
+		code = mfs_engine_room_locked(e, i, err);
 	/* Both copies of what was signed stand before the anchor names it. */
-	if (code == MFS_OK &&
-		(code = mfs_signed_put(e->args.state_dirfd, id, &v->signed_bytes, err)) == MFS_OK)
-		code = mfs_signed_put(mfs_store_dirfd(e->args.store), id, &v->signed_bytes, err);
+	if (code == MFS_OK)
+		code = mfs_engine_signed_put(e, id, &v->signed_bytes, err);
 	if (code == MFS_OK && how == MFS_INSTALL_SAME && shown(e, i, id)) {
 		*same = true;
 		mfs_version_unref(v);
@@ -330,11 +331,13 @@ mfs_engine_rollback(struct mfs_engine *e, size_t i, char *from, char *to, struct
 	char old[MFS_VERSION_MAX + 1] = "", target[MFS_VERSION_MAX + 1] = "";
 	const struct mfs_anchor_model *st;
 	struct mfs_err own = MFS_ERR_INIT;
+	struct mfs_reserve *before;
 	enum mfs_code code;
 
 	if (i >= e->args.config->n_models)
 		return mfs_fail(err, MFS_INTERNAL, "engine: no model %zu", i);
 	(void)pthread_mutex_lock(&e->lock);
+	before = mfs_engine_urgent(e);
 	if ((st = mfs_engine_record(e, i)) != NULL)
 		mfs_engine_version_copy(old, &st->active);
 	if ((code = rollback_locked(e, i, old, target, &own)) != MFS_OK) {
@@ -342,6 +345,7 @@ mfs_engine_rollback(struct mfs_engine *e, size_t i, char *from, char *to, struct
 		if (err != NULL)
 			*err = own;
 	}
+	mfs_engine_urgent_over(e, before);
 	(void)pthread_mutex_unlock(&e->lock);
 	if (from != NULL)
 		memcpy(from, old, sizeof(old));

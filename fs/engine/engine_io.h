@@ -8,6 +8,7 @@
 
 #include "engine.h"
 #include "log.h"
+#include "reserve.h"
 
 #define MFS_OBSERVERS_MAX 8
 
@@ -17,6 +18,11 @@ struct mfs_engine {
 	struct mfs_engine_args args;
 	struct mfs_counter *counter;
 	struct mfs_trusted *trusted;
+	struct mfs_reserve *reserve;   /* NULL: reading only */
+	bool full_told;                /* lock: that the state's disk is full */
+	struct mfs_err unwritten;      /* lock: why the anchor in force is not on the disk; OK: it is */
+	char unwritten_text[256];      /* view_lock: the same for the status */
+	struct mfs_engine_stopped *waits; /* config->n_models; lock: why nothing new of a model may be activated */
 	struct mfs_engine_model *view; /* config->n_models */
 	struct mfs_engine_stopped {    /* config->n_models; lock: nothing of a model is shown while code is not OK */
 		enum mfs_code code;
@@ -86,6 +92,19 @@ void mfs_engine_view_status(struct mfs_engine *e, size_t i); /* engine.c: the cy
 enum mfs_code mfs_engine_active_check(struct mfs_engine *e, size_t i, const struct mfs_anchor_model *st,
 	struct mfs_err *err);
 enum mfs_code mfs_engine_enforce_locked(struct mfs_engine *e, size_t i, const char *source, struct mfs_policy_entry *fetch,
+	struct mfs_err *err);
+/* engine_full.c: with the engine's lock held. From _urgent to _urgent_over writes may use the reserve. */
+struct mfs_reserve *mfs_engine_urgent(struct mfs_engine *e);
+void mfs_engine_urgent_over(struct mfs_engine *e, struct mfs_reserve *before);
+/*
+ * Commit an anchor that forbids more than the present one, or goes back; what cannot be written is in force from
+ * memory. Takes ownership of a.
+ */
+enum mfs_code mfs_engine_commit_or_hold(struct mfs_engine *e, struct mfs_anchor *a);
+enum mfs_code mfs_engine_room_locked(struct mfs_engine *e, size_t i, struct mfs_err *err);
+void mfs_engine_unwritten_settle(struct mfs_engine *e);
+/* Both copies of what was signed, in state and store. */
+enum mfs_code mfs_engine_signed_put(struct mfs_engine *e, const struct mfs_sha256 *id, const struct mfs_signed *s,
 	struct mfs_err *err);
 void mfs_engine_trust_load(struct mfs_engine *e); /* trust.json of the anchor into the keys; at open */
 const struct mfs_anchor_model *mfs_engine_record(const struct mfs_engine *e, size_t i);

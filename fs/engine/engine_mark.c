@@ -109,7 +109,7 @@ judge(struct mfs_engine *e, size_t i, struct mfs_anchor_model *st, const struct 
 }
 
 static enum mfs_code
-condemn_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *ids, size_t n, enum mfs_code why,
+condemn(struct mfs_engine *e, size_t i, const struct mfs_sha256 *ids, size_t n, enum mfs_code why,
 	const char *detail, bool by_hand, bool *moved, char *from, char *to, struct mfs_err *err)
 {
 	MFS_CLEANUP(mfs_cleanup_anchor) struct mfs_anchor *a = NULL;
@@ -151,6 +151,18 @@ condemn_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *ids, siz
 	}
 	mfs_version_unref(v);
 	return MFS_OK;
+}
+
+/* A verdict takes trust away: it may use what is kept for that. */
+static enum mfs_code
+condemn_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *ids, size_t n, enum mfs_code why,
+	const char *detail, bool by_hand, bool *moved, char *from, char *to, struct mfs_err *err)
+{
+	struct mfs_reserve *before = mfs_engine_urgent(e);
+	enum mfs_code code = condemn(e, i, ids, n, why, detail, by_hand, moved, from, to, err);
+
+	mfs_engine_urgent_over(e, before);
+	return code;
 }
 
 enum mfs_code

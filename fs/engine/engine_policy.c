@@ -20,14 +20,18 @@ mfs_engine_anchor_update(struct mfs_engine *e,
 	struct mfs_err *err)
 {
 	MFS_CLEANUP(mfs_cleanup_anchor) struct mfs_anchor *a = NULL;
+	struct mfs_reserve *before;
 	bool write = false;
 	enum mfs_code code;
 
 	(void)pthread_mutex_lock(&e->lock);
+	before = mfs_engine_urgent(e);
 	if ((code = mfs_anchor_copy(mfs_trusted_anchor(e->trusted), &a, err)) == MFS_OK &&
 		(code = fn(user, a, &write, err)) == MFS_OK && write &&
 		(code = mfs_trusted_commit(e->trusted, a, err)) == MFS_OK)
 		(void)mfs_steal(&a);
+	mfs_engine_urgent_over(e, before);
+	mfs_engine_unwritten_settle(e);
 	(void)pthread_mutex_unlock(&e->lock);
 	return code;
 }
@@ -44,11 +48,14 @@ enum mfs_code
 mfs_engine_cycle_update(struct mfs_engine *e, bool (*fn)(void *user, struct mfs_cycle *c), void *user,
 	struct mfs_err *err)
 {
+	struct mfs_reserve *before;
 	enum mfs_code code = MFS_OK;
 
 	(void)pthread_mutex_lock(&e->lock);
+	before = mfs_engine_urgent(e);
 	if (fn(user, mfs_trusted_cycle(e->trusted)) && (e->args.flags & MFS_TRUSTED_READ) == 0)
 		code = mfs_trusted_cycle_save(e->trusted, err);
+	mfs_engine_urgent_over(e, before);
 	mfs_engine_repos_load(e);
 	(void)pthread_mutex_unlock(&e->lock);
 	return code;
@@ -139,8 +146,8 @@ go_to(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, const struct 
 		return code == MFS_NO_MEMORY ? code : MFS_NOT_SELECTED;
 	}
 	mfs_engine_version_copy(to, &st->active);
-	if ((code = mfs_trusted_commit(e->trusted, a, err)) == MFS_OK) {
-		(void)mfs_steal(&a);
+	/* A full disk does not keep what is revoked. */
+	if ((code = mfs_engine_commit_or_hold(e, mfs_steal(&a))) == MFS_OK) {
 		verdict_text(verdict, "gone back to a version that is kept here", free_pin(e, i), detail, sizeof(detail));
 		mfs_engine_swapped(e, i, v, verdict->why, "policy", from, to, detail);
 	}
@@ -211,9 +218,8 @@ show_again(struct mfs_engine *e, size_t i, const struct mfs_verdict *verdict, co
 	return MFS_OK;
 }
 
-enum mfs_code
-mfs_engine_enforce_locked(struct mfs_engine *e, size_t i, const char *source, struct mfs_policy_entry *fetch,
-	struct mfs_err *err)
+static enum mfs_code
+enforce(struct mfs_engine *e, size_t i, const char *source, struct mfs_policy_entry *fetch, struct mfs_err *err)
 {
 	struct mfs_engine_due *due = &e->due[i];
 	const struct mfs_config_model *cfg = &e->args.config->models[i];
@@ -248,6 +254,17 @@ mfs_engine_enforce_locked(struct mfs_engine *e, size_t i, const char *source, st
 	}
 	code = show_again(e, i, &x.verdict, source, err);
 	due->again = code != MFS_OK;
+	return code;
+}
+
+enum mfs_code
+mfs_engine_enforce_locked(struct mfs_engine *e, size_t i, const char *source, struct mfs_policy_entry *fetch,
+	struct mfs_err *err)
+{
+	struct mfs_reserve *before = mfs_engine_urgent(e);
+	enum mfs_code code = enforce(e, i, source, fetch, err);
+
+	mfs_engine_urgent_over(e, before);
 	return code;
 }
 
@@ -447,8 +464,7 @@ rollback_to_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, 
 		return code;
 	(void)snprintf(to, MFS_VERSION_MAX + 1, "%s", v->m->version);
 	if ((code = mfs_decide_rollback_to(st, cfg->model_id, v->m, &cfg->minimum, &how, err)) == MFS_OK &&
-		(code = mfs_signed_put(e->args.state_dirfd, id, &v->signed_bytes, err)) == MFS_OK &&
-		(code = mfs_signed_put(mfs_store_dirfd(e->args.store), id, &v->signed_bytes, err)) == MFS_OK &&
+		(code = mfs_engine_signed_put(e, id, &v->signed_bytes, err)) == MFS_OK &&
 		(code = mfs_anchor_activate(st, v->m, e->args.config->retain, false, err)) == MFS_OK &&
 		(code = mfs_trusted_commit(e->trusted, a, err)) == MFS_OK) {
 		(void)mfs_steal(&a);

@@ -256,8 +256,7 @@ mfs_engine_keep_signed(struct mfs_engine *e, size_t i, const struct mfs_sha256 *
 	/* Under the lock: another model's change may be collecting just now what the anchor does not name. */
 	(void)pthread_mutex_lock(&e->lock);
 	e->bringing[i] = *id;
-	if ((code = mfs_signed_put(e->args.state_dirfd, id, s, err)) == MFS_OK)
-		code = mfs_signed_put(mfs_store_dirfd(e->args.store), id, s, err);
+	code = mfs_engine_signed_put(e, id, s, err);
 	(void)pthread_mutex_unlock(&e->lock);
 	return code;
 }

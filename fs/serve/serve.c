@@ -174,7 +174,10 @@ local_state_open(struct mfs_serve *s, const struct inherited *in, struct mfs_err
 	args.store = s->store;
 	args.cache = s->cache;
 	args.events = s->events;
-	return mfs_engine_open(&args, &s->engine, err);
+	if (mfs_engine_open(&args, &s->engine, err) != MFS_OK)
+		return err->code;
+	(void)mfs_engine_reserve_fill(s->engine, true); /* what is missing is an event, and keeps nothing from being served */
+	return MFS_OK;
 }
 
 /* A model that cannot be shown is a line in the log and in its status; the others are. */

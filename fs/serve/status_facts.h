@@ -43,6 +43,7 @@ struct mfs_facts_host {
 	bool has_fetch_sandbox; /* a fetch has come up */
 	uint64_t store_bytes, resident_bytes;
 	bool has_store_bytes;
+	struct mfs_engine_state state; /* room for trusted state; zero when not mounted */
 };
 
 /* Rendering. model NULL and n 0 are fine. The JSON object is a new reference, NULL without memory. */

@@ -238,6 +238,18 @@ json_sandbox(const struct mfs_sandbox_report *r)
 	return o;
 }
 
+static json_t *
+json_state(const struct mfs_engine_state *s)
+{
+	json_t *o = json_object();
+
+	put(&o, "full", json_boolean(s->full));
+	put(&o, "reserve", json_integer((json_int_t)s->reserve));
+	put(&o, "reserve_wanted", json_integer((json_int_t)s->want));
+	put(&o, "unwritten", s->unwritten[0] != '\0' ? text(s->unwritten) : json_null());
+	return o;
+}
+
 json_t *
 mfs_json_host(const struct mfs_facts_host *h)
 {
@@ -261,6 +273,7 @@ mfs_json_host(const struct mfs_facts_host *h)
 	put(&sandbox, "landlock_abi", json_integer(h->sandbox.landlock_abi));
 	put(&o, "sandbox", sandbox);
 	put(&o, "fetch_sandbox", h->has_fetch_sandbox ? json_sandbox(&h->fetch_sandbox) : json_null());
+	put(&o, "state", json_state(&h->state));
 	put(&o, "read_ahead_kb", json_integer(h->read_ahead_kb));
 	put(&o, "passthrough", json_boolean(h->passthrough));
 	put(&o, "resident_bytes", json_integer((json_int_t)h->resident_bytes));

@@ -271,6 +271,19 @@ sandbox_line(FILE *f, const char *who, const struct mfs_sandbox_report *r)
 		r->landlock ? "" : " Landlock");
 }
 
+/* Nothing while all is well. */
+static void
+state_line(FILE *f, const struct mfs_facts_host *h)
+{
+	const struct mfs_engine_state *s = &h->state;
+
+	if (s->unwritten[0] != '\0')
+		fprintf(f, "state: a revocation acts from memory alone: %s\n", s->unwritten);
+	if (s->full)
+		fprintf(f, "state: the disk that holds %s is full: %" PRIu64 " of %" PRIu64 " KiB of the reserve are left; nothing new is "
+			"activated; make room there\n", MFS_ESC(h->config->state), s->reserve >> 10, s->want >> 10);
+}
+
 void
 mfs_text_all(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_model *m, size_t n)
 {
@@ -286,6 +299,8 @@ mfs_text_all(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_mod
 		sandbox_line(f, "serve", &h->sandbox);
 	if (h->mounted && h->has_fetch_sandbox)
 		sandbox_line(f, "fetch", &h->fetch_sandbox);
+	if (h->mounted)
+		state_line(f, h);
 	if (h->chunk_failures != 0)
 		fprintf(f, "store: %" PRIu64 " chunks did not verify and were refused; run 'modelfs verify'\n",
 			h->chunk_failures);

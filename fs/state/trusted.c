@@ -134,15 +134,17 @@ commit_one(struct mfs_trusted *t, const struct mfs_anchor *a, struct mfs_err *er
 		return code;
 	/* From here until the increment returned, a restart may find either anchor in force. */
 	t->burn = true;
-	if ((code = mfs_file_replace(t->state_dirfd, mfs_anchor_names[target], doc, len, 0600, err)) != MFS_OK)
-		return mfs_err_context(err, "state: ");
+	if ((code = mfs_reserve_replace(t->reserve, t->state_dirfd, mfs_anchor_names[target], doc, len, 0600, err)) != MFS_OK) {
+		(void)mfs_err_context(err, "state: ");
+		return code;
+	}
 	t->uncertain = true;
 	if ((code = t->counter->increment(t->counter, err)) != MFS_OK)
 		return code;
 	t->uncertain = false;
 	t->value++;
 	t->current = target;
-	if (mfs_file_replace(t->state_dirfd, mfs_anchor_names[1 - target], doc, len, 0600, &mirror) != MFS_OK)
+	if (mfs_reserve_replace(t->reserve, t->state_dirfd, mfs_anchor_names[1 - target], doc, len, 0600, &mirror) != MFS_OK)
 		mfs_log_err("state: second copy of the anchor", &mirror);
 	return MFS_OK;
 }
@@ -196,7 +198,45 @@ mfs_trusted_commit(struct mfs_trusted *t, struct mfs_anchor *a, struct mfs_err *
 	t->flags &= ~(unsigned)MFS_TRUSTED_RECOVER;
 	mfs_anchor_free(t->anchor);
 	t->anchor = a;
+	t->ahead = false;
 	mfs_state_mark_write(t);
+	return MFS_OK;
+}
+
+struct mfs_reserve *
+mfs_trusted_reserve(struct mfs_trusted *t, struct mfs_reserve *r)
+{
+	struct mfs_reserve *before = t->reserve;
+
+	t->reserve = r;
+	return before;
+}
+
+void
+mfs_trusted_hold(struct mfs_trusted *t, struct mfs_anchor *a)
+{
+	mfs_anchor_free(t->anchor);
+	t->anchor = a;
+	t->ahead = true;
+}
+
+bool
+mfs_trusted_ahead(const struct mfs_trusted *t)
+{
+	return t->ahead;
+}
+
+enum mfs_code
+mfs_trusted_flush(struct mfs_trusted *t, struct mfs_err *err)
+{
+	MFS_CLEANUP(mfs_cleanup_anchor) struct mfs_anchor *a = NULL;
+	enum mfs_code code;
+
+	if (!t->ahead)
+		return MFS_OK;
+	if ((code = mfs_anchor_copy(t->anchor, &a, err)) != MFS_OK || (code = mfs_trusted_commit(t, a, err)) != MFS_OK)
+		return code;
+	(void)mfs_steal(&a);
 	return MFS_OK;
 }
 
@@ -215,8 +255,10 @@ mfs_trusted_cycle_save(struct mfs_trusted *t, struct mfs_err *err)
 		(code = mfs_state_seal(MFS_STATE_CYCLE, t->cycle_generation + 1, MFS_SPAN(json, len), &t->key, &doc,
 			&len, err)) != MFS_OK)
 		return code;
-	if ((code = mfs_file_replace(t->state_dirfd, mfs_cycle_names[target], doc, len, 0600, err)) != MFS_OK)
-		return mfs_err_context(err, "state: ");
+	if ((code = mfs_reserve_replace(t->reserve, t->state_dirfd, mfs_cycle_names[target], doc, len, 0600, err)) != MFS_OK) {
+		(void)mfs_err_context(err, "state: ");
+		return code;
+	}
 	t->cycle_generation++;
 	t->cycle_current = target;
 	return MFS_OK;

@@ -205,6 +205,22 @@ enum mfs_code mfs_trusted_commit(struct mfs_trusted *t, struct mfs_anchor *a, st
 enum mfs_code mfs_trusted_cycle_save(struct mfs_trusted *t, struct mfs_err *err);
 
 /*
+ * What is written from now on may use this reserve where the disk is full; NULL: may not. Returns the one before.
+ * Borrowed.
+ */
+struct mfs_reserve;
+struct mfs_reserve *mfs_trusted_reserve(struct mfs_trusted *t, struct mfs_reserve *r);
+
+/*
+ * `a` could not be written, and is in force here all the same: it must do nothing but forbid more than the present
+ * anchor, or go back. Takes ownership. It is on the disk with the next commit of whatever is made from it, and
+ * with _flush; _ahead says that it is not yet. A restart before that finds the anchor of the disk.
+ */
+void mfs_trusted_hold(struct mfs_trusted *t, struct mfs_anchor *a);
+bool mfs_trusted_ahead(const struct mfs_trusted *t);
+enum mfs_code mfs_trusted_flush(struct mfs_trusted *t, struct mfs_err *err); /* as mfs_trusted_commit */
+
+/*
  * The cycle was absent or unreadable beside an anchor: its counters start anew from values that
  * cannot have been used (mfs_trusted_fresh_exposure).
  */

@@ -3,6 +3,7 @@
 #ifndef MFS_TRUSTED_IO_H
 #define MFS_TRUSTED_IO_H
 
+#include "reserve.h"
 #include "trusted.h"
 
 #define MFS_STATE_MARK ".state-id"
@@ -21,6 +22,7 @@ struct mfs_trusted {
 	int state_dirfd, store_dirfd;
 	struct mfs_key key;
 	struct mfs_counter *counter; /* borrowed */
+	struct mfs_reserve *reserve; /* borrowed; NULL: what is written now may not use it */
 	unsigned flags;
 	struct mfs_anchor *anchor;
 	struct mfs_cycle *cycle;
@@ -29,6 +31,7 @@ struct mfs_trusted {
 	int current;         /* copy that the counter accepts, -1: none */
 	bool burn;           /* the next commit first commits a copy of the present anchor */
 	bool uncertain;      /* an increment failed: the counter may have moved by one */
+	bool ahead;          /* anchor forbids more than what is on the disk: mfs_trusted_hold() */
 	bool cycle_lost;
 	uint64_t cycle_generation;
 	int cycle_current;

@@ -373,8 +373,9 @@ activate(struct mfs_at *at, const _Atomic int *cancel)
 	enum mfs_code code;
 	bool same = false;
 
-	if ((code = p->fresh(p->user, at->i, &err)) != MFS_OK)
-		return mfs_at_wait(at, &err); /* whatever it says: newer metadata cures it */
+	/* Whatever they say: newer metadata cures it, or room on the state's disk. */
+	if ((code = p->fresh(p->user, at->i, &err)) != MFS_OK || (code = mfs_engine_room(at->r->engine, at->i, &err)) != MFS_OK)
+		return mfs_at_wait(at, &err);
 	if (at->a.rollback && (same = is_active(at)))
 		code = MFS_OK; /* serve died after the anchor was written */
 	else if (at->a.rollback)

@@ -159,7 +159,8 @@ begin(struct mfs_at *at, const struct mfs_cycle_offer *o, bool again, bool by_ha
 {
 	char detail[MFS_VERSION_MAX + MFS_VARIANT_MAX + 80];
 
-	if (mfs_engine_keep_signed(at->r->engine, at->i, &o->v.manifest, &o->bytes, err) != MFS_OK) {
+	if (mfs_engine_room(at->r->engine, at->i, err) != MFS_OK ||
+		mfs_engine_keep_signed(at->r->engine, at->i, &o->v.manifest, &o->bytes, err) != MFS_OK) {
 		/* A full disk, mostly: the next check tries again. */
 		if (!mfs_sha256_equal(&at->a.v.manifest, &o->v.manifest) || at->a.why != err->code) {
 			mfs_engine_happened(at->r->engine, at->i, NULL, o->v.version, err->code, err->msg);

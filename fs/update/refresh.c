@@ -12,7 +12,8 @@
 #include "log.h"
 #include "refresh_int.h"
 
-#define TICK_MAX_S 60
+#define TICK_MAX_S  60
+#define TICK_FULL_S 5 /* the state waits to be written */
 
 static const char *const role_names[MFS_ROLES] = { "root", "timestamp", "snapshot", "targets" };
 
@@ -230,7 +231,7 @@ mfs_refresh_tick(struct mfs_refresh *r)
 		if (changed)
 			mfs_refresh_changed(r, i);
 	}
-	return TICK_MAX_S;
+	return mfs_engine_written(r->args.engine) ? TICK_MAX_S : TICK_FULL_S;
 }
 
 /* ---- a run and its record ----------------------------------------------------------------------------------- */
@@ -263,8 +264,11 @@ record_cycle(void *user, struct mfs_cycle *c)
 		write = write || repo->expires[k] != rec->status->roles[k].expires;
 		repo->expires[k] = rec->status->roles[k].expires;
 	}
-	write = write || repo->timestamp_version != rec->status->roles[MFS_ROLE_TIMESTAMP].version;
-	repo->timestamp_version = rec->status->roles[MFS_ROLE_TIMESTAMP].version;
+	/* Lower only beside a new root. */
+	if (x->unwritten.code == MFS_OK || rec->status->roles[MFS_ROLE_TIMESTAMP].version > repo->timestamp_version) {
+		write = write || repo->timestamp_version != rec->status->roles[MFS_ROLE_TIMESTAMP].version;
+		repo->timestamp_version = rec->status->roles[MFS_ROLE_TIMESTAMP].version;
+	}
 	write = write || strcmp(repo->etag, x->etag) != 0;
 	memcpy(repo->etag, x->etag, sizeof(repo->etag));
 	return write;
@@ -335,13 +339,15 @@ forget_timestamp(void *user, struct mfs_cycle *c)
  * any more. Written down before the anchor names the new root: a power cut between the two would leave
  * this root with that version, which may be a thief's, and no later timestamp would ever be good. Likewise the time
  * floor of this repository, that this key capped: whatever becomes of the rest of this run, no later one has a new root.
+ * But when the new root could not be stored: the anchor stays with the one before, and the next run brings it again.
  */
 static enum mfs_code
 rotation_note(struct mfs_refresh_run *x, struct mfs_err *err)
 {
 	enum mfs_code code;
 
-	if (x->t == NULL || (!mfs_tuf_rotated(x->t, "timestamp") && !mfs_tuf_rotated(x->t, "snapshot")))
+	if (x->t == NULL || x->unwritten.code != MFS_OK ||
+		(!mfs_tuf_rotated(x->t, "timestamp") && !mfs_tuf_rotated(x->t, "snapshot")))
 		return MFS_OK;
 	if ((code = mfs_engine_cycle_update(x->r->args.engine, forget_timestamp, x, err)) == MFS_OK &&
 		mfs_tuf_rotated(x->t, "timestamp"))
@@ -349,12 +355,31 @@ rotation_note(struct mfs_refresh_run *x, struct mfs_err *err)
 	return code;
 }
 
+/* What the run verified and could not write: it acted all the same, and nothing new comes before it is written. */
+static enum mfs_code
+unwritten_tell(struct mfs_refresh_run *x, struct mfs_err *err)
+{
+	const struct mfs_config *c = x->r->args.config;
+	struct mfs_err why = x->unwritten;
+
+	if (why.code != MFS_OK)
+		(void)mfs_err_hint(&why, "; revocations act all the same, nothing new is activated%s%s",
+			why.code == MFS_INSUFFICIENT_STORAGE ? ": make room on the disk that holds " : "",
+			why.code == MFS_INSUFFICIENT_STORAGE ? MFS_ESC(c->state) : "");
+	for (size_t i = 0; i < c->n_models; i++)
+		if (c->models[i].repo == (ssize_t)x->repo)
+			mfs_engine_unwritten(x->r->args.engine, i, &why);
+	if (why.code != MFS_OK)
+		*err = why;
+	return why.code;
+}
+
 enum mfs_code
 mfs_refresh_run_locked(struct mfs_refresh_run *x, struct mfs_err *err)
 {
 	struct mfs_refresh *r = x->r;
 	struct mfs_err own = MFS_ERR_INIT, late = MFS_ERR_INIT;
-	enum mfs_code code, noted;
+	enum mfs_code code;
 
 	x->now = mfs_refresh_now(r);
 	x->begun_ms = mfs_clock_boot_ms();
@@ -362,17 +387,20 @@ mfs_refresh_run_locked(struct mfs_refresh_run *x, struct mfs_err *err)
 	if ((x->changed = calloc(r->args.config->n_models + 1, sizeof(*x->changed))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "refresh");
 	code = mfs_refresh_run_begin(x, &own);
-	if ((noted = rotation_note(x, &late)) != MFS_OK) {
-		own = late; /* and the anchor stays with the root before */
-		code = noted;
-	} else if (code == MFS_OK)
+	if (rotation_note(x, &late) != MFS_OK)
+		mfs_refresh_unwritten(x, &late); /* and the anchor stays with the root before */
+	late = (struct mfs_err)MFS_ERR_INIT;
+	if (code == MFS_OK)
 		code = mfs_refresh_policies(x, &own);
 	else if (x->t != NULL && mfs_refresh_roles_write(x, &late) != MFS_OK)
 		mfs_log_err(r->args.config->repos[x->repo].name, &late);
 	if (code == MFS_OK) {
 		own = (struct mfs_err)MFS_ERR_INIT;
-		code = mfs_refresh_clock(r, &own);
+		code = unwritten_tell(x, &own);
 	}
+	if (code == MFS_OK)
+		code = mfs_refresh_clock(r, &own);
+	(void)mfs_engine_written(r->args.engine);
 	/* Stopped by a command, or by the end of this process: says nothing about the repository. */
 	if (code != MFS_CONDITION_UNMET)
 		record_run(x, &own);

@@ -69,13 +69,15 @@ struct mfs_refresh_result { /* filled as far as known, on failure too */
  * persist; apply (kill switch, minima, key trust) to every exposed path, pinned or held or not.
  * A model whose policy alone fails (vanished, does not parse, goes back) keeps the last one in force and
  * gets no new activation: mfs_refresh_policy_state and mfs_refresh_target say why, the run is none the worse.
+ * What cannot be written (a full disk) does not keep what it forbids from acting, from memory if need be; the run then
+ * says so, nothing new is activated, and the next run does all of it again.
  * Outcome, time and expiry are recorded for mfs_refresh_status, an event is written when the outcome
  * differs from the last one.
  *
  * errors  METADATA_SIGNATURE_INVALID, METADATA_EXPIRED, ROLLBACK_ATTEMPT, HASH_MISMATCH, MALFORMED,
  *         LIMIT_EXCEEDED, POLICY_REJECTED (trust.json vanished), CLOCK_UNSET (everything was applied, but the
  *         clock is behind the time floor), NET_*, CONDITION_UNMET (cancelled), CONFIG_INVALID (no root),
- *         IO, NO_MEMORY
+ *         INSUFFICIENT_STORAGE, IO, COUNTER_UNAVAILABLE (everything was applied, not all of it written), NO_MEMORY
  */
 enum mfs_code mfs_refresh_run(struct mfs_refresh *r, size_t repo, const struct mfs_refresh_via *via,
 	const _Atomic int *cancel, struct mfs_refresh_result *res, struct mfs_err *err);
@@ -90,8 +92,8 @@ enum mfs_code mfs_refresh_run(struct mfs_refresh *r, size_t repo, const struct m
 void mfs_refresh_pass(struct mfs_refresh *r, size_t repo, bool begin);
 
 /*
- * What passing time alone changes: metadata that has expired with `stale: stop`, the time floor. To
- * be called about once a minute. Seconds until it should be called again at the latest.
+ * What passing time alone changes: metadata that has expired with `stale: stop`, the time floor, and room for what
+ * could not be written. To be called about once a minute. Seconds until it should be called again at the latest.
  */
 int64_t mfs_refresh_tick(struct mfs_refresh *r);
 
@@ -121,7 +123,7 @@ void mfs_refresh_target_clear(struct mfs_refresh_target *t);
  * active already, resolves its manifest and signatures through release.<model_id> in a TUF run of its
  * own or of the pass, fetches and verifies them. Decides nothing about installation: mfs_engine_decide() is next.
  *
- * errors  NOT_SELECTED (no rollout includes this device, no policy yet, no repository; says why),
+ * errors  as mfs_engine_room; NOT_SELECTED (no rollout includes this device, no policy yet, no repository; says why),
  *         METADATA_EXPIRED, CLOCK_UNSET, POLICY_REJECTED (the policy vanished), and whatever the last
  *         refresh of the policy said: nothing new may be activated; REVOKED; SIGNATURE_INVALID,
  *         KEY_UNTRUSTED, MALFORMED, HASH_MISMATCH: as mfs_refresh_run and mfs_bundle_verify

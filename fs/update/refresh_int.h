@@ -127,12 +127,18 @@ struct mfs_refresh_run {
 	struct mfs_sha256 came;        /* the timestamp that came, trusted or not; zero: none */
 	char came_etag[MFS_CYCLE_ETAG + 1];
 	char etag[MFS_CYCLE_ETAG + 1]; /* of the timestamp that is stored at the end; "": none is known */
+	struct mfs_err unwritten; /* what of this run could not be written, first; OK: nothing. Its metadata is then not taken over */
 	struct mfs_refresh_result res;
 };
 
-/* Begin: opens the TUF client and drives it to the end of a refresh; stores what it verified, on failure too. */
+/*
+ * Begin: opens the TUF client and drives it to the end of a refresh; stores what it verified, on failure too. What
+ * cannot be stored is no failure, but noted as unwritten.
+ */
 enum mfs_code mfs_refresh_run_begin(struct mfs_refresh_run *x, struct mfs_err *err);
 void mfs_refresh_run_end(struct mfs_refresh_run *x);
+/* The run goes on, so that what it forbids acts. */
+void mfs_refresh_unwritten(struct mfs_refresh_run *x, const struct mfs_err *why);
 /*
  * With the run lock held. _share: x goes on to the next of the pass, or ends; x is empty then. _resume: take the run
  * over that was left open, if it fits and is young; cancel stays x's own.

@@ -160,9 +160,28 @@ states_write(void *user, struct mfs_cycle *c)
 	return write;
 }
 
-/* Written down first, then acted on: what a power cut leaves acts at the next start. */
+/* It is written down as far as that goes; in force it is in any case. */
 static enum mfs_code
-flush(struct batch *b, struct mfs_err *err)
+tighten(void *user, struct mfs_anchor *a, bool *write, struct mfs_err *err)
+{
+	const struct batch *b = user;
+
+	for (size_t k = 0; k < b->n; k++) {
+		struct mfs_anchor_model *st = mfs_anchor_find(a, b->x->r->args.config->models[b->list[k].model].id);
+		enum mfs_code code;
+
+		if (st == NULL) /* nothing was ever here that it could forbid */
+			continue;
+		if ((code = mfs_anchor_policy_tighten(st, b->list[k].p, err)) != MFS_OK)
+			return code;
+		*write = true;
+	}
+	return MFS_OK;
+}
+
+/* Metadata, policies and what they say of each other, in the order of a power cut. */
+static enum mfs_code
+flush_write(struct batch *b, struct mfs_err *err)
 {
 	struct mfs_refresh *r = b->x->r;
 	enum mfs_code code;
@@ -170,20 +189,40 @@ flush(struct batch *b, struct mfs_err *err)
 	/* Before the anchor names the metadata that speaks of them. */
 	if ((code = mfs_engine_cycle_update(r->args.engine, states_write, b, err)) != MFS_OK)
 		return code;
-	if ((code = mfs_engine_anchor_update(r->args.engine, anchor_write, b, err)) != MFS_OK)
+	return mfs_engine_anchor_update(r->args.engine, anchor_write, b, err);
+}
+
+/*
+ * Written down first, then acted on: what a power cut leaves acts at the next start. What cannot be written down
+ * acts too; then the anchor knows neither the metadata nor the policies of the run, which are new again next time.
+ */
+static enum mfs_code
+flush(struct batch *b, struct mfs_err *err)
+{
+	struct mfs_refresh_run *x = b->x;
+	struct mfs_refresh *r = x->r;
+	struct mfs_err why = MFS_ERR_INIT;
+	enum mfs_code code;
+
+	if (x->unwritten.code == MFS_OK && flush_write(b, &why) != MFS_OK)
+		mfs_refresh_unwritten(x, &why);
+	if (x->unwritten.code != MFS_OK && b->n > 0 &&
+		(code = mfs_engine_anchor_hold(r->args.engine, tighten, b, err)) != MFS_OK)
 		return code;
-	if (b->roles)
-		mfs_refresh_tuf_settle(r, b->x->repo);
-	b->roles = false;
+	if (x->unwritten.code == MFS_OK && b->roles) {
+		mfs_refresh_tuf_settle(r, x->repo);
+		b->roles = false;
+	}
 	if (b->trust != NULL)
 		trust_act(b);
 	for (size_t k = 0; k < b->n; k++) {
-		mfs_refresh_policy_settle(r, b->list[k].model);
-		enforce(b->x, b->list[k].model);
+		if (x->unwritten.code == MFS_OK)
+			mfs_refresh_policy_settle(r, b->list[k].model);
+		enforce(x, b->list[k].model);
 		if (b->list[k].p->issued > b->issued)
 			b->issued = b->list[k].p->issued;
 	}
-	b->x->res.news = b->x->res.news || b->trust != NULL || b->n > 0;
+	x->res.news = x->res.news || b->trust != NULL || b->n > 0;
 	batch_clear(b);
 	return MFS_OK;
 }
@@ -299,6 +338,20 @@ is_verdict(enum mfs_code code)
 	return code != MFS_OK && (class == MFS_CLASS_TRUST || class == MFS_CLASS_POLICY || code == MFS_CONFIG_INVALID);
 }
 
+/* Its bytes under the new name. Those that wait for the anchor take room that settling them gives back. false: not kept */
+static bool
+policy_keep(struct batch *b, size_t i, struct mfs_span bytes)
+{
+	struct mfs_err why = MFS_ERR_INIT;
+	enum mfs_code code = mfs_refresh_policy_put(b->x->r, i, bytes, &why);
+
+	if (code == MFS_INSUFFICIENT_STORAGE && b->n > 0 && b->x->unwritten.code == MFS_OK && flush(b, &why) == MFS_OK)
+		code = mfs_refresh_policy_put(b->x->r, i, bytes, &why);
+	if (code != MFS_OK)
+		mfs_refresh_unwritten(b->x, &why);
+	return code == MFS_OK;
+}
+
 /* One policy as the repository has it now. A refusal is the model's; *err and the result are for the others. */
 static enum mfs_code
 policy_look(struct batch *b, size_t i, struct mfs_err *err)
@@ -311,7 +364,7 @@ policy_look(struct batch *b, size_t i, struct mfs_err *err)
 	struct mfs_tuf_target target;
 	char path[MFS_ID_MAX + 16];
 	enum mfs_code code;
-	bool found;
+	bool found, kept;
 	size_t len = 0;
 
 	mfs_engine_anchor_read(x->r->args.engine, ask_sha256, &f);
@@ -327,10 +380,10 @@ policy_look(struct batch *b, size_t i, struct mfs_err *err)
 	mfs_engine_anchor_read(x->r->args.engine, ask_accept, &f);
 	if (f.code != MFS_OK)
 		return mfs_fail(err, f.code, "%s", f.err.msg);
-	if ((code = mfs_refresh_policy_put(x->r, i, MFS_SPAN(bytes, len), err)) != MFS_OK)
-		return code;
+	kept = policy_keep(b, i, MFS_SPAN(bytes, len));
 	if (f.news == MFS_POLICY_SAME) {
-		mfs_refresh_policy_settle(x->r, i);
+		if (kept)
+			mfs_refresh_policy_settle(x->r, i);
 		return MFS_OK;
 	}
 	b->list[b->n++] = (struct news){ i, mfs_steal(&p) };
@@ -404,16 +457,20 @@ models_look(struct batch *b, const struct mfs_err *trust, struct mfs_err *err)
  * a policy alone cannot make every later timestamp look expired for long. A new timestamp key starts anew, for
  * what came from this repository.
  */
-static enum mfs_code
-floor_raise(struct mfs_refresh_run *x, int64_t issued, struct mfs_err *err)
+static void
+floor_raise(struct mfs_refresh_run *x, int64_t issued)
 {
 	struct mfs_tuf_role timestamp;
+	struct mfs_err why = MFS_ERR_INIT;
 
 	if (!mfs_tuf_role_find(x->t, "timestamp", &timestamp) || timestamp.drop)
 		issued = 0;
 	else if (issued > timestamp.expires)
 		issued = timestamp.expires;
-	return mfs_refresh_floor_set(x->r, x->repo, issued, mfs_tuf_rotated(x->t, "timestamp"), err);
+	/* It never falls for a root that could not be written. */
+	if (mfs_refresh_floor_set(x->r, x->repo, issued, mfs_tuf_rotated(x->t, "timestamp") && x->unwritten.code == MFS_OK, &why) !=
+		MFS_OK)
+		mfs_refresh_unwritten(x, &why);
 }
 
 /* ---- all of it ----------------------------------------------------------------------------------------------- */
@@ -436,7 +493,9 @@ mfs_refresh_policies(struct mfs_refresh_run *x, struct mfs_err *err)
 	if (mfs_sha256_equal(&repo->complete, &snapshot.sha256)) {
 		code = flush(b, err);
 		batch_clear(b);
-		return code == MFS_OK ? floor_raise(x, b->issued, err) : code;
+		if (code == MFS_OK)
+			floor_raise(x, b->issued);
+		return code;
 	}
 	/* Keys first: what they say counts for every version that a policy then leads to. */
 	code = trust_look(b, &trust);
@@ -451,13 +510,13 @@ mfs_refresh_policies(struct mfs_refresh_run *x, struct mfs_err *err)
 	batch_clear(b);
 	mfs_refresh_tuf_store_delegated(x->r, x->repo, x->t);
 	if (code == MFS_OK)
-		code = floor_raise(x, b->issued, err);
+		floor_raise(x, b->issued);
 	if (code == MFS_OK && trust.code != MFS_OK) {
 		if (err != NULL)
 			*err = trust;
 		return trust.code;
 	}
-	if (code == MFS_OK && !b->again)
+	if (code == MFS_OK && !b->again && x->unwritten.code == MFS_OK)
 		repo->complete = snapshot.sha256;
 	return code;
 }

@@ -215,7 +215,7 @@ enum mfs_code
 mfs_refresh_run_begin(struct mfs_refresh_run *x, struct mfs_err *err)
 {
 	struct mfs_err store = MFS_ERR_INIT;
-	enum mfs_code code, stored;
+	enum mfs_code code;
 
 	if ((code = mfs_refresh_known_get(x->r, x->repo, &x->known, err)) != MFS_OK)
 		return code;
@@ -227,9 +227,16 @@ mfs_refresh_run_begin(struct mfs_refresh_run *x, struct mfs_err *err)
 	code = drive(x, err);
 	etag_settle(x);
 	/* A new root survives a bad timestamp. */
-	if ((stored = mfs_refresh_tuf_store(x->r, x->repo, x->t, x->root_lacks, &store)) != MFS_OK && code == MFS_OK && err != NULL)
-		*err = store;
-	return code != MFS_OK ? code : stored;
+	if (mfs_refresh_tuf_store(x->r, x->repo, x->t, x->root_lacks, &store) != MFS_OK)
+		mfs_refresh_unwritten(x, &store);
+	return code;
+}
+
+void
+mfs_refresh_unwritten(struct mfs_refresh_run *x, const struct mfs_err *why)
+{
+	if (x->unwritten.code == MFS_OK)
+		x->unwritten = *why;
 }
 
 void

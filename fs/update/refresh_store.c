@@ -9,6 +9,7 @@
 #include "io.h"
 #include "log.h"
 #include "refresh_int.h"
+#include "reserve.h"
 
 #define CACHED_MAX   8192u       /* files of delegated roles; what is beyond that is fetched again */
 #define CACHED_BYTES (64u << 20) /* of them: some 2,000 models; whoever can sign roles must not fill disk or memory */
@@ -36,12 +37,12 @@ tuf_path(struct mfs_refresh *r, size_t repo, char out[96])
 }
 
 static enum mfs_code
-put_new(int dirfd, const char *name, struct mfs_span bytes, struct mfs_err *err)
+put_new(struct mfs_refresh *r, int dirfd, const char *name, struct mfs_span bytes, struct mfs_err *err)
 {
 	char path[MFS_TUF_FILE_MAX + 8];
 
 	(void)snprintf(path, sizeof(path), "%s" MFS_REFRESH_NEW, name);
-	return mfs_file_replace(dirfd, path, bytes.p, bytes.len, 0600, err);
+	return mfs_reserve_replace(mfs_engine_reserve(r->args.engine), dirfd, path, bytes.p, bytes.len, 0600, err);
 }
 
 static void
@@ -270,8 +271,9 @@ mfs_refresh_tuf_store(struct mfs_refresh *r, size_t repo, const struct mfs_tuf *
 		if ((!role.changed && !(root && strcmp(role.file, "root.json") == 0)) || role.drop || is_delegated(role.file))
 			continue;
 		code = strcmp(role.file, "timestamp.json") == 0 ?
-			mfs_file_replace(dir, role.file, role.bytes.p, role.bytes.len, 0600, err) :
-			put_new(dir, role.file, role.bytes, err);
+			mfs_reserve_replace(mfs_engine_reserve(r->args.engine), dir, role.file, role.bytes.p, role.bytes.len,
+				0600, err) :
+			put_new(r, dir, role.file, role.bytes, err);
 		if (code != MFS_OK)
 			return mfs_err_context(err, "state/%s/", path);
 	}
@@ -336,7 +338,7 @@ mfs_refresh_policy_put(struct mfs_refresh *r, size_t i, struct mfs_span bytes, s
 
 	if (dir < 0)
 		return MFS_IO;
-	return put_new(dir, policy_name(r, i, name), bytes, err);
+	return put_new(r, dir, policy_name(r, i, name), bytes, err);
 }
 
 void

@@ -305,6 +305,8 @@ mfs_refresh_target(struct mfs_refresh *r, size_t i, const struct mfs_refresh_via
 		/* Unless another policy is there, and could not be taken: nobody knows what that one offers. */
 		if ((code = mfs_refresh_policy_state(r, i, detail)) != MFS_OK && code != MFS_NOT_SELECTED)
 			return mfs_fail(err, code, "%s", detail);
+		if ((code = mfs_engine_unwritten_check(r->args.engine, i, err)) != MFS_OK)
+			return code;
 		*out = local;
 		return MFS_OK;
 	}
@@ -319,6 +321,9 @@ mfs_refresh_target(struct mfs_refresh *r, size_t i, const struct mfs_refresh_via
 		}
 		return code;
 	}
+	/* A run by itself would say no more than the one before, for each model. */
+	if ((code = mfs_engine_room(r->args.engine, i, err)) != MFS_OK)
+		return code;
 	if (err != NULL)
 		*err = (struct mfs_err)MFS_ERR_INIT;
 	x.repo = (size_t)r->args.config->models[i].repo;

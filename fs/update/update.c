@@ -464,6 +464,8 @@ static void
 repos_schedule(struct mfs_update *u)
 {
 	const struct mfs_config_update *c = &u->args.run.config->update;
+	/* What was in force from memory alone went with the process before. */
+	const bool full = !mfs_engine_written(u->args.run.engine);
 	int64_t now = now_s(u);
 
 	for (size_t r = 0; r < u->n_repos; r++) {
@@ -488,7 +490,9 @@ repos_schedule(struct mfs_update *u)
 			if (mfs_engine_repo_set(u->args.run.engine, r, &repo, &err) != MFS_OK)
 				mfs_log_err("updates", &err);
 		}
-		if (repo.next_check != 0)
+		if (full)
+			pause = 0;
+		else if (repo.next_check != 0)
 			pause = repo.next_check - now;
 		else if (empty)
 			pause = 0; /* nothing to serve yet */

@@ -240,3 +240,34 @@ device_small_store_end(struct device *d)
 	d->store_fd = openat(d->root_fd, "store", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	MUST(mfs_store_open(d->store_fd, NULL, 0, &d->store, ERR));
 }
+
+static void
+state_again(struct device *d)
+{
+	mfs_events_close(d->events);
+	(void)close(d->state_fd);
+	d->state_fd = openat(d->root_fd, "state", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	MUST(mfs_events_open(d->state_fd, false, &d->events, ERR));
+}
+
+bool
+device_small_state(struct device *d, const char *options)
+{
+	char path[300];
+
+	(void)snprintf(path, sizeof(path), "%s/state", d->root);
+	if (mount("none", path, "tmpfs", 0, options) != 0)
+		return false;
+	state_again(d);
+	return true;
+}
+
+void
+device_small_state_end(struct device *d)
+{
+	char path[300];
+
+	(void)snprintf(path, sizeof(path), "%s/state", d->root);
+	(void)umount2(path, MNT_DETACH);
+	state_again(d);
+}

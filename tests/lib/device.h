@@ -52,5 +52,8 @@ uint64_t device_blob_size(struct device *d, const char *path);
 /* Put a tmpfs over the store; false without the right to mount. */
 bool device_small_store(struct device *d, const char *options);
 void device_small_store_end(struct device *d);
+/* The same over a state that nothing was written to yet; no engine is open. */
+bool device_small_state(struct device *d, const char *options);
+void device_small_state_end(struct device *d);
 
 #endif

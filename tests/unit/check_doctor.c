@@ -46,6 +46,31 @@ Test(doctor, knows_what_each_kernel_lacks)
 	}
 }
 
+Test(doctor, a_full_disk_of_the_state_is_broken)
+{
+	static const struct { bool full; const char *unwritten; unsigned broken; } cases[] = {
+		{ false, NULL, 0 }, { true, NULL, 1 }, { true, "No space left on device", 2 }, { false, "Input/output error", 1 },
+	};
+	struct mfs_config c = { .read_ahead_kb = 1024, .state = (char *)"/s" };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct mfs_doctor d = doctor();
+		unsigned broken = 0;
+		const json_t *v;
+		size_t k;
+
+		d.status = json_pack("{s:{s:b, s:i, s:i, s:s?}}", "state", "full", cases[i].full, "reserve", 65536, "reserve_wanted",
+			262144, "unwritten", cases[i].unwritten);
+		cr_assert_not_null(d.status);
+		mfs_doctor_served(&d, &c);
+		json_array_foreach(d.checks, k, v)
+			broken += strcmp(json_string_value(json_object_get(v, "what")), "state") == 0 && strcmp(level_of(&d, k), "fail") == 0;
+		cr_assert_eq(broken, cases[i].broken, "case %zu: %u", i, broken);
+		json_decref(d.status);
+		json_decref(d.checks);
+	}
+}
+
 Test(doctor, names_what_each_sandbox_lacks)
 {
 	static const char all[] = "{\"uid\":true,\"no_new_privs\":true,\"seccomp\":true,\"landlock\":true}",

@@ -37,7 +37,7 @@ set_up(void)
 	host = (struct mfs_facts_host){ .config = &config, .protection = "file counter: proves nothing", .kind = "file",
 		.mounted = true, .mounted_at = 1763685500, .now = 1763690000, .serve_pid = 42, .keeper_pid = 41, .restarts = 2,
 		.passthrough = true, .read_ahead_kb = 1024, .store_bytes = 123, .has_store_bytes = true, .resident_bytes = 77,
-		.sandbox = { true, true, true, true, 4 } };
+		.sandbox = { true, true, true, true, 4 }, .state = { true, false, 262144, 262144, "" } };
 }
 
 TestSuite(status, .init = set_up);
@@ -150,6 +150,32 @@ Test(status, a_weak_sandbox_and_refused_chunks_are_never_silent)
 	text = document(false, false, MFS_SNAP_BYTES);
 	has(text, "sandbox: of fetch weaker than it should be: without uid seccomp Landlock;");
 	free(text);
+}
+
+Test(status, a_full_disk_of_the_state_is_said_and_nothing_while_there_is_room)
+{
+	char *text = document(false, false, MFS_SNAP_BYTES);
+	const json_t *state;
+	json_t *o;
+
+	cr_assert_null(strstr(text, "state: "), "%s", text);
+	free(text);
+	o = parsed(false, MFS_SNAP_BYTES);
+	state = json_object_get(o, "state");
+	cr_assert(json_is_false(json_object_get(state, "full")) && json_is_null(json_object_get(state, "unwritten")));
+	cr_assert_eq(json_integer_value(json_object_get(state, "reserve")), 262144);
+	json_decref(o);
+	host.state = (struct mfs_engine_state){ true, true, 65536, 262144, "state: anchor.0: No space left on device" };
+	text = document(false, false, MFS_SNAP_BYTES);
+	has(text, "state: a revocation acts from memory alone: state: anchor.0: No space left on device\n");
+	has(text, " is full: 64 of 256 KiB of the reserve are left; nothing new is activated; make room there\n");
+	free(text);
+	o = parsed(true, MFS_SNAP_BYTES);
+	state = json_object_get(o, "state");
+	cr_assert(json_is_true(json_object_get(state, "full")));
+	cr_assert_eq(json_integer_value(json_object_get(state, "reserve_wanted")), 262144);
+	cr_assert_str_eq(json_string_value(json_object_get(state, "unwritten")), "state: anchor.0: No space left on device");
+	json_decref(o);
 }
 
 Test(status, json_has_the_fields_that_programs_read)
