@@ -104,7 +104,7 @@ step "the state is full before"
 fill "$W/state"
 publish 5
 expect 5 insufficient_storage "$modelfs" update -c "$CFG" det
-[ "$(cycle_ .check.outcome)" = insufficient_storage ] || fail "$(cycle_ .)"
+[ "$(cycle_ .offer.outcome)" = insufficient_storage ] || fail "$(cycle_ .)"
 shows 4
 fresh_serve
 shows 4
