@@ -419,11 +419,12 @@ disk_full(bool full)
 	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &r), 0);
 }
 
-Test(engine_policy, a_kill_switch_that_could_not_be_written_down_is_tried_again)
+Test(engine_policy, a_kill_switch_that_cannot_be_written_down_acts_from_memory_until_it_is)
 {
 	for (int withdraw = 0; withdraw < 2; withdraw++) {
 		struct policy p = revocation("1.2.0", MFS_ACTION_ROLLBACK);
 		struct mfs_err err = MFS_ERR_INIT;
+		struct mfs_engine_state state;
 		bool changed;
 
 		if (withdraw) {
@@ -433,22 +434,27 @@ Test(engine_policy, a_kill_switch_that_could_not_be_written_down_is_tried_again)
 		(void)install(1);
 		(void)install(2);
 		device_open(&d);
-		cr_assert_eq(mfs_engine_enforce_again(d.engine, 0, &changed, &err), MFS_OK);
 		p.revoked.otherwise_withdraw = withdraw != 0;
 		policy_set(&p);
 		disk_full(true);
-		cr_assert_eq(mfs_engine_enforce(d.engine, 0, &changed, NULL, &err), MFS_IO, "%s", err.msg);
-		if (withdraw)
-			absent_is(MFS_REVOKED, "withdrawn");
-		else
-			active_is("1.2.0");
-		cr_assert_eq(mfs_engine_enforce_again(d.engine, 0, &changed, &err), MFS_IO);
-		disk_full(false);
-		cr_assert_eq(mfs_engine_enforce_again(d.engine, 0, &changed, &err), MFS_OK, "%s", err.msg);
+		cr_assert_eq(mfs_engine_enforce(d.engine, 0, &changed, NULL, &err), MFS_OK, "%s", err.msg);
 		cr_assert(changed);
 		active_is("1.1.0");
+		cr_assert(!mfs_engine_written(d.engine));
+		mfs_engine_state_facts(d.engine, &state);
+		cr_assert_neq(state.unwritten[0], '\0');
+		cr_assert_eq(mfs_engine_room(d.engine, 0, &err), MFS_IO, "%s", err.msg);
+		disk_full(false);
+		cr_assert(mfs_engine_written(d.engine));
+		mfs_engine_state_facts(d.engine, &state);
+		cr_assert_eq(state.unwritten[0], '\0');
+		cr_assert_eq(mfs_engine_room(d.engine, 0, &err), MFS_OK, "%s", err.msg);
+		active_is("1.1.0");
+		device_close(&d);
+		device_open(&d);
+		active_is("1.1.0");
 		cr_assert_eq(mfs_engine_enforce_again(d.engine, 0, &changed, &err), MFS_OK);
-		cr_assert(!changed, "once");
+		cr_assert(!changed, "nothing is left to do");
 	}
 }
 
