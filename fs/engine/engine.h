@@ -159,9 +159,11 @@ enum mfs_code mfs_engine_rollback_to(struct mfs_engine *e, size_t i, const struc
  * bytes that the store lacks; NULL when that is not its trouble. Release it. _restored: they are there again;
  * shows them, or goes where a revocation wanted to go and could not. As _enforce otherwise
  *
- * end  there is no such version, nor any after it
+ * quick  of what is shown, do not read again what was signed (and bring its two copies up to each other): nobody
+ *        waits for the lock meanwhile
+ * end    there is no such version, nor any after it
  */
-enum mfs_code mfs_engine_lost(struct mfs_engine *e, size_t i, size_t k, bool *end, struct mfs_version **out,
+enum mfs_code mfs_engine_lost(struct mfs_engine *e, size_t i, size_t k, bool quick, bool *end, struct mfs_version **out,
 	struct mfs_err *err);
 enum mfs_code mfs_engine_restored(struct mfs_engine *e, size_t i, bool *changed, struct mfs_err *err);
 

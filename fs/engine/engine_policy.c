@@ -418,7 +418,7 @@ may_be_shown(struct mfs_engine *e, size_t i, const struct mfs_anchor_model *st, 
 }
 
 enum mfs_code
-mfs_engine_lost(struct mfs_engine *e, size_t i, size_t k, bool *end, struct mfs_version **out, struct mfs_err *err)
+mfs_engine_lost(struct mfs_engine *e, size_t i, size_t k, bool quick, bool *end, struct mfs_version **out, struct mfs_err *err)
 {
 	const struct mfs_anchor_model *st;
 	struct mfs_version *v = NULL;
@@ -431,9 +431,16 @@ mfs_engine_lost(struct mfs_engine *e, size_t i, size_t k, bool *end, struct mfs_
 	(void)pthread_mutex_lock(&e->lock);
 	st = mfs_engine_record(e, i);
 	*end = st == NULL || k > st->n_retained || strcmp(st->model_id, e->args.config->models[i].model_id) != 0;
-	if (!*end && may_be_shown(e, i, st, k))
-		code = mfs_version_load_repair(e->args.state_dirfd, e->args.store, e->args.cache, e->args.config, e->args.keys,
-			i, k == 0 ? &st->active.manifest : &st->retained[k - 1].manifest, true, &v, err);
+	if (!*end && may_be_shown(e, i, st, k)) {
+		const struct mfs_sha256 *id = k == 0 ? &st->active.manifest : &st->retained[k - 1].manifest;
+
+		for (size_t j = 0; quick && v == NULL && j < e->view[i].n; j++)
+			if (mfs_sha256_equal(&e->view[i].versions[j].v->m->id, id))
+				v = mfs_version_ref(e->view[i].versions[j].v);
+		if (v == NULL)
+			code = mfs_version_load_repair(e->args.state_dirfd, e->args.store, e->args.cache, e->args.config, e->args.keys,
+				i, id, true, &v, err);
+	}
 	(void)pthread_mutex_unlock(&e->lock);
 	if (v != NULL && mfs_engine_compat_check(e->args.config, i, v->m, NULL) == MFS_OK &&
 		mfs_engine_blobs_check(e->args.store, v->m, NULL) != MFS_OK)

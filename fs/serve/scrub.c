@@ -182,7 +182,7 @@ restore(struct mfs_scrub *c, size_t i, struct mfs_version *v, struct mfs_err *er
 
 /* What could not be shown for its missing blobs, the active version first. *lost: there was some. */
 static enum mfs_code
-restore_all(struct mfs_scrub *c, size_t i, bool *lost, struct mfs_err *err)
+restore_all(struct mfs_scrub *c, size_t i, bool full, bool *lost, struct mfs_err *err)
 {
 	enum mfs_code first = MFS_OK;
 	bool end = false;
@@ -193,7 +193,7 @@ restore_all(struct mfs_scrub *c, size_t i, bool *lost, struct mfs_err *err)
 	for (size_t k = 0; !end && atomic_load(&c->cancel) == 0; k++) {
 		struct mfs_err why = MFS_ERR_INIT;
 		struct mfs_version *v;
-		enum mfs_code code = mfs_engine_lost(c->s->engine, i, k, &end, &v, &why);
+		enum mfs_code code = mfs_engine_lost(c->s->engine, i, k, !full, &end, &v, &why);
 
 		if (v == NULL)
 			continue; /* without a manifest nothing is known of it */
@@ -257,7 +257,7 @@ look(struct mfs_scrub *c, size_t i, bool full)
 {
 	struct mfs_err err = MFS_ERR_INIT;
 	bool lost;
-	enum mfs_code code = restore_all(c, i, &lost, &err);
+	enum mfs_code code = restore_all(c, i, full, &lost, &err);
 
 	if (code == MFS_OK && lost)
 		return FIRST_MS; /* what came just now was verified; the rest is looked at then */

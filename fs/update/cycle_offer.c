@@ -148,7 +148,7 @@ is_lost(const struct mfs_at *at, const struct mfs_sha256 *id)
 	mfs_version_unref(v);
 	if (lost || at->r->parts->mended)
 		return lost;
-	(void)mfs_engine_lost(at->r->engine, at->i, 0, &end, &v, NULL);
+	(void)mfs_engine_lost(at->r->engine, at->i, 0, false, &end, &v, NULL);
 	lost = v != NULL;
 	mfs_version_unref(v);
 	return lost;
