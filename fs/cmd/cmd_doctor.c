@@ -73,6 +73,32 @@ configuration(struct mfs_doctor *d, struct mfs_cmd_env *env, const char *path)
 		env->config->n_models, env->config->n_keys);
 }
 
+static int
+state_fine(const struct mfs_cmd_env *env, const struct mfs_offline *o, void *arg)
+{
+	(void)env;
+	*(bool *)arg = o == NULL;
+	return MFS_EXIT_DONE;
+}
+
+/* Could it be mounted? Looked at as `status` does while nothing is; the reason why not is printed there. */
+static void
+trusted_state(struct mfs_doctor *d, const char *path)
+{
+	MFS_CLEANUP(mfs_cmd_env_close) struct mfs_cmd_env env = MFS_CMD_ENV_INIT;
+	struct mfs_err err = MFS_ERR_INIT;
+	bool none = false;
+
+	(void)fflush(stdout);
+	if (mfs_cmd_env_config(&env, path, &err) != MFS_OK)
+		return; /* said already */
+	if (mfs_cmd_look("doctor", &env, state_fine, &none) != MFS_EXIT_DONE)
+		mfs_doctor_say(d, MFS_BROKEN, "trusted state", "do what the error above says",
+			"%s or the store cannot be used: nothing will be mounted or installed", env.config->state);
+	else
+		mfs_doctor_say(d, MFS_FINE, "trusted state", NULL, none ? "none yet" : "authentic, and as new as its counter");
+}
+
 int
 mfs_cmd_doctor(int argc, char **argv)
 {
@@ -94,6 +120,8 @@ mfs_cmd_doctor(int argc, char **argv)
 	mfs_doctor_host(&d);
 	if (env.config != NULL)
 		mfs_doctor_instance(&d, &env);
+	if (env.config != NULL && d.root && !d.mounted)
+		trusted_state(&d, args.config);
 	code = mfs_doctor_print(&d, args.json, stdout);
 	json_decref(d.status);
 	json_decref(d.checks);

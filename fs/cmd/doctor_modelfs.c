@@ -2,6 +2,7 @@
 /* doctor_modelfs.c - this instance: user, folders, keys, rollback protection, socket, mount. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -93,6 +94,17 @@ owner(struct mfs_doctor *d, const struct mfs_config *c, const char *what, const 
 		mfs_doctor_say(d, MFS_WEAK, what, "run 'chmod 0700' for it", "%s can be entered by others", path);
 }
 
+static void
+state_key(struct mfs_doctor *d, const struct mfs_config *c)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	if (snprintf(path, sizeof(path), "%s/key", c->state) < (int)sizeof(path) && stat(path, &st) == 0 && (st.st_mode & 077) != 0)
+		mfs_doctor_say(d, MFS_WEAK, "state key", "run 'chmod 0600' for it",
+			"%s: who can read it can write a trusted state of his own", path);
+}
+
 /* Magic numbers have 32 bits; the field is signed, and as wide as the host's words. */
 static uint32_t
 fs_magic(const struct statfs *s)
@@ -107,6 +119,7 @@ folders(struct mfs_doctor *d, const struct mfs_config *c)
 	uint64_t free_bytes, want;
 
 	owner(d, c, "state", c->state);
+	state_key(d, c);
 	owner(d, c, "store", c->store);
 	if (!filesystem(c->state, &s))
 		mfs_doctor_say(d, MFS_BROKEN, "state", "make its parent folder reachable", "%s: %s", c->state, strerror(errno));
@@ -145,6 +158,19 @@ folders(struct mfs_doctor *d, const struct mfs_config *c)
 			(unsigned long long)free_bytes >> 20, (unsigned long long)want >> 20);
 	else
 		mfs_doctor_say(d, MFS_FINE, "space", NULL, "%llu MiB for models", (unsigned long long)(free_bytes - want) >> 20);
+}
+
+/* Whoever writes it says what this host trusts, and what runs on it. */
+static void
+configuration_files(struct mfs_doctor *d, const struct mfs_config_snapshot *s)
+{
+	struct stat st;
+
+	for (size_t i = 0; s != NULL && i < s->n; i++)
+		if (!s->sources[i].fact && stat(s->sources[i].path, &st) == 0 &&
+			((st.st_mode & 022) != 0 || (st.st_uid != 0 && st.st_uid != geteuid())))
+			mfs_doctor_say(d, MFS_WEAK, "configuration", "run 'chown root FILE; chmod 0644 FILE'",
+				"%s can be changed by others than root, and with it what this host trusts and runs", s->sources[i].path);
 }
 
 static void
@@ -334,6 +360,7 @@ mfs_doctor_instance(struct mfs_doctor *d, struct mfs_cmd_env *env)
 {
 	user(d, env->config);
 	fetch_user(d, env->config);
+	configuration_files(d, env->snapshot);
 	folders(d, env->config);
 	keys(d, env);
 	device_key(d, env->config);

@@ -103,6 +103,19 @@ jq -e '.checks | length > 12 and all(.level == "ok" or .fix != null)' "$W/doctor
 jq -e '.checks[] | select(.what == "rollback protection" and .level == "warn")' "$W/doctor.json" >/dev/null ||
 	fail "doctor does not mind a file counter"
 
+step "doctor finds what is weak, and what cannot be used"
+chmod 0666 "$CFG"
+m 0 "warn +configuration: $CFG can be changed by others" doctor
+chmod 0644 "$CFG" "$W/state/key"
+m 0 "warn +state key: $W/state/key" doctor
+chmod 0600 "$W/state/key"
+m 0 'ok +trusted state: authentic' doctor
+mv "$W/state/counter" "$W/counter.away"
+m 1 'fail +trusted state: .*cannot be used' doctor
+m 1 'modelfs: doctor: state_replayed: .*counter: missing' doctor
+mv "$W/counter.away" "$W/state/counter"
+m 0 'ok +trusted state: authentic' doctor
+
 step "with a mount"
 rm -rf "$W/state" "$W/store"
 ("$modelfs" wait det --version 1.1.0 --timeout 60s -c "$CFG" >"$W/wait.out" 2>&1) & waiter=$!
