@@ -42,7 +42,7 @@ mfs_tuf_delegated_clear(struct mfs_tuf *t)
 static void
 delegated_trim(struct mfs_tuf *t)
 {
-	while (t->kept > MFS_TUF_KEPT_MAX) {
+	while (t->kept > MFS_TUF_KEPT_MAX && t->delegated != NULL) {
 		struct mfs_tuf_delegated **oldest = &t->delegated, *d;
 
 		for (struct mfs_tuf_delegated **p = &t->delegated; *p != NULL; p = &(*p)->next)

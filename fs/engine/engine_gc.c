@@ -187,7 +187,7 @@ static bool
 repair_keep(void *user, const char *id)
 {
 	const struct repairs *r = user;
-	struct mfs_sha256 hash;
+	struct mfs_sha256 hash = { { 0 } };
 
 	if (!mfs_hex_decode(hash.b, MFS_SHA256_LEN, id, strlen(id)) || mfs_config_find(r->config, id) >= 0)
 		return true; /* a model's download */

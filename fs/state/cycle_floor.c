@@ -26,13 +26,15 @@ bool
 mfs_cycle_floor_set(struct mfs_cycle *c, const char *repo, int64_t time, int64_t boot_s, bool anew)
 {
 	const struct mfs_cycle_floor f = { time, time > 0 ? boot_s : 0 };
-	struct mfs_cycle_floor latest = anew ? (struct mfs_cycle_floor){ 0 } : mfs_cycle_floor_rest(c);
+	struct mfs_cycle_floor latest = { 0 };
 	struct mfs_cycle_repo *r = mfs_cycle_repo(c, repo);
 	const struct mfs_cycle_floor before = c->floor;
 	bool changed;
 
 	if (r == NULL)
 		return false;
+	if (!anew)
+		latest = mfs_cycle_floor_rest(c);
 	changed = r->floor.time != f.time || r->floor.boot != f.boot;
 	r->floor = f;
 	for (size_t i = 0; i < c->n_repos; i++)
