@@ -100,7 +100,7 @@ ino_taken(const struct mfs_tree *t, uint32_t ino)
 bool
 mfs_map_insert(struct mfs_tree *t, struct mfs_node *n)
 {
-	size_t b = n->id & (t->buckets - 1);
+	size_t b = (size_t)(n->id & (t->buckets - 1));
 
 	if (mfs_node_find(t, n->id) != NULL)
 		return false;
