@@ -271,7 +271,7 @@ fill_file(struct mfs_residency *r, const struct mfs_version *v, uint32_t x, size
 	uint64_t size = v->m->files[f].size;
 	mfs_autoclose int fd = -1;
 	enum mfs_code code;
-	uint32_t slot;
+	uint32_t slot = 0;
 	int64_t id = 0;
 
 	if ((code = slot_take(s, x, (uint32_t)f, size, &slot, err)) != MFS_OK ||
