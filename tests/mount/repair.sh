@@ -45,7 +45,8 @@ drop
 same "$W/big.bin" "$MNT/det/active/big.bin"
 same "$W/good" "$blob"
 [ "$(repairs)" = 4 ] || fail "$(repairs) repairs"
-grep -q '"source":"repair"' "$MNT/det/events" || fail "no event: $(cat "$MNT/det/events")"
+# On a host that is busy the scrub, ten seconds after the new serve's start, may be there before the reader.
+grep -qE '"source":"(repair|scrub)"' "$MNT/det/events" || fail "no event: $(cat "$MNT/det/events")"
 
 step "a small file, and one that is gone or cut off"
 flip "$(stored payload/one.bin)" 3
