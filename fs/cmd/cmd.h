@@ -76,9 +76,11 @@ int mfs_cmd_serve(int argc, char **argv);
  * errors  CONFIG_INVALID (not root, another configuration is there, no such folder or file, no model), CONDITION_UNMET
  *         (something is mounted), LIMIT_EXCEEDED, IO, NO_MEMORY
  * forget  removes it if it is one of ours; when the mount ends
+ * stale   the same if nothing is mounted: a keeper that was killed left it, and it would hide a configuration made since
  */
 enum mfs_code mfs_mount_implied(const char *repository, const char *root, struct mfs_err *err);
 void mfs_mount_implied_forget(void);
+void mfs_mount_implied_stale(void);
 
 /* mounthelper.c: the program called as mount.modelfs, by mount(8). */
 int mfs_mount_helper(int argc, char **argv);

@@ -257,6 +257,8 @@ mfs_cmd_mount(int argc, char **argv)
 		(void)mfs_fail_sys(&err, MFS_CONFIG_INVALID, "%s", MFS_ESC(args.config));
 		return mfs_cmd_fail("mount", &err);
 	}
+	if (args.repository == NULL && args.config == NULL)
+		mfs_mount_implied_stale();
 	if (args.repository != NULL && mfs_mount_implied(args.repository, args.root, &err) != MFS_OK)
 		return mfs_cmd_fail("mount", &err);
 	k.config_path = config;

@@ -165,6 +165,16 @@ mfs_mount_implied(const char *repository, const char *root, struct mfs_err *err)
 }
 
 void
+mfs_mount_implied_stale(void)
+{
+	struct mfs_err unused = MFS_ERR_INIT;
+	mfs_autoclose int fd = -1;
+
+	if (mfs_client_connect(NULL, &fd, &unused) != MFS_OK)
+		mfs_mount_implied_forget();
+}
+
+void
 mfs_mount_implied_forget(void)
 {
 	bool absent;

@@ -66,5 +66,12 @@ m mount --repository "$R" --root "$W/keys/root.json" "$MNT" || fail "mount again
 kill -KILL "$("$modelfs" status --json | jq -r .keeper_pid)"
 until_true 10 sh -c "! '$modelfs' status --json 2>/dev/null | jq -e .mounted >/dev/null" || fail "it still answers"
 m mount --repository "$R" --root "$W/keys/root.json" "$MNT" || fail "mount after keeper was killed: exit $?"
+expect 4 'already mounted' "$modelfs" mount
+[ -e /run/modelfs/modelfs.yaml ] || fail "the configuration of a mount that lives is gone"
+kill -KILL "$("$modelfs" status --json | jq -r .keeper_pid)"
+until_true 10 sh -c "! '$modelfs' status --json 2>/dev/null | jq -e .mounted >/dev/null" || fail "it still answers"
+[ -e /run/modelfs/modelfs.yaml ] || fail "nothing was left: the next step shows nothing"
+expect 1 'no configuration in' "$modelfs" mount "$MNT"
+m mount --repository "$R" --root "$W/keys/root.json" "$MNT" || fail "mount once more: exit $?"
 m unmount || fail "unmount: exit $?"
 ! mountpoint -q "$MNT" || fail "still mounted"
