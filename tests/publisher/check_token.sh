@@ -10,6 +10,7 @@ if [ -d "$tpm/usr/bin" ]; then
 fi
 for c in swtpm tpm2_createprimary; do
 	command -v "$c" >/dev/null || { echo "SKIP: $c is not installed (swtpm, tpm2-tools)"; exit 77; }
+	"$c" --version >run 2>&1 || { echo "SKIP: $c does not run here: $(tail -n 1 run)"; exit 77; }
 done
 modules=${OPENSSL_MODULES:-$(openssl version -m | cut -d '"' -f 2)}
 [ -e "$modules/tpm2.so" ] || { echo "SKIP: OpenSSL has no provider tpm2 (tpm2-openssl)"; exit 77; }
