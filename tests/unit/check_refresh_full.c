@@ -280,6 +280,56 @@ Test(refresh_full, while_the_reserve_is_used_nothing_new_is_activated)
 	active_is("1.2.0");
 }
 
+/* ---- keys ---------------------------------------------------------------------------------------------------- */
+
+static void
+trust_publish(const struct mk_signer *s)
+{
+	MFS_CLEANUP(mfs_cleanup_trustlist) struct mfs_trustlist *list = NULL;
+	mfs_autofree char *json = NULL;
+	struct mfs_err err = MFS_ERR_INIT;
+	size_t len;
+
+	cr_assert_eq(mfs_trustlist_new(&list, NULL), MFS_OK);
+	if (s != NULL)
+		cr_assert_eq(mfs_trustlist_add_pem(list, "key", MFS_SPAN(mk_signer_pem(s), strlen(mk_signer_pem(s))), 1, NULL, &err),
+			MFS_OK, "%s", err.msg);
+	cr_assert_eq(mfs_trustlist_json(list, &json, &len, NULL), MFS_OK);
+	mk_repo_target(repo, MK_TARGETS, "trust.json", json, len);
+	mk_repo_commit(repo);
+}
+
+Test(refresh_full, a_key_that_is_taken_away_goes_and_one_that_comes_waits)
+{
+	struct mk_signer *own = d.signer, *second = mk_signer_new(), *third = mk_signer_new();
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_sha256 id;
+
+	d.signer = second;
+	trust_publish(second);
+	lived(1);
+	d.signer = third;
+	(void)publish(2);
+	d.signer = own;
+	disk_fill_beyond();
+	trust_publish(third);
+	(void)run_is(MFS_INSUFFICIENT_STORAGE, NULL);
+	active_is("");
+	cr_assert_eq(told, 1);
+	cr_assert_eq(device_copy(&d, "published", &id, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(device_activate(&d, &id, &err), MFS_INSUFFICIENT_STORAGE, "%s", err.msg);
+	/* Also when there is room, but nothing written yet. */
+	room();
+	cr_assert_eq(device_activate(&d, &id, &err), MFS_INSUFFICIENT_STORAGE, "%s", err.msg);
+	(void)run();
+	active_is("");
+	cr_assert_eq(device_activate(&d, &id, &err), MFS_OK, "%s", err.msg);
+	restart();
+	active_is("1.2.0");
+	mk_signer_free(second);
+	mk_signer_free(third);
+}
+
 /* ---- every point of the write fails ---------------------------------------------------------------------- */
 
 static void
