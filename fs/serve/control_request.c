@@ -7,7 +7,18 @@
 
 #include <string.h>
 
+#include "download.h"
 #include "io.h"
+
+/* What rests or waits after earlier faults is tried now: somebody asks for it. */
+static void
+hurry(struct mfs_serve *s, size_t model)
+{
+	for (size_t i = 0; s->updates != NULL && i < s->config->n_models; i++)
+		if ((i == model || model >= s->config->n_models) && s->config->models[i].repo >= 0)
+			mfs_download_awake(mfs_updates_download(s->updates, (size_t)s->config->models[i].repo));
+	mfs_scrub_hurry(s->scrub, model);
+}
 
 static void
 update_begin(struct mfs_control *c, struct conn *k)
@@ -24,7 +35,7 @@ update_begin(struct mfs_control *c, struct conn *k)
 		(void)mfs_remote_adopt(mfs_steal_fd(&k->passed), &via, &err);
 	if (via != NULL)
 		mfs_remote_bandwidth(via, c->s->config->update.bandwidth);
-	mfs_scrub_hurry(c->s->scrub, k->model);
+	hurry(c->s, k->model);
 	if (err.code == MFS_OK)
 		(void)mfs_update_ask(u, k->model, k->req.command == MFS_CTL_UPDATE, via, &k->ticket, &err);
 	if (err.code != MFS_OK) {

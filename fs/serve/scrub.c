@@ -22,7 +22,7 @@
 struct model { /* lock */
 	bool kicked;
 	bool missing; /* only whether all of it is there */
-	bool looking, hurried; /* asked to hurry during a look, which may fail for what is mended by now */
+	bool hurried; /* somebody asked since the last look began: one that fails may do so for what is mended by now */
 	int64_t due_ms;
 	unsigned failures; /* of repairs, in a row */
 	enum mfs_code told;
@@ -313,16 +313,19 @@ wait_for(struct mfs_scrub *c, int64_t ms)
 static void
 look_and_plan(struct mfs_scrub *c, size_t i, bool full)
 {
+	const ssize_t repo = c->s->config->models[i].repo;
 	struct model *m = &c->models[i];
+	bool hurried;
 	int64_t pause;
 
 	(void)pthread_mutex_lock(&c->lock);
-	m->looking = true;
+	hurried = m->hurried;
 	m->hurried = false;
 	(void)pthread_mutex_unlock(&c->lock);
+	if (hurried && repo >= 0) /* again: a look that failed since somebody asked has let its sources rest */
+		mfs_download_awake(mfs_updates_download(c->s->updates, (size_t)repo));
 	pause = look(c, i, full);
 	(void)pthread_mutex_lock(&c->lock);
-	m->looking = false;
 	if (pause >= 0)
 		m->due_ms = mfs_clock_boot_ms() + (m->hurried && m->failures > 0 ? 0 : pause);
 	(void)pthread_mutex_unlock(&c->lock);
@@ -415,7 +418,7 @@ kick(struct mfs_scrub *c, size_t i, bool failed_only)
 		if (i != k && i < c->n)
 			continue;
 		m->kicked = m->kicked || !failed_only || m->failures > 0;
-		m->hurried = m->hurried || (failed_only && m->looking);
+		m->hurried = m->hurried || failed_only;
 	}
 	(void)pthread_cond_broadcast(&c->wake);
 	(void)pthread_mutex_unlock(&c->lock);

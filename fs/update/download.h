@@ -132,6 +132,9 @@ struct mfs_download_version {
 enum mfs_code mfs_download_version(struct mfs_download *d, const struct mfs_download_version *v,
 	struct mfs_download_result *res, struct mfs_err *err);
 
+/* Somebody asks: sources that rest after faults are asked at once, except where a server said itself until when. Threads any. */
+void mfs_download_awake(struct mfs_download *d);
+
 /*
  * Fetch again what fails at read, and write it back: of the n chunks from `first` on those that do not verify (read
  * here for that), each in its place. What has to be made anew (another length, gone, in a seed) is: the table, or all

@@ -34,6 +34,7 @@ struct mfs_source {
 	unsigned number;       /* as in struct mfs_download_get */
 	/* the download's lock: */
 	int64_t until_ms;      /* not before */
+	int64_t wish_ms;       /* nor before this: it said so itself (Retry-After) */
 	int64_t blamed_ms;     /* of the last fault; what was asked before it does not count again */
 	unsigned faults;       /* in a row */
 	struct mfs_err fault;  /* the last one; OK: none */

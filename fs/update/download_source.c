@@ -106,6 +106,15 @@ choose(struct mfs_download *d, int64_t now, int64_t *until)
 	return best;
 }
 
+void
+mfs_download_awake(struct mfs_download *d)
+{
+	(void)pthread_mutex_lock(&d->lock);
+	for (unsigned i = 0; i < d->n_sources; i++)
+		d->sources[i].until_ms = d->sources[i].wish_ms;
+	(void)pthread_mutex_unlock(&d->lock);
+}
+
 bool
 mfs_dl_no_range(struct mfs_download *d)
 {
@@ -228,8 +237,10 @@ blame(struct mfs_dl_run *r, struct mfs_source *s, int64_t asked, const struct mf
 		s->until_ms = now + (keep && !mismatch ? jitter(d->backoff_ms / 10) :
 			backoff(d, s->faults + (mismatch && d->n_sources > 1 ? 3 : 0)));
 	}
-	if (wish > 0 && s->until_ms < now + wish * 1000)
-		s->until_ms = now + wish * 1000;
+	if (wish > 0)
+		s->wish_ms = now + wish * 1000;
+	if (s->until_ms < s->wish_ms)
+		s->until_ms = s->wish_ms;
 	(void)pthread_mutex_unlock(&d->lock);
 	(void)pthread_mutex_lock(&r->lock);
 	r->last_fault = said;

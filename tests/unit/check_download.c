@@ -358,6 +358,26 @@ Test(download, retry_after_is_told_and_kept)
 	cr_assert_neq(run(), MFS_OK);
 	cr_assert_eq(repo.requests[0], 1);
 	cr_assert_geq(res.retry_after_s, 3590);
+	/* Who asks by hand does not overrule what the server said. */
+	mfs_download_awake(dl);
+	cr_assert_neq(run(), MFS_OK);
+	cr_assert_eq(repo.requests[0], 1);
+}
+
+Test(download, who_asks_does_not_wait_for_a_source_that_rests_after_faults)
+{
+	dl_fault_add(&repo, (struct dl_fault){ .nth = 0, .kind = DL_STATUS, .http = 503 });
+	args.threads = 1;
+	download_make();
+	dl->backoff_ms = 3600 * 1000;
+	cr_assert_eq(run(), MFS_NET_HTTP, "%s", err.msg);
+	cr_assert_eq(repo.requests[0], 1);
+	repo.n_faults = 0;
+	cr_assert_eq(run(), MFS_NET_HTTP, "%s", err.msg);
+	cr_assert_eq(repo.requests[0], 1);
+	mfs_download_awake(dl);
+	run_ok();
+	whole();
 }
 
 Test(download, retry_after_counts_for_no_longer_than_the_longest_interval)
