@@ -19,6 +19,14 @@ sed -i "s|probation: 10m|probation: 0, conditions: {hold_file: $W/hold}|" "$CFG"
 for v in 1 2 3 4; do release "$v"; done
 revoke() { "$modelpub" revoke "$W/repo" det "1.$1.0" --keys "$W/keys" --action stop --reason leak >>"$W/log" 2>&1 || fail "revoke"; }
 state=$W/state
+state_copy() { # TO: while serve may be replacing one of its files
+	local tries
+	for tries in 1 2 3 4 5 6 7 8; do
+		rm -rf "$1"
+		cp -a "$state" "$1" 2>>"$W/log" && return
+	done
+	fail "no copy of the state in $tries tries"
+}
 # An update to release 2 is on its way when the state is copied, once at its download.
 publish 1
 mount_
@@ -29,13 +37,13 @@ fault stall count=all after=100 path=/blobs/
 expect 0 "1.2.0 is offered" "$modelfs" check -c "$CFG" det
 until_true 20 faulted || fail "nothing is fetched: $(cycle_ .)"
 fresh_serve # its document is on disk
-cp -a "$state" "$W/old"
+state_copy "$W/old"
 cp -a "$W/repo" "$W/day2"
 faults_clear
 fresh_serve
 update_ det || [ "$(now_)" = "1.2.0 2" ] || fail "update: exit $?"
 expect 0 "stays at 1.2.0" "$modelfs" pin -c "$CFG" det 1.2.0
-cp -a "$state" "$W/pinned"
+state_copy "$W/pinned"
 expect 0 "no longer held" "$modelfs" unpin -c "$CFG" det
 publish 3
 update_ det || [ "$(now_)" = "1.3.0 3" ] || fail "update: exit $?"
