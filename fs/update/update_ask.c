@@ -18,6 +18,16 @@ covers(const struct mfs_update *u, const struct mfs_ask *a, size_t i)
 	return a->model == u->n_models || a->model == i;
 }
 
+/* Hold lock. Does an `update` wait for model i? There may be several. */
+static bool
+waited_for(const struct mfs_update *u, size_t i)
+{
+	for (size_t k = 0; k < MFS_UPDATE_ASKS; k++)
+		if (u->asks[k].state != MFS_ASK_FREE && u->asks[k].update && covers(u, &u->asks[k], i))
+			return true;
+	return false;
+}
+
 /* Hold lock. The repositories that an ask is about. */
 static bool
 wants_repo(const struct mfs_update *u, const struct mfs_ask *a, size_t repo)
@@ -158,14 +168,14 @@ mfs_update_forget(struct mfs_update *u, uint64_t ticket)
 			continue;
 		for (size_t r = 0; r < u->n_repos; r++)
 			u->repos[r].waits[k] = u->repos[r].answers[k] = false;
-		for (size_t i = 0; i < u->n_models; i++)
-			if (a->update && covers(u, a, i))
-				u->models[i].by_hand = false;
 		if (a->via != NULL)
 			via_end(u, a->via);
 		mfs_via_unref(a->via);
 		*a = (struct mfs_ask){ 0 };
 	}
+	/* Another command may wait for the same model. */
+	for (size_t i = 0; i < u->n_models; i++)
+		u->models[i].by_hand = waited_for(u, i);
 	(void)pthread_mutex_unlock(&u->lock);
 }
 

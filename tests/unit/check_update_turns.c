@@ -288,3 +288,46 @@ Test(update_turns, what_becomes_active_during_a_last_look_is_observed)
 	mfs_update_free(u);
 	without_command();
 }
+
+/* The end of one command says nothing about another that waits for the same model: pauses end for it as for the first. */
+Test(update_turns, the_end_of_one_command_leaves_the_other_waiting)
+{
+	uint64_t first, second, all;
+
+	installed(1);
+	publish(2, "two");
+	f.download = MFS_NET_TIMEOUT;
+	turns_begin();
+	refreshed();
+	worked();
+	cr_assert_gt(state().not_before, f.now, "it pauses");
+	cr_assert(!state().by_hand);
+	cr_assert_eq(mfs_update_ask(u, 0, true, NULL, &first, NULL), MFS_OK);
+	cr_assert_eq(mfs_update_ask(u, 0, true, NULL, &second, NULL), MFS_OK);
+	mfs_update_forget(u, first); /* interrupted */
+	f.download = MFS_OK;
+	refreshed();
+	cr_assert_eq(state().not_before, 0, "the second waits for the pause that the first would have ended");
+	cr_assert(state().by_hand);
+	worked();
+	active_is("1.2.0", 1);
+	/* Nor does that of one about a single model for one about all. */
+	publish(3, "three");
+	f.download = MFS_NET_TIMEOUT;
+	mfs_update_kick(u, 0, true);
+	refreshed();
+	worked();
+	mfs_update_forget(u, second);
+	cr_assert_gt(state().not_before, f.now);
+	cr_assert_eq(mfs_update_ask(u, d.config->n_models, true, NULL, &all, NULL), MFS_OK);
+	cr_assert_eq(mfs_update_ask(u, 0, true, NULL, &first, NULL), MFS_OK);
+	mfs_update_forget(u, first);
+	refreshed();
+	cr_assert_eq(state().not_before, 0);
+	mfs_update_forget(u, all);
+	publish(4, "four");
+	mfs_update_kick(u, 0, true);
+	refreshed();
+	cr_assert(!state().by_hand, "nobody waits any more");
+	mfs_update_free(u);
+}
