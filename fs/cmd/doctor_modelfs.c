@@ -300,7 +300,8 @@ mfs_doctor_served(struct mfs_doctor *d, const struct mfs_config *c)
 		mfs_doctor_say(d, MFS_BROKEN, "store", "run 'modelfs verify', then install the version again",
 			"%lld chunks did not verify and were refused", (long long)failures);
 	if (restarts != 0)
-		mfs_doctor_say(d, MFS_WEAK, "serve", "look at the log of modelfs", "was started anew %lld times, after a crash or a reload", (long long)restarts);
+		mfs_doctor_say(d, MFS_WEAK, "serve", "look at the log of modelfs", "died and was started anew %lld time%s since it was mounted",
+			(long long)restarts, restarts == 1 ? "" : "s");
 }
 
 static void

@@ -65,8 +65,9 @@ serve_start(struct mfs_keeper *k, int64_t now)
 		k->spawn_at = now + BACKOFF_MAX;
 		return;
 	}
-	if (k->was_ready)
+	if (k->was_ready && !k->replaced)
 		atomic_fetch_add(&k->shm->serve_restarts, 1);
+	k->replaced = false;
 	if (k->ready_by == 0)
 		k->ready_by = now + READY_MS;
 	k->ping_at = now + PING_MS;
@@ -108,6 +109,7 @@ serve_gone(struct mfs_keeper *k, int status, int64_t now)
 	bool asked = k->serve.stop_sent;
 
 	death_log(k, status);
+	k->replaced = asked && status >= 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 	link_close(k);
 	k->serve = (struct mfs_kserve){ .sock = -1 };
 	atomic_store(&k->shm->serve_pid, 0);

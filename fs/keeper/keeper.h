@@ -163,6 +163,7 @@ struct mfs_keeper {
 
 	enum mfs_kstate state;
 	bool was_ready, reloading;
+	bool replaced; /* the last serve ended because it was told to: its successor is no restart */
 	int64_t later; /* of the last reload: enum mfs_reload_later */
 	bool models_changed; /* what shm says by index is of other models: cleared before the next serve */
 	unsigned quick_deaths, remounts;

@@ -156,9 +156,19 @@ m 1 'model key .*mk.bin: No such file' config check
 mv "$W/mk.away" "$W/mk.bin"
 m 0 'right: 1 model' config check
 
+step "a reload is no death of serve: nobody is told of one"
+# What keeper says of deaths; under load one may not stop in time.
+deaths() { grep -cE 'serve [0-9]+ (was killed by|exited with|does not die)' "$W/run/log" || true; }
+restarts() { status_ --json | jq -e .restarts; }
+[ "$(restarts)" = "$(deaths)" ] || fail "$(restarts) restarts after $(deaths) deaths and four reloads"
+[ "$(deaths)" -gt 0 ] || ! "$modelfs" doctor -c "$CFG" | grep -E '^warn +serve: ' || fail "doctor takes a reload for a crash"
+
 step "who follows events does so across a crash of serve"
+before=$(deaths)
 kill -KILL "$(serve_pid)"
 m 0 'nothing to do|held|active' status det
+[ "$(restarts)" -gt "$before" ] || fail "a death is not counted"
+"$modelfs" doctor -c "$CFG" | grep -E '^warn +serve: died and was started anew [0-9]+ times? ' >>"$W/log" || fail "doctor does not say it"
 m 0 'is active' rollback det
 until_true 20 grep -q 'rolled back, held.*' "$W/follow.out" || fail "events -f ended with serve"
 [ "$(jq -r .seq "$W/follow.out" | sort -n | uniq -d | wc -l)" = 0 ] || fail "events came twice"
