@@ -273,6 +273,25 @@ state_room(struct mfs_doctor *d, const struct mfs_config *c)
 			(long long)json_integer_value(json_object_get(state, "reserve")) >> 10);
 }
 
+static void
+telemetry(struct mfs_doctor *d)
+{
+	const json_t *t = json_object_get(d->status, "telemetry"), *last = json_object_get(t, "last");
+	const char *since = json_string_value(json_object_get(t, "failing_since")), *why = json_string_value(json_object_get(last,
+		"detail"));
+	const long long queued = (long long)json_integer_value(json_object_get(t, "queued"));
+
+	if (!json_is_object(t))
+		return; /* off */
+	if (since != NULL)
+		mfs_doctor_say(d, MFS_WEAK, "telemetry", "make the collector reachable, or correct telemetry.url; updates do not wait for it",
+			"nothing is delivered since %s, and %lld records wait%s%s", since, queued, why != NULL ? ": " : "",
+			why != NULL ? why : "");
+	else
+		mfs_doctor_say(d, MFS_FINE, "telemetry", NULL, "%lld records delivered, %lld wait", (long long)json_integer_value(
+			json_object_get(t, "sent")), queued);
+}
+
 /* What the running serve says of itself. */
 void
 mfs_doctor_served(struct mfs_doctor *d, const struct mfs_config *c)
@@ -292,6 +311,7 @@ mfs_doctor_served(struct mfs_doctor *d, const struct mfs_config *c)
 		mfs_doctor_say(d, MFS_WEAK, "passthrough", "run Linux 6.9 or newer with CONFIG_FUSE_PASSTHROUGH, as root",
 			"not available: paged tier only");
 	state_room(d, c);
+	telemetry(d);
 	sandbox(d, "sandbox", "sandbox", "serve, which reads what others made,");
 	/* Unknown until something was fetched. */
 	if (json_is_object(json_object_get(d->status, "fetch_sandbox")))

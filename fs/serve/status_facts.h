@@ -12,6 +12,7 @@
 #include "engine.h"
 #include "residency.h"
 #include "sandbox.h"
+#include "telemetry.h"
 #include "update.h"
 
 struct mfs_facts_model {
@@ -44,6 +45,8 @@ struct mfs_facts_host {
 	uint64_t store_bytes, resident_bytes;
 	bool has_store_bytes;
 	struct mfs_engine_state state; /* room for trusted state; zero when not mounted */
+	bool has_telemetry;
+	struct mfs_telemetry_counts telemetry;
 };
 
 /* Rendering. model NULL and n 0 are fine. The JSON object is a new reference, NULL without memory. */

@@ -250,6 +250,19 @@ json_state(const struct mfs_engine_state *s)
 	return o;
 }
 
+static json_t *
+json_telemetry(const struct mfs_telemetry_counts *t)
+{
+	json_t *o = json_object();
+
+	put(&o, "queued", json_integer((json_int_t)t->queued));
+	put(&o, "sent", json_integer((json_int_t)t->sent));
+	put(&o, "dropped", json_integer((json_int_t)t->dropped));
+	put(&o, "failing_since", t->failing_since != 0 ? when(t->failing_since) : json_null());
+	put(&o, "last", t->why != MFS_OK ? json_outcome(t->why, -1, t->detail) : json_null());
+	return o;
+}
+
 json_t *
 mfs_json_host(const struct mfs_facts_host *h)
 {
@@ -274,6 +287,7 @@ mfs_json_host(const struct mfs_facts_host *h)
 	put(&o, "sandbox", sandbox);
 	put(&o, "fetch_sandbox", h->has_fetch_sandbox ? json_sandbox(&h->fetch_sandbox) : json_null());
 	put(&o, "state", json_state(&h->state));
+	put(&o, "telemetry", h->has_telemetry ? json_telemetry(&h->telemetry) : json_null());
 	put(&o, "read_ahead_kb", json_integer(h->read_ahead_kb));
 	put(&o, "passthrough", json_boolean(h->passthrough));
 	put(&o, "resident_bytes", json_integer((json_int_t)h->resident_bytes));

@@ -25,6 +25,8 @@ host_gather(struct mfs_serve *s, struct mfs_facts_host *h)
 		.rootless = shm->rootless != 0, .read_ahead_kb = shm->read_ahead_kb, .sandbox = s->sandbox,
 	};
 	mfs_engine_state_facts(s->engine, &h->state);
+	mfs_telemetry_counts(s->telemetry, &h->telemetry);
+	h->has_telemetry = s->telemetry != NULL;
 	if (s->remote != NULL && (h->has_fetch_sandbox = mfs_remote_weakened(s->remote, &weak)))
 		h->fetch_sandbox = (struct mfs_sandbox_report){ .uid = (weak & MFS_WIRE_NO_UID) == 0,
 			.landlock = (weak & MFS_WIRE_NO_LANDLOCK) == 0, .seccomp = (weak & MFS_WIRE_NO_SECCOMP) == 0,

@@ -284,6 +284,22 @@ state_line(FILE *f, const struct mfs_facts_host *h)
 			"activated; make room there\n", MFS_ESC(h->config->state), s->reserve >> 10, s->want >> 10);
 }
 
+/* The same. */
+static void
+telemetry_line(FILE *f, const struct mfs_facts_host *h)
+{
+	const struct mfs_telemetry_counts *t = &h->telemetry;
+	char when[40];
+
+	if (t->failing_since == 0)
+		return;
+	fprintf(f, "telemetry: nothing is delivered since %s, %" PRIu64 " record%s wait%s", mfs_time_text(when, t->failing_since, true),
+		t->queued, t->queued == 1 ? "" : "s", t->queued == 1 ? "s" : "");
+	if (t->why != MFS_OK)
+		fprintf(f, ": %s: %s", mfs_code_name(t->why), t->detail);
+	fprintf(f, "\n");
+}
+
 void
 mfs_text_all(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_model *m, size_t n)
 {
@@ -301,6 +317,7 @@ mfs_text_all(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_mod
 		sandbox_line(f, "fetch", &h->fetch_sandbox);
 	if (h->mounted)
 		state_line(f, h);
+	telemetry_line(f, h);
 	if (h->chunk_failures != 0)
 		fprintf(f, "store: %" PRIu64 " chunks did not verify and were refused; run 'modelfs verify'\n",
 			h->chunk_failures);

@@ -16,6 +16,7 @@
 #include "log.h"
 
 #define NAME       "telemetry"
+#define FAILING    "failing" /* a line of its own: since when */
 #define FILE_MAX   (64u << 10)
 #define HOUR       3600
 #define WINDOW_MS  15000               /* transitions of one update go together */
@@ -46,7 +47,7 @@ struct mfs_telemetry {
 	size_t n;
 	bool unsaved;
 	uint64_t shifted; /* records that left the front since ever */
-	struct mfs_telemetry_counts counts;
+	struct mfs_telemetry_counts counts; /* but for queued: that is n */
 
 	int64_t due_ms; /* of the thread alone: when to send; 0 nothing is waiting */
 	unsigned failures;
@@ -150,6 +151,7 @@ queue_load(struct mfs_telemetry *t)
 {
 	mfs_autofree uint8_t *text = NULL;
 	char *save = NULL;
+	int64_t since = 0, at;
 	size_t len;
 
 	if (mfs_file_read(t->dirfd, NAME, FILE_MAX, &text, &len, NULL) != MFS_OK)
@@ -158,6 +160,10 @@ queue_load(struct mfs_telemetry *t)
 		line = strtok_r(NULL, "\n", &save))
 		if (line_parse(line, &t->q[t->n]))
 			t->n++;
+		else if (sscanf(line, FAILING " %15" SCNd64, &at) == 1 && at > 0)
+			since = at;
+	/* Of what does not wait any more nobody has to know. */
+	t->counts.failing_since = t->n > 0 ? since : 0;
 }
 
 /* What cannot be written is only in memory: no failure of anything. */
@@ -171,6 +177,8 @@ queue_save(struct mfs_telemetry *t)
 
 	pthread_mutex_lock(&t->lock);
 	if (t->unsaved && (f = open_memstream(&text, &len)) != NULL) {
+		if (t->counts.failing_since != 0)
+			fprintf(f, FAILING " %" PRId64 "\n", t->counts.failing_since);
 		for (size_t i = 0; i < t->n; i++)
 			fprintf(f, "%" PRId64 " %u %u %s\n", t->q[i].hour, (unsigned)t->q[i].what, (unsigned)t->q[i].code,
 				t->q[i].version);
@@ -246,6 +254,32 @@ worth_retrying(enum mfs_code code, unsigned http)
 	return code != MFS_NET_HTTP || http == 429 || http == 502 || http == 503 || http == 504;
 }
 
+/* Under the lock. What the last post came to; true: the log has not said it yet. */
+static bool
+outcome_note(struct mfs_telemetry *t, const struct mfs_err *err)
+{
+	struct mfs_telemetry_counts *c = &t->counts;
+	const bool failing = c->failing_since != 0, other = c->why != err->code;
+
+	c->why = err->code;
+	(void)snprintf(c->detail, sizeof(c->detail), "%.199s", err->msg);
+	if (err->code == MFS_OK)
+		c->failing_since = 0;
+	else if (!failing)
+		c->failing_since = mfs_clock_wall();
+	t->unsaved = t->unsaved || failing != (c->failing_since != 0);
+	return err->code == MFS_OK ? failing : other;
+}
+
+static void
+outcome_log(const struct mfs_err *err, bool new)
+{
+	if (err->code != MFS_OK)
+		mfs_log(new ? MFS_LOG_WARN : MFS_LOG_DEBUG, "telemetry: not delivered: %s", err->msg);
+	else if (new)
+		mfs_log(MFS_LOG_INFO, "telemetry: delivered again");
+}
+
 static void
 batch_send(struct mfs_telemetry *t, int64_t now_ms)
 {
@@ -256,6 +290,7 @@ batch_send(struct mfs_telemetry *t, int64_t now_ms)
 	enum mfs_code code;
 	uint64_t at;
 	size_t n;
+	bool new;
 
 	pthread_mutex_lock(&t->lock);
 	n = t->n < MFS_TELEMETRY_BATCH ? t->n : MFS_TELEMETRY_BATCH;
@@ -278,11 +313,15 @@ batch_send(struct mfs_telemetry *t, int64_t now_ms)
 			pause = res.retry_after_s * 1000;
 		t->failures++;
 		t->due_ms = now_ms + (pause < RETRY_MAX ? pause : RETRY_MAX);
-		mfs_log(MFS_LOG_DEBUG, "telemetry: %s", err.msg);
+		pthread_mutex_lock(&t->lock);
+		new = outcome_note(t, &err);
+		pthread_mutex_unlock(&t->lock);
+		outcome_log(&err, new);
 		return;
 	}
 	t->failures = 0;
 	pthread_mutex_lock(&t->lock);
+	new = outcome_note(t, &err);
 	at = t->shifted - at; /* so many of the batch made room meanwhile */
 	if (at < n) {
 		front_remove(t, n - (size_t)at);
@@ -290,8 +329,7 @@ batch_send(struct mfs_telemetry *t, int64_t now_ms)
 	}
 	t->due_ms = t->n > 0 ? now_ms : 0;
 	pthread_mutex_unlock(&t->lock);
-	if (code != MFS_OK)
-		mfs_log(MFS_LOG_INFO, "telemetry: the collector refuses: %s", err.msg);
+	outcome_log(&err, new);
 }
 
 int64_t

@@ -10,7 +10,7 @@
  * MFS_TELEMETRY_MAX of them, in state/telemetry until the collector took them; the oldest go first.
  *
  * Noting one takes a lock and no longer: disk and network belong to a thread of its own, which there is
- * only with telemetry configured. A dead collector is asked less and less often.
+ * only with telemetry configured. A dead collector is asked less and less often, and since when it is dead is kept.
  */
 #ifndef MFS_TELEMETRY_H
 #define MFS_TELEMETRY_H
@@ -63,6 +63,9 @@ int64_t mfs_telemetry_turn(struct mfs_telemetry *t, int64_t now_ms);
 
 struct mfs_telemetry_counts {
 	uint64_t queued, sent, dropped; /* dropped: to make room, or refused by the collector */
+	int64_t failing_since;          /* seconds since the epoch: the first failure after the last success; 0 none */
+	enum mfs_code why;              /* of the last failure; OK: none since this start */
+	char detail[200];
 };
 void mfs_telemetry_counts(struct mfs_telemetry *t, struct mfs_telemetry_counts *out);
 

@@ -84,6 +84,11 @@ timeout 60 "$modelfs" update -c "$CFG" "$id" >>"$W/log" 2>&1 || fail "update wit
 [ "$(readlink "$MNT/$id/active")" = versions/1.1.0 ] || fail "$(readlink "$MNT/$id/active")"
 queued() { grep -q ' 1.1.0$' "$W/state/telemetry"; }
 until_true 20 queued || fail "not kept: $(cat "$W/state/telemetry")"
+told() { status_ 2>>"$W/log" | grep -qE '^telemetry: nothing is delivered since .* UTC, [0-9]+ records? waits?: net_'; }
+until_true 90 told || fail "nobody says that nothing is delivered: $(status_)"
+"$modelfs" doctor -c "$CFG" >"$W/doctor.out" 2>&1 || true
+grep -qE '^warn +telemetry: nothing is delivered since ' "$W/doctor.out" || fail "doctor: $(cat "$W/doctor.out")"
+[ "$(grep -c 'telemetry: not delivered' "$W/run/log")" = 1 ] || fail "the log says it again and again: $(cat "$W/run/log")"
 unmount_
 
 step "without telemetry nothing is kept or sent"

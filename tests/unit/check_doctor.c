@@ -71,6 +71,37 @@ Test(doctor, a_full_disk_of_the_state_is_broken)
 	}
 }
 
+Test(doctor, says_since_when_telemetry_is_not_delivered)
+{
+	static const struct { const char *status, *level, *why; } cases[] = {
+		{ "null", NULL, NULL },
+		{ "{\"queued\":2,\"sent\":7,\"failing_since\":null,\"last\":null}", "ok", "7 records delivered, 2 wait" },
+		{ "{\"queued\":2,\"sent\":7,\"failing_since\":\"2026-11-21T00:40:00Z\",\"last\":{\"detail\":\"no answer\"}}", "warn",
+			"since 2026-11-21T00:40:00Z, and 2 records wait: no answer" },
+	};
+	struct mfs_config c = { .read_ahead_kb = 1024, .state = (char *)"/s" };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct mfs_doctor d = doctor();
+		const json_t *v;
+		size_t k, said = 0;
+
+		d.status = json_pack("{s:o}", "telemetry", json_loads(cases[i].status, JSON_DECODE_ANY, NULL));
+		mfs_doctor_served(&d, &c);
+		json_array_foreach(d.checks, k, v) {
+			if (strcmp(json_string_value(json_object_get(v, "what")), "telemetry") != 0)
+				continue;
+			said++;
+			cr_assert_not_null(cases[i].level, "it is off");
+			cr_assert_str_eq(level_of(&d, k), cases[i].level);
+			cr_assert_not_null(strstr(json_string_value(json_object_get(v, "why")), cases[i].why));
+		}
+		cr_assert_eq(said, cases[i].level != NULL);
+		json_decref(d.status);
+		json_decref(d.checks);
+	}
+}
+
 Test(doctor, names_what_each_sandbox_lacks)
 {
 	static const char all[] = "{\"uid\":true,\"no_new_privs\":true,\"seccomp\":true,\"landlock\":true}",

@@ -152,6 +152,42 @@ Test(status, a_weak_sandbox_and_refused_chunks_are_never_silent)
 	free(text);
 }
 
+Test(status, a_collector_that_takes_nothing_is_said_once)
+{
+	const json_t *t;
+	char *text;
+	json_t *o;
+
+	o = parsed(false, MFS_SNAP_BYTES);
+	cr_assert(json_is_null(json_object_get(o, "telemetry")), "it is off");
+	json_decref(o);
+	host.has_telemetry = true;
+	host.telemetry = (struct mfs_telemetry_counts){ .queued = 3, .sent = 5 };
+	text = document(false, false, MFS_SNAP_BYTES);
+	cr_assert_null(strstr(text, "telemetry"), "%s", text);
+	free(text);
+	host.telemetry = (struct mfs_telemetry_counts){ .queued = 3, .sent = 5, .failing_since = 1763685600, .why = MFS_NET_TIMEOUT };
+	(void)snprintf(host.telemetry.detail, sizeof(host.telemetry.detail), "no answer");
+	text = document(false, false, MFS_SNAP_BYTES);
+	has(text, "telemetry: nothing is delivered since 2025-11-21 00:40:00 UTC, 3 records wait: net_timeout: no answer\n");
+	free(text);
+	text = document(true, false, MFS_SNAP_BYTES);
+	cr_assert_null(strstr(text, "telemetry"), "of the host, not of each model: %s", text);
+	free(text);
+	o = parsed(true, MFS_SNAP_BYTES);
+	t = json_object_get(o, "telemetry");
+	cr_assert_eq(json_integer_value(json_object_get(t, "queued")), 3);
+	cr_assert_eq(json_integer_value(json_object_get(t, "sent")), 5);
+	cr_assert_str_eq(json_string_value(json_object_get(t, "failing_since")), "2025-11-21T00:40:00Z");
+	cr_assert_str_eq(json_string_value(json_object_get(json_object_get(t, "last"), "outcome")), "net_timeout");
+	json_decref(o);
+	host.telemetry.why = MFS_OK; /* serve was restarted, and was not refused anew yet */
+	host.telemetry.queued = 1;
+	text = document(false, false, MFS_SNAP_BYTES);
+	has(text, "UTC, 1 record waits\n");
+	free(text);
+}
+
 Test(status, a_full_disk_of_the_state_is_said_and_nothing_while_there_is_room)
 {
 	char *text = document(false, false, MFS_SNAP_BYTES);

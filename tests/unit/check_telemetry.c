@@ -203,21 +203,56 @@ Test(telemetry, bounded_in_memory_and_on_disk_and_the_oldest_go_first)
 	fix_close(&f);
 }
 
+/* The file of a device that failed first at `since`, as it stands otherwise. */
+static void
+rewritten(struct fix *f, int64_t since)
+{
+	mfs_autofree uint8_t *text = NULL;
+	char anew[1000];
+	size_t len;
+	int n;
+
+	cr_assert_eq(mfs_file_read(f->dir, "telemetry", sizeof(anew), &text, &len, NULL), MFS_OK);
+	cr_assert_eq(strncmp((const char *)text, "failing ", 8), 0, "%s", (const char *)text);
+	n = snprintf(anew, sizeof(anew), "failing %lld%s", (long long)since, strchr((const char *)text, '\n'));
+	cr_assert_eq(mfs_file_replace(f->dir, "telemetry", anew, (size_t)n, 0600, NULL), MFS_OK);
+}
+
 Test(telemetry, a_dead_collector_is_asked_less_and_less_and_gets_all_of_it_later)
 {
 	struct fix f = { .c = { .http = 0 } };
+	const int64_t began = mfs_clock_wall();
+	int64_t since;
 
 	fix_open(&f);
 	mfs_telemetry_note(f.t, MFS_TRANSITION_ACTIVATED, "1.0.0", MFS_OK, TIME);
+	cr_assert_eq(counts(&f).failing_since, 0);
 	pass(&f, 24 * 3600 * 1000);
 	cr_assert(f.c.posts > 3 && f.c.posts < 16, "%u tries in a day", f.c.posts);
 	cr_assert_eq(counts(&f).queued, 1);
+	/* Said, with since when and why: but nobody waits for it. */
+	cr_assert_geq(counts(&f).failing_since, began);
+	cr_assert_eq(counts(&f).why, MFS_NET_TIMEOUT);
+	cr_assert_neq(counts(&f).detail[0], '\0');
 	f.c.http = 503;
 	pass(&f, 24 * 3600 * 1000);
 	cr_assert_eq(counts(&f).queued, 1, "503 is worth another try");
+	cr_assert_eq(counts(&f).why, MFS_NET_HTTP);
+	since = counts(&f).failing_since;
+	/* A restart does not begin the count anew. */
+	mfs_telemetry_free(f.t);
+	rewritten(&f, since -= 100000);
+	cr_assert_eq(mfs_telemetry_new(&f.config, f.dir, f.r, &f.t, NULL), MFS_OK);
+	cr_assert_eq(counts(&f).failing_since, since);
+	pass(&f, 20000);
+	cr_assert_eq(counts(&f).failing_since, since, "the first failure counts");
 	f.c.http = 200;
 	pass(&f, 7 * 3600 * 1000);
 	cr_assert(counts(&f).queued == 0 && counts(&f).sent == 1);
+	cr_assert(counts(&f).failing_since == 0 && counts(&f).why == MFS_OK);
+	mfs_telemetry_free(f.t);
+	cr_assert_eq(mfs_telemetry_new(&f.config, f.dir, f.r, &f.t, NULL), MFS_OK);
+	cr_assert_eq(counts(&f).failing_since, 0);
 	fix_close(&f);
 }
 
@@ -233,6 +268,7 @@ Test(telemetry, what_the_collector_refuses_for_good_is_not_sent_again)
 		mfs_telemetry_note(f.t, MFS_TRANSITION_ACTIVATED, "1.0.0", MFS_OK, TIME);
 	pass(&f, 3600 * 1000);
 	cr_assert(f.c.posts == 2 && counts(&f).queued == 0 && counts(&f).dropped == MFS_TELEMETRY_BATCH + 1);
+	cr_assert(counts(&f).failing_since > 0 && counts(&f).why == MFS_NET_HTTP, "nothing is delivered");
 	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
 		f.c.http = answers[i].http;
 		mfs_telemetry_note(f.t, MFS_TRANSITION_ACTIVATED, "1.0.0", MFS_OK, TIME);
