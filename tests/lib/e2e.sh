@@ -121,15 +121,15 @@ same() { cmp "$1" "$2" || fail "$1 differs from $2"; }
 
 # ---- damage ----
 
-# flip FILE OFFSET: invert one byte; a negative offset counts from the end.
+# flip FILE OFFSET [BITS]: invert one byte, or these bits of it; a negative offset counts from the end.
 flip() {
-	local size off=$2 byte
+	local size off=$2 bits=${3:-255} byte
 	size=$(stat -c %s "$1")
 	[ "$off" -ge 0 ] || off=$((size + off))
 	[ "$off" -lt "$size" ] || fail "flip: $1 has no byte $off"
 	byte=$(od -An -tu1 -j "$off" -N 1 "$1" | tr -d ' ')
 	# shellcheck disable=SC2059 # the format is the byte
-	printf "\\$(printf %03o $((byte ^ 255)))" | dd of="$1" bs=1 seek="$off" conv=notrunc,fsync status=none
+	printf "\\$(printf %03o $((byte ^ bits)))" | dd of="$1" bs=1 seek="$off" conv=notrunc,fsync status=none
 }
 # Offsets worth a flip in a file: first, last, middle and the edges of the second chunk.
 offsets() {
@@ -170,7 +170,9 @@ installed_now() {
 	if mountpoint -q "$MNT"; then
 		printf '%s %s ' "$(readlink "$MNT/$id/active" 2>/dev/null)" "$(readlink "$MNT/$id/previous" 2>/dev/null)"
 	fi
-	status_ "$id" --json 2>/dev/null | jq -c '[.. | objects | .active? // empty, .previous? // empty]' 2>/dev/null || true
+	# The tier is none of it: a copy in memory may become ready meanwhile.
+	status_ "$id" --json 2>/dev/null |
+		jq -c '[.. | objects | (.active? // empty, .previous? // empty) | if type == "object" then del(.tier) else . end]' 2>/dev/null || true
 	{ [ ! -d "$b" ] || find "$b" "$W/store/staging" -type f 2>/dev/null; } | sort | sha256sum
 }
 
