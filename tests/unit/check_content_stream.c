@@ -149,6 +149,29 @@ Test(content, a_stretch_whose_room_goes_to_another_stream_is_not_found_any_more)
 	free(buf);
 }
 
+Test(content, a_stretch_is_for_readers_of_its_own_file_alone)
+{
+	uint8_t *buf = malloc(MIB);
+	struct mfs_cache_stats before, after;
+	struct mfs_content *second;
+	struct mfs_stretch s;
+	struct fix f;
+
+	fix_make(&f, 9 * MIB, 128u << 10, MFS_CIPHER_AES_256_GCM, 16u << 20);
+	second = fix_content(&f, &f.key);
+	open_ahead_of(f.c, &f, 4 * MIB, &hold, buf);
+	mfs_cache_stats(f.cache, &before);
+	cr_assert_eq(mfs_content_stream(second, &hold, buf, MIB, 4 * MIB, &s, NULL), MFS_OK);
+	cr_assert_null(s.held, "the stretch of another file");
+	mfs_stretch_done(second, &s);
+	mfs_cache_stats(f.cache, &after);
+	cr_assert_eq(after.ahead, before.ahead);
+	await_no_hold();
+	mfs_content_free(second);
+	fix_free(&f);
+	free(buf);
+}
+
 Test(content, a_stream_in_a_small_cache_or_of_small_reads_is_not_read_ahead)
 {
 	uint8_t *buf = malloc(MIB);
