@@ -76,6 +76,8 @@ mfs_refresh_policy(struct mfs_refresh *r, size_t i, struct mfs_policy **out, str
 	*out = NULL;
 	if (i >= r->args.config->n_models)
 		return mfs_fail(err, MFS_INTERNAL, "refresh: no model %zu", i);
+	if (r->args.config->models[i].repo < 0)
+		return mfs_fail(err, MFS_NOT_SELECTED, "model %s follows no repository", r->args.config->models[i].id);
 	mfs_engine_anchor_read(r->args.engine, force_read, &f);
 	return policy_load(&f, out, err);
 }
