@@ -272,7 +272,7 @@ mfs_cmd_change(const char *command, const struct mfs_args *args, const struct mf
 	pid_t pid;
 	int status;
 
-	if (mfs_cmd_env_config(&env, args->config, &err) != MFS_OK)
+	if (mfs_cmd_env_ask(&env, command, args->config, &err) != MFS_OK)
 		return mfs_cmd_fail(command, &err);
 	ch.model = env.config->n_models;
 	if (req->model[0] != '\0') {
@@ -283,7 +283,7 @@ mfs_cmd_change(const char *command, const struct mfs_args *args, const struct mf
 	if (mfs_client_ask(env.config, req, idle_ms, line, NULL, &reply, &err) == MFS_OK)
 		return mfs_client_finish(command, &reply);
 	/* ENOENT, ECONNREFUSED: nobody listens. Anything else is an answer that went wrong. */
-	if (err.code != MFS_CONDITION_UNMET || err.sys_errno == 0)
+	if (err.code != MFS_CONDITION_UNMET || err.sys_errno == 0 || mfs_cmd_env_broken(&env, &err) != MFS_OK)
 		return mfs_cmd_fail(command, &err);
 	if (mfs_cmd_env_open(&env, false, &err) != MFS_OK || mfs_cmd_side(&env, &mounted, &err) != MFS_OK)
 		return mfs_cmd_fail(command, &err);

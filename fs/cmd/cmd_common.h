@@ -61,11 +61,27 @@ struct mfs_cmd_env {
 	bool has_keys;
 	int *seeds; size_t n_seeds; /* read-only folders that exist */
 	int lock;                   /* state/lock, when this command works without a mount */
+	struct mfs_err broken;      /* what is wrong with the files, when config is that of the mount; code OK: nothing */
 };
 #define MFS_CMD_ENV_INIT { .folders = MFS_FOLDERS_INIT, .lock = -1 }
 
 /* Read and parse the configuration. */
 enum mfs_code mfs_cmd_env_config(struct mfs_cmd_env *env, const char *path, struct mfs_err *err);
+/*
+ * The same for a command that serve answers. Where the files are absent, unreadable or invalid by now, or name another
+ * state or run folder than what they started and nothing is mounted there: the configuration that the mount runs with
+ * (running.h), and what is wrong in env->broken. Without that mount nothing may be done then: _broken() says it.
+ *
+ * dead    also when what was mounted does not answer (unmount)
+ * _ask    says it in a line on stderr
+ * errors  of the files, when nothing that they started is mounted
+ */
+enum mfs_code mfs_cmd_env_running(struct mfs_cmd_env *env, const char *path, bool dead, struct mfs_err *err);
+enum mfs_code mfs_cmd_env_ask(struct mfs_cmd_env *env, const char *command, const char *path, struct mfs_err *err);
+/*
+ * To be asked before anything is done without serve. errors as the files' when they are not what is in env->config
+ */
+enum mfs_code mfs_cmd_env_broken(const struct mfs_cmd_env *env, struct mfs_err *err);
 /*
  * Open folders and key files, as root (or without root, as their owner).
  *

@@ -61,9 +61,10 @@ configuration(struct mfs_doctor *d, struct mfs_cmd_env *env, const char *path)
 {
 	struct mfs_err err = MFS_ERR_INIT;
 
-	if (mfs_cmd_env_config(env, path, &err) != MFS_OK) {
+	if (mfs_cmd_env_running(env, path, false, &err) != MFS_OK || mfs_cmd_env_broken(env, &err) != MFS_OK) {
 		mfs_doctor_say(d, MFS_BROKEN, "configuration", "correct it; 'modelfs config check' tells when it is right",
-			"%s", err.msg + (strncmp(err.msg, "configuration: ", 15) == 0 ? 15 : 0));
+			"%s%s", err.msg + (strncmp(err.msg, "configuration: ", 15) == 0 ? 15 : 0),
+			env->broken.code != MFS_OK ? "; what is mounted runs with the configuration before it, and is looked at by that" : "");
 		return;
 	}
 	for (size_t i = 0; i < env->config->n_notes; i++)

@@ -119,7 +119,7 @@ mfs_cmd_events(int argc, char **argv)
 
 	if (!mfs_args_parse(argc, argv, MFS_ARG_JSON | MFS_ARG_FOLLOW, 0, 1, &args, &code))
 		return code;
-	if (mfs_cmd_env_config(&env, args.config, &err) != MFS_OK ||
+	if (mfs_cmd_env_ask(&env, "events", args.config, &err) != MFS_OK ||
 		(args.n_pos == 1 && (i = mfs_cmd_model(env.config, args.pos[0], &err)) < 0))
 		return mfs_cmd_fail("events", &err);
 	if (i >= 0) {
@@ -154,5 +154,7 @@ mfs_cmd_events(int argc, char **argv)
 		(void)mfs_err_hint(&err, "; 'events -f' follows a mounted modelfs");
 		return mfs_cmd_fail("events", &err);
 	}
+	if (mfs_cmd_env_broken(&env, &err) != MFS_OK)
+		return mfs_cmd_fail("events", &err);
 	return events_offline(&env, &q);
 }

@@ -218,7 +218,7 @@ mfs_cmd_evidence(int argc, char **argv)
 		fprintf(stderr, "modelfs: evidence: -o FILE is missing\n");
 		return mfs_cmd_usage(NULL);
 	}
-	if (mfs_cmd_env_config(&env, args.config, &t.err) != MFS_OK ||
+	if (mfs_cmd_env_ask(&env, "evidence", args.config, &t.err) != MFS_OK ||
 		mfs_setup_folders(env.config, false, &env.folders, &t.err) != MFS_OK)
 		return mfs_cmd_fail("evidence", &t.err);
 	/* Never over something that stands there. */

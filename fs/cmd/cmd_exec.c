@@ -40,7 +40,7 @@ mfs_cmd_exec(int argc, char **argv)
 
 	if (!mfs_args_parse(argc, argv, 0, 2, -1, &args, &code))
 		return code;
-	if (mfs_cmd_env_config(&env, args.config, &err) != MFS_OK ||
+	if (mfs_cmd_env_ask(&env, "exec", args.config, &err) != MFS_OK ||
 		(i = mfs_cmd_model(env.config, args.pos[0], &err)) < 0)
 		return mfs_cmd_fail("exec", &err);
 	id = env.config->models[i].id;

@@ -75,7 +75,8 @@ mfs_cmd_explain(int argc, char **argv)
 
 	if (!mfs_args_parse(argc, argv, 0, 1, 1, &args, &code))
 		return code;
-	if (mfs_cmd_env_config(&env, args.config, &err) != MFS_OK || (i = mfs_cmd_model(env.config, args.pos[0], &err)) < 0)
+	if (mfs_cmd_env_ask(&env, "explain", args.config, &err) != MFS_OK ||
+		(i = mfs_cmd_model(env.config, args.pos[0], &err)) < 0)
 		return mfs_cmd_fail("explain", &err);
 	(void)snprintf(r.model, sizeof(r.model), "%s", env.config->models[i].id);
 	if (mfs_client_ask(env.config, &r, 30000, NULL, NULL, &reply, &err) == MFS_OK) {
@@ -84,7 +85,7 @@ mfs_cmd_explain(int argc, char **argv)
 			mfs_cmd_print(stdout, json_string_value(text), json_string_length(text));
 		return mfs_client_finish("explain", &reply);
 	}
-	if (err.code != MFS_CONDITION_UNMET || err.sys_errno == 0)
+	if (err.code != MFS_CONDITION_UNMET || err.sys_errno == 0 || mfs_cmd_env_broken(&env, &err) != MFS_OK)
 		return mfs_cmd_fail("explain", &err);
 	q.model = (size_t)i;
 	host_facts(env.config, &q.host);

@@ -83,6 +83,7 @@ run_clean(struct mfs_keeper *k)
 	if (k->folders.run < 0 || k->lock_fd < 0 || k->config == NULL)
 		return; /* somebody else's, or nothing was made yet */
 	control_link(k, true);
+	mfs_running_forget(k->folders.run, k->config->run, &k->names);
 	if (k->config_path == NULL)
 		mfs_mount_implied_forget();
 	(void)unlinkat(k->folders.run, MFS_CONTROL_SOCKET, 0);
@@ -155,6 +156,7 @@ keeper_prepare(struct mfs_keeper *k, struct mfs_err *err)
 		mfs_keeper_connect(k, err) != MFS_OK || run_write(k, MFS_MOUNT_NOTE, k->mount.path, err) != MFS_OK ||
 		control_listen(k, err) != MFS_OK)
 		return err->code;
+	mfs_keeper_note(k, true);
 	k->mountinfo_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
 	if (k->mountinfo_fd < 0)
 		return mfs_fail_sys(err, MFS_IO, "/proc/self/mountinfo");
@@ -262,6 +264,7 @@ mfs_cmd_mount(int argc, char **argv)
 	if (args.repository != NULL && mfs_mount_implied(args.repository, args.root, &err) != MFS_OK)
 		return mfs_cmd_fail("mount", &err);
 	k.config_path = config;
+	mfs_running_names(args.config, &k.names);
 	k.mount_arg = args.n_pos > 0 ? args.pos[0] : NULL;
 	k.foreground = args.follow;
 	k.resend = getenv("MODELFS_TEST_NO_RESEND") == NULL; /* tests: as on a kernel before 6.9 */

@@ -61,7 +61,7 @@ mfs_cmd_status(int argc, char **argv)
 
 	if (!mfs_args_parse(argc, argv, MFS_ARG_JSON, 0, 1, &args, &code))
 		return code;
-	if (mfs_cmd_env_config(&env, args.config, &err) != MFS_OK)
+	if (mfs_cmd_env_ask(&env, "status", args.config, &err) != MFS_OK)
 		return mfs_cmd_fail("status", &err);
 	if (args.n_pos == 1 && (i = mfs_cmd_model(env.config, args.pos[0], &err)) < 0)
 		return mfs_cmd_fail("status", &err);
@@ -74,7 +74,7 @@ mfs_cmd_status(int argc, char **argv)
 			mfs_cmd_print(stdout, json_string_value(text), json_string_length(text));
 		return mfs_client_finish("status", &reply);
 	}
-	if (err.code != MFS_CONDITION_UNMET || err.sys_errno == 0)
+	if (err.code != MFS_CONDITION_UNMET || err.sys_errno == 0 || mfs_cmd_env_broken(&env, &err) != MFS_OK)
 		return mfs_cmd_fail("status", &err);
 	q.kind = i >= 0 ? (args.json ? MFS_STATUS_MODEL_JSON : MFS_STATUS_MODEL_TEXT)
 			: (args.json ? MFS_STATUS_ALL_JSON : MFS_STATUS_ALL_TEXT);

@@ -224,9 +224,7 @@ unmount_run(const struct mfs_config *c, struct mfs_folders *f, enum how how, boo
 int
 mfs_cmd_unmount(int argc, char **argv)
 {
-	struct mfs_config_snapshot *snapshot = NULL;
-	struct mfs_folders folders = MFS_FOLDERS_INIT;
-	struct mfs_config *config = NULL;
+	MFS_CLEANUP(mfs_cmd_env_close) struct mfs_cmd_env env = MFS_CMD_ENV_INIT;
 	struct mfs_err err = MFS_ERR_INIT;
 	enum how how = PLAIN;
 	bool nothing = false;
@@ -243,14 +241,11 @@ mfs_cmd_unmount(int argc, char **argv)
 	}
 	if (!mfs_args_parse(n, argv, 0, 0, 0, &args, &code))
 		return code;
-	if (mfs_config_read(args.config, &snapshot, &err) == MFS_OK && mfs_config_parse(snapshot, &config, &err) == MFS_OK &&
-		(mfs_setup_folders(config, false, &folders, &err) == MFS_OK || err.sys_errno == ENOENT)) {
+	if (mfs_cmd_env_ask(&env, "unmount", args.config, &err) == MFS_OK &&
+		(mfs_setup_folders(env.config, false, &env.folders, &err) == MFS_OK || err.sys_errno == ENOENT)) {
 		err = (struct mfs_err)MFS_ERR_INIT;
-		(void)unmount_run(config, &folders, how, &nothing, &err);
+		(void)unmount_run(env.config, &env.folders, how, &nothing, &err);
 	}
-	mfs_folders_close(&folders);
-	mfs_config_free(config);
-	mfs_config_snapshot_free(snapshot);
 	if (err.code != MFS_OK)
 		return mfs_cmd_fail("unmount", &err);
 	if (nothing)

@@ -166,7 +166,7 @@ run(int argc, char **argv, enum mfs_ctl_command command)
 
 	if (!mfs_args_parse(argc, argv, command == MFS_CTL_UPDATE ? MFS_ARG_FROM : 0, 0, 1, &args, &code))
 		return code;
-	if (mfs_cmd_env_config(&env, args.config, &err) != MFS_OK ||
+	if (mfs_cmd_env_ask(&env, name, args.config, &err) != MFS_OK ||
 		(args.n_pos == 1 && (i = mfs_cmd_model(env.config, args.pos[0], &err)) < 0))
 		return mfs_cmd_fail(name, &err);
 	if (i >= 0)
@@ -182,7 +182,8 @@ run(int argc, char **argv, enum mfs_ctl_command command)
 	code = mounted(env.config, &r, &args, &nobody);
 	if (!nobody)
 		return code;
-	if (mfs_cmd_env_open(&env, true, &err) != MFS_OK || mfs_cmd_side(&env, &up, &err) != MFS_OK)
+	if (mfs_cmd_env_broken(&env, &err) != MFS_OK || mfs_cmd_env_open(&env, true, &err) != MFS_OK ||
+		mfs_cmd_side(&env, &up, &err) != MFS_OK)
 		return mfs_cmd_fail(name, &err);
 	if (up) /* it was mounted meanwhile */
 		return mounted(env.config, &r, &args, &nobody);

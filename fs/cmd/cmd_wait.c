@@ -21,7 +21,7 @@ mfs_cmd_wait(int argc, char **argv)
 
 	if (!mfs_args_parse(argc, argv, MFS_ARG_VERSION | MFS_ARG_TIMEOUT, 1, 1, &args, &code))
 		return code;
-	if (mfs_cmd_env_config(&env, args.config, &err) != MFS_OK ||
+	if (mfs_cmd_env_ask(&env, "wait", args.config, &err) != MFS_OK ||
 		(i = mfs_cmd_model(env.config, args.pos[0], &err)) < 0)
 		return mfs_cmd_fail("wait", &err);
 	if (args.version != NULL && !mfs_version_ok(args.version, strlen(args.version))) {

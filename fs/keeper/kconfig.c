@@ -152,6 +152,15 @@ mfs_keeper_configure(struct mfs_keeper *k, struct mfs_err *err)
 	return MFS_OK;
 }
 
+void
+mfs_keeper_note(struct mfs_keeper *k, bool links)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+
+	if (mfs_running_note(k->folders.run, k->config->run, links ? &k->names : NULL, k->snapshot, &err) != MFS_OK)
+		mfs_log_err("with broken files this mount will not be found", &err);
+}
+
 static enum mfs_code
 same_place(const struct mfs_config *a, const struct mfs_config *b, struct mfs_err *err)
 {
@@ -211,5 +220,6 @@ mfs_keeper_reload(struct mfs_keeper *k, struct mfs_err *err)
 		mfs_kjobs_end(k); /* they go by index */
 	}
 	reading_install(k, &r);
+	mfs_keeper_note(k, false);
 	return MFS_OK;
 }

@@ -12,6 +12,7 @@
 #include "keys.h"
 #include "kjobs.h"
 #include "klink.h"
+#include "running.h"
 
 /*
  * ---- descriptors of a serve: fixed numbers (kspawn.c) ----------------------------------------
@@ -143,6 +144,7 @@ enum mfs_kstate { MFS_KEEPER_STARTING, MFS_KEEPER_RUNNING, MFS_KEEPER_ENDING, MF
 struct mfs_keeper {
 	const char *config_path; /* NULL: the search path */
 	const char *mount_arg;   /* MOUNTPOINT of the command line, or NULL */
+	struct mfs_running_names names; /* what commands find this mount by when the files are broken */
 	bool foreground, resend;
 	bool own_log; /* stderr is the log in the run folder */
 	int report_fd; /* the command that waits; -1 once told */
@@ -197,6 +199,8 @@ void mfs_keeper_touch_done(struct mfs_keeper *k);
 
 /* kconfig.c: configuration of keeper. */
 enum mfs_code mfs_keeper_configure(struct mfs_keeper *k, struct mfs_err *err);
+/* Leave word of the configuration for commands (running.h); links: of the mount too. A failure is a line in the log. */
+void mfs_keeper_note(struct mfs_keeper *k, bool links);
 /* Read again; a valid one replaces the present one, else nothing changes. The caller replaces serve. */
 enum mfs_code mfs_keeper_reload(struct mfs_keeper *k, struct mfs_err *err);
 

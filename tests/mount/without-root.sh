@@ -38,3 +38,19 @@ as_user timeout 30 "$W/modelfs" mount -c "$CFG" >>"$W/log" 2>&1 || fail "mount a
 as_user timeout 10 cmp "$W/weights.bin" "$MNT/det/active/weights.bin" || fail "the bytes differ after keeper was killed"
 as_user timeout 30 "$W/modelfs" unmount -c "$CFG" >>"$W/log" 2>&1 || fail "unmount: exit $?"
 ! mountpoint -q "$MNT" || fail "still mounted"
+
+# A mount whose configuration was broken is found by what lies below XDG_RUNTIME_DIR: of this user, and of nobody else.
+as_user mkdir -m 0700 "$W/xdg"
+cp "$CFG" "$W/good.yaml"
+as_user env XDG_RUNTIME_DIR="$W/xdg" timeout 30 "$W/modelfs" mount -c "$CFG" >>"$W/log" 2>&1 || fail "mount: exit $?"
+printf 'models: [\n' >"$CFG"
+as_user env XDG_RUNTIME_DIR="$W/xdg" timeout 30 "$W/modelfs" status -c "$CFG" >"$W/out" 2>"$W/err" || fail "status: exit $?: $(cat "$W/err")"
+grep -q 'det: serving 1.0.0' "$W/out" || fail "$(cat "$W/out")"
+grep -q 'what is mounted runs with the configuration before it' "$W/err" || fail "$(cat "$W/err")"
+expect 1 "$CFG:[0-9]+:[0-9]+" env XDG_RUNTIME_DIR="$W/xdg" "$W/modelfs" status -c "$CFG" # root looks in its own place
+chmod 0777 "$W/xdg/modelfs/running"
+expect 1 "$CFG:[0-9]+:[0-9]+" setpriv --reuid "$user" --regid "$user" --clear-groups -- env XDG_RUNTIME_DIR="$W/xdg" "$W/modelfs" status -c "$CFG"
+chmod 0700 "$W/xdg/modelfs/running"
+as_user env XDG_RUNTIME_DIR="$W/xdg" timeout 30 "$W/modelfs" unmount -c "$CFG" >>"$W/log" 2>&1 || fail "unmount: exit $?"
+! mountpoint -q "$MNT" || fail "still mounted"
+cp "$W/good.yaml" "$CFG"
