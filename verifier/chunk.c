@@ -233,11 +233,11 @@ opener_hash(struct mfs_opener *o, struct mfs_span in, uint8_t out[MFS_SHA256_LEN
 
 /* ---- one chunk ------------------------------------------------------------------------------------ */
 
-enum mfs_code
-mfs_chunk_verify(struct mfs_opener *o, const struct mfs_table *t, uint64_t i, struct mfs_span stored, struct mfs_err *err)
+/* Is this as many bytes as chunk i has? */
+static enum mfs_code
+length_check(const struct mfs_table *t, uint64_t i, struct mfs_span stored, struct mfs_err *err)
 {
 	const uint32_t want = mfs_chunk_length(t->file, i);
-	uint8_t sum[MFS_SHA256_LEN];
 
 	if (i >= t->chunks)
 		return mfs_fail(err, MFS_INTERNAL, "%s: chunk %llu of %llu", MFS_ESC(t->file->name), (unsigned long long)i,
@@ -245,15 +245,32 @@ mfs_chunk_verify(struct mfs_opener *o, const struct mfs_table *t, uint64_t i, st
 	if (stored.len != want)
 		return mfs_fail(err, MFS_HASH_MISMATCH, "payload/%s: chunk %llu has %zu bytes, not %u: truncated or grown",
 			MFS_ESC(t->file->name), (unsigned long long)i, stored.len, want);
+	return MFS_OK;
+}
+
+static enum mfs_code
+sum_check(const struct mfs_table *t, uint64_t i, const uint8_t sum[MFS_SHA256_LEN], struct mfs_err *err)
+{
+	if (memcmp(sum, entry_at(t, i), MFS_SHA256_LEN) != 0)
+		return mfs_fail(err, MFS_HASH_MISMATCH, "payload/%s: chunk %llu (offset %llu, %u bytes): SHA-256 differs",
+			MFS_ESC(t->file->name), (unsigned long long)i,
+			(unsigned long long)(i * t->file->chunk_size), mfs_chunk_length(t->file, i));
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_chunk_verify(struct mfs_opener *o, const struct mfs_table *t, uint64_t i, struct mfs_span stored, struct mfs_err *err)
+{
+	uint8_t sum[MFS_SHA256_LEN];
+	enum mfs_code code = length_check(t, i, stored, err);
+
+	if (code != MFS_OK)
+		return code;
 	if (!opener_hash(o, stored, sum)) {
 		ERR_clear_error();
 		return mfs_fail(err, MFS_INTERNAL, "SHA-256 failed");
 	}
-	if (memcmp(sum, entry_at(t, i), MFS_SHA256_LEN) != 0)
-		return mfs_fail(err, MFS_HASH_MISMATCH, "payload/%s: chunk %llu (offset %llu, %u bytes): SHA-256 differs",
-			MFS_ESC(t->file->name), (unsigned long long)i,
-			(unsigned long long)(i * t->file->chunk_size), want);
-	return MFS_OK;
+	return sum_check(t, i, sum, err);
 }
 
 static bool
@@ -275,12 +292,12 @@ aead_open(struct mfs_opener *o, uint64_t i, const uint8_t *tag, struct mfs_span 
 		EVP_DecryptFinal_ex(o->open, plaintext + n, &tail) == 1 && tail == 0;
 }
 
-enum mfs_code
-mfs_chunk_open(struct mfs_opener *o, const struct mfs_table *t, uint64_t i, struct mfs_span stored, uint8_t *plaintext,
-	struct mfs_err *err)
+/* The rest of opening a chunk: `code` says how its verification ended. */
+static enum mfs_code
+verified_open(struct mfs_opener *o, const struct mfs_table *t, uint64_t i, struct mfs_span stored, uint8_t *plaintext,
+	enum mfs_code code, struct mfs_err *err)
 {
 	const uint32_t len = mfs_chunk_length(t->file, i);
-	enum mfs_code code = mfs_chunk_verify(o, t, i, stored, err);
 
 	if (code == MFS_OK && o->cipher != MFS_CIPHER_NONE &&
 		!aead_open(o, i, entry_at(t, i) + MFS_SHA256_LEN, stored, plaintext)) {
@@ -296,6 +313,44 @@ mfs_chunk_open(struct mfs_opener *o, const struct mfs_table *t, uint64_t i, stru
 	if (o->cipher == MFS_CIPHER_NONE && plaintext != stored.p)
 		memcpy(plaintext, stored.p, len);
 	return MFS_OK;
+}
+
+enum mfs_code
+mfs_chunk_open(struct mfs_opener *o, const struct mfs_table *t, uint64_t i, struct mfs_span stored, uint8_t *plaintext,
+	struct mfs_err *err)
+{
+	return verified_open(o, t, i, stored, plaintext, mfs_chunk_verify(o, t, i, stored, err), err);
+}
+
+/* Chunks i and i + 1 hashed side by side. False: not here, or not these two. */
+static bool
+pair_verify(const struct mfs_table *t, uint64_t i, struct mfs_chunk_io io[2])
+{
+	uint8_t sum[2][MFS_SHA256_LEN];
+
+	if (io[0].stored.len != io[1].stored.len || length_check(t, i, io[0].stored, NULL) != MFS_OK ||
+		length_check(t, i + 1, io[1].stored, NULL) != MFS_OK ||
+		!mfs_sha256_pair(io[0].stored.p, io[1].stored.p, io[0].stored.len, sum[0], sum[1]))
+		return false;
+	for (size_t k = 0; k < 2; k++)
+		io[k].code = sum_check(t, i + k, sum[k], &io[k].err);
+	return true;
+}
+
+void
+mfs_chunks_open(struct mfs_opener *o, const struct mfs_table *t, uint64_t first, struct mfs_chunk_io *io, size_t n)
+{
+	for (size_t at = 0, count; at < n; at += count) {
+		count = n - at < 2 ? 1 : 2;
+		for (size_t k = at; k < at + count; k++)
+			io[k].err = (struct mfs_err)MFS_ERR_INIT;
+		if (count == 1 || !pair_verify(t, first + at, io + at))
+			for (size_t k = at; k < at + count; k++)
+				io[k].code = mfs_chunk_verify(o, t, first + k, io[k].stored, &io[k].err);
+		for (size_t k = at; k < at + count; k++)
+			if (io[k].plaintext != NULL)
+				io[k].code = verified_open(o, t, first + k, io[k].stored, io[k].plaintext, io[k].code, &io[k].err);
+	}
 }
 
 static bool

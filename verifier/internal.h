@@ -15,6 +15,14 @@
 MFS_DEFINE_CLEANUP(json, json_t, json_decref)
 #define mfs_autojson MFS_CLEANUP(mfs_cleanup_json)
 
+/* ---- sha256_pair.c ------------------------------------------------------------------------------- */
+
+/*
+ * SHA-256 of two messages of n bytes each, side by side. False: this processor cannot, nothing was done and OpenSSL
+ * is to be asked for each.
+ */
+bool mfs_sha256_pair(const uint8_t *a, const uint8_t *b, size_t n, uint8_t out_a[MFS_SHA256_LEN], uint8_t out_b[MFS_SHA256_LEN]);
+
 /* ---- json.c ------------------------------------------------------------------------------------ */
 
 /* mfs_json_parse() for documents of other tools: keys and strings may hold whatever JSON allows but NUL. */

@@ -165,6 +165,89 @@ Test(chunk, wrong_key_tag_or_position_does_not_decrypt)
 	}
 }
 
+/* What mfs_chunks_open() is to make of chunk i: damaged bytes, a wrong tag, or a wrong length. */
+enum harm { HARM_NONE, HARM_BYTE, HARM_TAG, HARM_LENGTH, HARMS };
+
+/* Chunks 0 ... n - 1 of a file in one call, each harmed as told: each must end as by itself. */
+static void
+opened_together(struct sealed *s, enum mfs_cipher cipher, size_t n, const enum harm *harm, bool key)
+{
+	struct mfs_chunk_io io[5];
+	static uint8_t out[5 * CHUNK];
+	static const uint8_t zero[CHUNK];
+
+	memset(out, 0xee, sizeof(out));
+	for (size_t i = 0; i < n; i++) {
+		io[i] = (struct mfs_chunk_io){ .stored = stored_chunk(s, i), .plaintext = key ? out + i * CHUNK : NULL };
+		if (harm[i] == HARM_BYTE)
+			s->stored[i * CHUNK + 9] ^= 1;
+		if (harm[i] == HARM_TAG)
+			s->t->entries[i * MFS_TABLE_ENTRY + 40] ^= 1;
+		if (harm[i] == HARM_LENGTH)
+			io[i].stored.len--;
+	}
+	mfs_chunks_open(s->opener, s->t, 0, io, n);
+	for (size_t i = 0; i < n; i++) {
+		uint32_t len = mfs_chunk_length(&s->file, i);
+		enum mfs_code want = MFS_OK;
+
+		if (harm[i] == HARM_BYTE || harm[i] == HARM_LENGTH)
+			want = MFS_HASH_MISMATCH;
+		else if (harm[i] == HARM_TAG && key && cipher != MFS_CIPHER_NONE)
+			want = MFS_DECRYPT_FAILED;
+		cr_assert_eq(io[i].code, want, "chunk %zu of %zu: %s: %s", i, n, mfs_code_name(io[i].code), io[i].err.msg);
+		cr_assert_eq(io[i].err.code, want);
+		if (want != MFS_OK)
+			cr_assert_not_null(strstr(io[i].err.msg, i == 0 ? "chunk 0" : i == 1 ? "chunk 1" : "chunk"), "%s", io[i].err.msg);
+		if (key)
+			cr_assert_arr_eq(out + i * CHUNK, want == MFS_OK ? s->plain + i * CHUNK : zero, len);
+		else
+			cr_assert_eq(out[i * CHUNK], 0xee);
+		if (harm[i] == HARM_BYTE)
+			s->stored[i * CHUNK + 9] ^= 1;
+		if (harm[i] == HARM_TAG)
+			s->t->entries[i * MFS_TABLE_ENTRY + 40] ^= 1;
+	}
+}
+
+Test(chunk, several_at_once_end_as_one_by_one)
+{
+	for (int c = MFS_CIPHER_NONE; c <= MFS_CIPHER_CHACHA20_POLY1305; c++) {
+		struct sealed s;
+
+		seal(&s, (enum mfs_cipher)c, 4 * CHUNK + 777); /* the last one is short */
+		for (size_t n = 0; n <= 5; n++)
+			for (int first = 0; first < HARMS; first++)
+				for (int second = 0; second < HARMS; second++)
+					for (int key = 0; key < 2; key++) {
+						const enum harm harm[5] = { (enum harm)first, (enum harm)second, HARM_NONE,
+							(enum harm)second, (enum harm)first };
+
+						opened_together(&s, (enum mfs_cipher)c, n, harm, key == 1);
+					}
+		unseal(&s);
+	}
+}
+
+Test(chunk, several_at_once_in_place_and_beyond_the_end)
+{
+	for (int c = MFS_CIPHER_NONE; c <= MFS_CIPHER_CHACHA20_POLY1305; c++) {
+		struct mfs_chunk_io io[3];
+		struct sealed s;
+
+		seal(&s, (enum mfs_cipher)c, 2 * CHUNK);
+		for (size_t i = 0; i < 3; i++)
+			io[i] = (struct mfs_chunk_io){ .stored = MFS_SPAN(s.stored + (i % 2) * CHUNK, CHUNK),
+				.plaintext = i < 2 ? s.stored + i * CHUNK : NULL };
+		mfs_chunks_open(s.opener, s.t, 0, io, 3);
+		cr_assert_eq(io[0].code, MFS_OK);
+		cr_assert_eq(io[1].code, MFS_OK);
+		cr_assert_eq(io[2].code, MFS_INTERNAL);
+		cr_assert_arr_eq(s.stored, s.plain, 2 * CHUNK);
+		unseal(&s);
+	}
+}
+
 Test(chunk, rekey_changes_file_cipher_and_back)
 {
 	struct sealed plain, aes, chacha;
