@@ -57,21 +57,30 @@ static enum mfs_code
 open_chunks(struct job *j, struct mfs_reader *r, uint64_t first, uint64_t count, size_t bytes, struct mfs_err *err)
 {
 	const struct mfs_file *f = j->c->file;
+	struct mfs_chunk_io io[2];
 	struct mfs_err ignored = MFS_ERR_INIT;
 	enum mfs_code code = MFS_OK;
 	uint8_t *run = run_of(j, r);
 	bool all = mfs_blob_read(mfs_content_blob(j->c, j->o), run, bytes, first * f->chunk_size, run, &ignored) == MFS_OK;
 
-	for (uint64_t i = 0; i < count && code == MFS_OK; i++) {
-		uint8_t *at = run + i * f->chunk_size;
-		struct mfs_span stored = MFS_SPAN(at, mfs_chunk_length(f, first + i));
+	for (uint64_t i = 0, n; i < count && code == MFS_OK; i += n) {
+		n = count - i < 2 ? 1 : 2;
+		for (uint64_t k = 0; k < n; k++) {
+			uint8_t *at = run + (i + k) * f->chunk_size;
 
-		code = MFS_IO;
+			io[k] = (struct mfs_chunk_io){ .stored = MFS_SPAN(at, mfs_chunk_length(f, first + i + k)),
+				.plaintext = j->hash_only ? NULL : at, .code = MFS_IO, .err = MFS_ERR_INIT };
+		}
 		if (all)
-			code = j->hash_only ? mfs_chunk_verify(r->opener, j->o->table, first + i, stored, err) :
-				mfs_chunk_open(r->opener, j->o->table, first + i, stored, at, err);
-		if (code == MFS_IO || code == MFS_HASH_MISMATCH)
-			code = mfs_content_chunk(j->c, j->o, r, first + i, at, j->hash_only ? NULL : at, err);
+			mfs_chunks_open(r->opener, j->o->table, first + i, io, n);
+		for (uint64_t k = 0; k < n && code == MFS_OK; k++) {
+			uint8_t *at = run + (i + k) * f->chunk_size;
+
+			code = io[k].code;
+			*err = io[k].err;
+			if (code == MFS_IO || code == MFS_HASH_MISMATCH)
+				code = mfs_content_chunk(j->c, j->o, r, first + i + k, at, j->hash_only ? NULL : at, err);
+		}
 	}
 	return code;
 }

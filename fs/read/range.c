@@ -78,12 +78,29 @@ read_part(struct read *rd, uint64_t chunk, uint32_t from, size_t n, uint8_t *dst
 	return code;
 }
 
+/* The next one or two chunks of a run, in place. !all: it could not be read as one. */
+static void
+open_two(struct read *rd, uint64_t i, size_t n, bool all, uint8_t *at, struct mfs_chunk_io io[2])
+{
+	const struct mfs_file *f = rd->c->file;
+
+	for (size_t k = 0; k < n; k++) {
+		uint8_t *chunk = at + k * f->chunk_size;
+
+		io[k] = (struct mfs_chunk_io){ .stored = MFS_SPAN(chunk, mfs_chunk_length(f, i + k)), .plaintext = chunk,
+			.code = MFS_IO, .err = MFS_ERR_INIT };
+	}
+	if (all)
+		mfs_chunks_open(rd->r->opener, rd->o->table, i, io, n);
+}
+
 /* Open the claimed chunks of a run in place. The first failure is the result; all are finished. */
 static enum mfs_code
 open_run(struct read *rd, uint64_t first, struct mfs_entry *const *claims, size_t n, size_t bytes, uint8_t *dst)
 {
 	struct mfs_content *c = rd->c;
 	uint64_t off = first * c->file->chunk_size;
+	struct mfs_chunk_io io[2];
 	struct mfs_err ignored = MFS_ERR_INIT;
 	enum mfs_code result = MFS_OK;
 	bool all;
@@ -92,23 +109,21 @@ open_run(struct read *rd, uint64_t first, struct mfs_entry *const *claims, size_
 	all = mfs_blob_read(mfs_content_blob(c, rd->o), dst, bytes, off, rd->r->bounce_cap >= bytes ? rd->r->bounce : NULL,
 		&ignored) == MFS_OK;
 	for (size_t i = 0; i < n; i++) {
-		uint32_t len = mfs_chunk_length(c->file, first + i);
+		struct mfs_chunk_io *two = io + i % 2;
 		uint8_t *at = dst + i * c->file->chunk_size;
-		struct mfs_err err = MFS_ERR_INIT;
-		enum mfs_code code = MFS_IO;
 
-		if (all)
-			code = mfs_chunk_open(rd->r->opener, rd->o->table, first + i, MFS_SPAN(at, len), at, &err);
-		if (code == MFS_IO || code == MFS_HASH_MISMATCH)
-			code = mfs_content_chunk(c, rd->o, rd->r, first + i, at, at, &err);
-		if (code != MFS_OK)
-			(void)in_file(c, &err);
-		mfs_cache_finish(c->cache, claims[i], at, code == MFS_OK ? NULL : &err);
-		if (code != MFS_OK) {
-			tell_failure(c, first + i, &err);
+		if (i % 2 == 0)
+			open_two(rd, first + i, n - i < 2 ? 1 : 2, all, at, io);
+		if (two->code == MFS_IO || two->code == MFS_HASH_MISMATCH)
+			two->code = mfs_content_chunk(c, rd->o, rd->r, first + i, at, at, &two->err);
+		if (two->code != MFS_OK)
+			(void)in_file(c, &two->err);
+		mfs_cache_finish(c->cache, claims[i], at, two->code == MFS_OK ? NULL : &two->err);
+		if (two->code != MFS_OK) {
+			tell_failure(c, first + i, &two->err);
 			if (result == MFS_OK) {
-				result = code;
-				*rd->err = err;
+				result = two->code;
+				*rd->err = two->err;
 			}
 		}
 	}
