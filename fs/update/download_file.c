@@ -51,7 +51,7 @@ struct large {
 struct piece { /* a worker's chunks */
 	struct large *l;
 	struct mfs_opener *opener;
-	uint8_t *buf; /* a chunk */
+	uint8_t *buf; /* two chunks: they are hashed together */
 	size_t fill;
 	uint64_t first, next, end; /* next: not DONE yet */
 	uint64_t kept, written;    /* written: where writeback has been started up to */
@@ -72,29 +72,28 @@ wait_a_little(struct large *l)
 
 /* ---- chunks ------------------------------------------------------------------------------------------------ */
 
-/* A verified chunk: into the file, and then DONE. */
+/* Verified chunk i: into the file, and then DONE. */
 static enum mfs_code
-chunk_land(struct piece *p, const uint8_t *bytes, uint32_t len, struct mfs_err *err)
+chunk_land(struct piece *p, uint64_t i, const uint8_t *bytes, size_t len, struct mfs_err *err)
 {
 	struct large *l = p->l;
-	const uint64_t off = p->next * l->f->chunk_size;
+	const uint64_t off = i * l->f->chunk_size;
 
 	if (mfs_blob_write(l->data, bytes, len, off, l->fresh) != 0)
 		return mfs_fail_sys(err, MFS_IO, "store/staging: blob %s at offset %llu", MFS_HEX(&l->f->sha256),
 			(unsigned long long)off);
 	(void)pthread_mutex_lock(&l->lock);
-	l->state[p->next] = CHUNK_DONE;
+	l->state[i] = CHUNK_DONE;
 	l->left--;
 	l->busy--;
 	l->landed += len;
 	/* Nobody is woken for every chunk: the rest of a piece is told by piece_give(). */
-	if (l->left == 0 || l->landed >= l->batch || p->next - l->wanted == CHECK_RUN(l->f) - 1)
+	if (l->left == 0 || l->landed >= l->batch || i - l->wanted == CHECK_RUN(l->f) - 1)
 		(void)pthread_cond_broadcast(&l->changed);
 	/* A slow disk: what is not journalled would be lost, and its memory is needed elsewhere. */
 	while (l->landed + l->syncing >= 2 * l->batch && !mfs_dl_stopped(l->r))
 		wait_a_little(l);
 	(void)pthread_mutex_unlock(&l->lock);
-	p->next++;
 	mfs_dl_wrote(l->r, len);
 	if (off + len - p->written >= WRITEBACK) {
 		(void)sync_file_range(l->data, (off_t)p->written, (off_t)(off + len - p->written), SYNC_FILE_RANGE_WRITE);
@@ -103,7 +102,18 @@ chunk_land(struct piece *p, const uint8_t *bytes, uint32_t len, struct mfs_err *
 	return MFS_OK;
 }
 
-/* The rest of the chunk: what comes behind it is read by itself. */
+/* The next chunks, one or two, as long as they are together. */
+static size_t
+next_length(const struct piece *p)
+{
+	size_t n = 0;
+
+	for (uint64_t i = p->next; i < p->end && i < p->next + 2; i++)
+		n += mfs_chunk_length(p->l->f, i);
+	return n;
+}
+
+/* The rest of them: what comes behind is read by itself. */
 static void *
 piece_room(void *user, size_t *n)
 {
@@ -111,27 +121,67 @@ piece_room(void *user, size_t *n)
 
 	if (p->next == p->end)
 		return NULL;
-	*n = mfs_chunk_length(p->l->f, p->next) - p->fill;
+	*n = next_length(p) - p->fill;
 	return p->buf + p->fill;
+}
+
+/* n bytes are the next chunks, whole ones: each that is right lands, and the first that is not is the next. */
+static enum mfs_code
+chunks_land(struct piece *p, const uint8_t *bytes, size_t n, struct mfs_err *err)
+{
+	struct mfs_chunk_io io[2];
+	const uint64_t first = p->next;
+	size_t count = 0, wrong = 2, at = 0;
+	enum mfs_code code;
+
+	for (; at < n; at += io[count++].stored.len)
+		io[count] = (struct mfs_chunk_io){ .stored = MFS_SPAN(bytes + at, mfs_chunk_length(p->l->f, first + count)) };
+	mfs_chunks_open(p->opener, p->l->table, first, io, count);
+	for (size_t k = 0; k < count; k++) {
+		if (io[k].code != MFS_OK) {
+			wrong = k < wrong ? k : wrong;
+			continue;
+		}
+		if ((code = chunk_land(p, first + k, io[k].stored.p, io[k].stored.len, err)) != MFS_OK)
+			return code;
+		p->kept += io[k].stored.len;
+		if (wrong > k)
+			p->next++;
+	}
+	if (wrong == 2)
+		return MFS_OK;
+	if (err != NULL)
+		*err = io[wrong].err;
+	return io[wrong].code;
+}
+
+/* No more comes: a whole chunk that waits for its second is right by itself. */
+static enum mfs_code
+piece_flush(void *user, struct mfs_err *err)
+{
+	struct piece *p = user;
+	uint32_t len = mfs_chunk_length(p->l->f, p->next);
+	bool whole = p->next < p->end && p->fill >= len;
+
+	p->fill = 0;
+	return whole ? chunks_land(p, p->buf, len, err) : MFS_OK;
 }
 
 static enum mfs_code
 piece_sink(void *user, const void *bytes, size_t n, struct mfs_err *err)
 {
 	struct piece *p = user;
-	struct large *l = p->l;
 	const uint8_t *b = bytes;
 
 	while (n > 0 && p->next < p->end) {
-		uint32_t len = mfs_chunk_length(l->f, p->next);
-		const uint8_t *chunk = b;
-		size_t take = n < len - p->fill ? n : len - p->fill;
+		size_t len = next_length(p), take = n < len - p->fill ? n : len - p->fill;
+		const uint8_t *chunks = b;
 		enum mfs_code code;
 
 		if (take < len) { /* not all of it at once */
 			if (b != p->buf + p->fill)
 				memcpy(p->buf + p->fill, b, take);
-			chunk = p->buf;
+			chunks = p->buf;
 		}
 		p->fill += take;
 		b += take;
@@ -139,10 +189,8 @@ piece_sink(void *user, const void *bytes, size_t n, struct mfs_err *err)
 		if (p->fill < len)
 			break;
 		p->fill = 0;
-		if ((code = mfs_chunk_verify(p->opener, l->table, p->next, MFS_SPAN(chunk, len), err)) != MFS_OK ||
-			(code = chunk_land(p, chunk, len, err)) != MFS_OK)
+		if ((code = chunks_land(p, chunks, len, err)) != MFS_OK)
 			return code;
-		p->kept += len;
 	}
 	return MFS_OK;
 }
@@ -182,10 +230,12 @@ piece_give(struct piece *p, bool wrong)
 	if (p->retry)
 		l->retries = wrong ? l->retries + 1 : p->next == p->end ? 0 : l->retries;
 	for (uint64_t i = p->next; i < p->end; i++) {
+		if (l->state[i] != CHUNK_BUSY) /* landed beside one that is wrong */
+			continue;
 		l->state[i] = (wrong && i == p->next) || p->retry ? CHUNK_RETRY : CHUNK_MISSING;
 		l->lacking += mfs_chunk_length(l->f, i);
+		l->busy--;
 	}
-	l->busy -= p->end - p->next;
 	if (p->next < p->end && p->next < l->cursor)
 		l->cursor = p->next;
 	retries = l->retries;
@@ -260,11 +310,12 @@ piece_copy(struct piece *p, struct mfs_err *err)
 		p->first = p->next = i;
 		p->end = i + 1;
 		if (!mfs_dl_stopped(l->r) && mfs_dl_index_find(l->r->index, p->opener, l->table, i, p->buf)) {
-			if ((code = chunk_land(p, p->buf, len, err)) != MFS_OK) {
+			if ((code = chunk_land(p, i, p->buf, len, err)) != MFS_OK) {
 				p->end = end;
 				(void)piece_give(p, false);
 				return code;
 			}
+			p->next++;
 			(void)atomic_fetch_add(&l->r->reused, len);
 		}
 		(void)piece_give(p, false);
@@ -278,7 +329,8 @@ piece_fetch(struct piece *p, struct mfs_err *err)
 	struct large *l = p->l;
 	const struct mfs_file *f = l->f;
 	const uint64_t from = p->first * f->chunk_size, last = p->end * f->chunk_size;
-	struct mfs_dl_request q = { .hash = &f->sha256, .off = from, .unit = f->chunk_size, .sink = piece_sink, .room = piece_room, .user = p };
+	struct mfs_dl_request q = { .hash = &f->sha256, .off = from, .unit = f->chunk_size, .sink = piece_sink, .room = piece_room,
+		.flush = piece_flush, .user = p };
 	unsigned source, retries;
 	bool wrong;
 	enum mfs_code code;
@@ -297,14 +349,14 @@ worker(struct mfs_dl_run *r, void *arg)
 {
 	struct large *l = arg;
 	MFS_CLEANUP(mfs_cleanup_opener) struct mfs_opener *opener = NULL;
-	mfs_autofree uint8_t *buf = malloc(l->f->chunk_size);
+	mfs_autofree uint8_t *buf = malloc((size_t)2 * l->f->chunk_size);
 	struct mfs_err err = MFS_ERR_INIT;
 	struct piece p = { .l = l, .buf = buf };
 	enum mfs_code code = MFS_OK;
 	bool copy;
 
 	if (buf == NULL)
-		code = mfs_fail(&err, MFS_NO_MEMORY, "download: a chunk");
+		code = mfs_fail(&err, MFS_NO_MEMORY, "download: two chunks");
 	else
 		code = mfs_opener_new(MFS_CIPHER_NONE, NULL, &opener, &err);
 	p.opener = opener;

@@ -100,13 +100,15 @@ struct mfs_dl_request {
 	uint64_t unit;        /* a budget that does not allow all is used in multiples of this; 0: any */
 	enum mfs_code (*sink)(void *user, const void *p, size_t n, struct mfs_err *err);
 	void *(*room)(void *user, size_t *n); /* as in struct mfs_remote_request */
+	/* NULL, or called once no more bytes come, however it ended: what sink still holds. Errors as of sink */
+	enum mfs_code (*flush)(void *user, struct mfs_err *err);
 	void *user;
 };
 
 /*
  * One request to the source that is best now; waits while all of them rest.
  *
- * kept    *kept is set by the caller's sink: bytes of use so far; looked at when the request has ended
+ * kept    *kept is set by the caller's sink and flush: bytes of use so far; looked at when the request has ended
  * again   set with MFS_OK: not all came, and another request is worth it
  * errors  MFS_OK; the call is over: CONDITION_UNMET, RATE_LIMITED, the source's last fault when patience ran out, IO,
  *         INSUFFICIENT_STORAGE, NO_MEMORY and whatever else the sink returned but HASH_MISMATCH

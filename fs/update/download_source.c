@@ -361,6 +361,20 @@ counted_room(void *user, size_t *n)
 	return c->q->room(c->q->user, n);
 }
 
+/* What the caller still holds of the bytes that came. Its own failure is what counts, also where the source failed. */
+static enum mfs_code
+flush(const struct mfs_dl_request *q, enum mfs_code code, struct mfs_err *fault)
+{
+	struct mfs_err own = MFS_ERR_INIT;
+	enum mfs_code flushed;
+
+	if (q->flush == NULL || (code != MFS_OK && !fault_of_source(code)) || code == MFS_HASH_MISMATCH ||
+		(flushed = q->flush(q->user, &own)) == MFS_OK)
+		return code;
+	*fault = own;
+	return flushed;
+}
+
 enum mfs_code
 mfs_dl_get(struct mfs_dl_run *r, const struct mfs_dl_request *q, const uint64_t *kept, bool *mismatch, unsigned *source,
 	struct mfs_err *err)
@@ -392,7 +406,7 @@ mfs_dl_get(struct mfs_dl_run *r, const struct mfs_dl_request *q, const uint64_t 
 	if (r->v == NULL && g.deadline_ms > r->patience_ms) /* a repair: a reader waits */
 		g.deadline_ms = (unsigned)r->patience_ms;
 	asked = mfs_clock_mono_ms();
-	code = r->d->args.get(r->d->args.get_user, &g, &got, &fault);
+	code = flush(q, r->d->args.get(r->d->args.get_user, &g, &got, &fault), &fault);
 	budget_settle(r, g.length, got.received);
 	(void)atomic_fetch_add(&r->wasted, got.received > *kept - before ? got.received - (*kept - before) : 0);
 	if (code == MFS_OK && *kept - before >= g.length) {
