@@ -56,6 +56,8 @@ batch_check(void *arg, struct mfs_lanes *l, unsigned worker, uint64_t batch, str
 	struct check *c = arg;
 	const uint64_t start = batch * MFS_LANE_BATCH;
 	const uint64_t first = batch * (MFS_LANE_BATCH / c->f->chunk_size);
+	struct mfs_chunk_io io[MFS_LANE_BATCH / MFS_CHUNK_MIN];
+	size_t count = 0;
 	const size_t n = c->f->size - start < MFS_LANE_BATCH ? (size_t)(c->f->size - start) : MFS_LANE_BATCH;
 	enum mfs_code code;
 
@@ -68,15 +70,16 @@ batch_check(void *arg, struct mfs_lanes *l, unsigned worker, uint64_t batch, str
 		return mfs_fail_sys(err, MFS_IO, "payload/%s: read at offset %llu", MFS_ESC(c->f->name),
 			(unsigned long long)start);
 	}
-	for (size_t at = 0, i = 0; at < n; at += c->f->chunk_size, i++) {
-		code = mfs_chunk_verify(c->opener[worker], c->table, first + i,
-			MFS_SPAN(c->buf[worker] + at, mfs_chunk_length(c->f, first + i)), err);
-		if (code != MFS_OK) {
+	for (size_t at = 0; at < n; at += io[count++].stored.len)
+		io[count] = (struct mfs_chunk_io){ .stored = MFS_SPAN(c->buf[worker] + at, mfs_chunk_length(c->f, first + count)) };
+	mfs_chunks_open(c->opener[worker], c->table, first, io, count);
+	for (size_t i = 0; i < count; i++)
+		if (io[i].code != MFS_OK) {
+			*err = io[i].err;
 			(void)mfs_err_context(err, "payload/%s: offset %llu: ", MFS_ESC(c->f->name),
-				(unsigned long long)(start + at));
+				(unsigned long long)(start + i * c->f->chunk_size));
 			return mfs_err_hint(err, "; copy the bundle again from its source");
 		}
-	}
 	if (!mfs_lane_turn(l, MFS_STAGE_STORED, batch))
 		return MFS_OK;
 	if ((code = mfs_hash_update(c->hash, c->buf[worker], n, err)) != MFS_OK)
