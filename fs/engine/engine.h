@@ -45,6 +45,7 @@ struct mfs_engine_update {
 	struct mfs_cycle_observation observation; /* of the active version when it is not committed; else zero */
 	struct mfs_cycle_refusal refusal;         /* detail is NULL here */
 	char refusal_detail[256];
+	enum mfs_code offer; char offer_detail[256]; /* why the last check brings nothing newer; OK: there is nothing to say */
 	char pin[MFS_VERSION_MAX + 1];
 };
 
@@ -256,6 +257,12 @@ enum mfs_code mfs_engine_version(struct mfs_engine *e, size_t i, const struct mf
  * every file opens. errors as those; KEY_UNAVAILABLE, DECRYPT_FAILED, IO, HASH_MISMATCH (a stored byte)
  */
 enum mfs_code mfs_engine_stage(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, struct mfs_err *err);
+
+/*
+ * What the last check found for model i, for status after a restart. Written with the next change of the cycle document:
+ * whoever checks writes it at the end. code OK: there is nothing to say.
+ */
+void mfs_engine_offer(struct mfs_engine *e, size_t i, enum mfs_code code, const char *detail);
 
 /* The id of model i's key; zero without one. */
 void mfs_engine_model_key(const struct mfs_engine *e, size_t i, struct mfs_sha256 *out);

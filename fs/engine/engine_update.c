@@ -69,6 +69,8 @@ mfs_engine_update_copy(struct mfs_engine *e, size_t i, struct mfs_engine_update 
 	out->refusal.detail = NULL;
 	memcpy(out->pin, cm->pin, sizeof(out->pin));
 	(void)snprintf(out->detail, sizeof(out->detail), "%s", a->detail != NULL ? a->detail : "");
+	out->offer = cm->offer_why;
+	(void)snprintf(out->offer_detail, sizeof(out->offer_detail), "%s", cm->offer_detail != NULL ? cm->offer_detail : "");
 	(void)snprintf(out->refusal_detail, sizeof(out->refusal_detail), "%s",
 		cm->refusal.detail != NULL ? cm->refusal.detail : "");
 }
@@ -207,6 +209,23 @@ mfs_engine_happened(struct mfs_engine *e, size_t i, const char *from, const char
 		return;
 	(void)pthread_mutex_lock(&e->lock);
 	mfs_engine_outcome(e, i, "cycle", from, to, code, detail);
+	(void)pthread_mutex_unlock(&e->lock);
+}
+
+void
+mfs_engine_offer(struct mfs_engine *e, size_t i, enum mfs_code code, const char *detail)
+{
+	struct mfs_cycle_model *cm;
+
+	if (model_check(e, i, NULL) != MFS_OK)
+		return;
+	(void)pthread_mutex_lock(&e->lock);
+	if ((cm = mfs_engine_cycle(e, i)) != NULL) {
+		free(cm->offer_detail);
+		cm->offer_detail = code != MFS_OK ? mfs_engine_text(detail) : NULL;
+		cm->offer_why = code;
+		mfs_engine_view_status(e, i);
+	}
 	(void)pthread_mutex_unlock(&e->lock);
 }
 

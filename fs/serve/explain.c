@@ -145,6 +145,7 @@ model_lines(FILE *f, const struct mfs_explained *x, size_t i)
 	const char *id = x->config->models[i].id;
 	struct mfs_engine_model m;
 	const struct mfs_engine_update *u = &m.update;
+	struct mfs_update_facts found = x->updates != NULL ? *x->updates : (struct mfs_update_facts){ 0 };
 	char when[40];
 
 	if (x->engine == NULL) {
@@ -153,6 +154,7 @@ model_lines(FILE *f, const struct mfs_explained *x, size_t i)
 	}
 	if (mfs_engine_model_get(x->engine, i, &m, NULL) != MFS_OK)
 		return;
+	mfs_update_recalled(&found, u);
 	if (m.n > 0 && m.versions[0].active)
 		fprintf(f, "active:     %s (release %" PRId64 ")\n", m.versions[0].v->m->version, m.versions[0].v->m->release);
 	else
@@ -169,9 +171,9 @@ model_lines(FILE *f, const struct mfs_explained *x, size_t i)
 		fprintf(f, "update:     %s: %s since %s%s%s%s%s\n", u->v.version, mfs_step_name(u->step),
 			mfs_time_text(when, u->since, true), u->why != MFS_OK ? ", waits: " : "",
 			u->why != MFS_OK ? mfs_code_name(u->why) : "", u->why != MFS_OK ? ": " : "", u->detail);
-	else if (x->updates != NULL && x->updates->offered && x->updates->offer != MFS_OK)
-		fprintf(f, "update:     %s%s%s\n", mfs_code_name(x->updates->offer), x->updates->offer_detail[0] != '\0' ? ": " : "",
-			x->updates->offer_detail);
+	else if (found.offered && found.offer != MFS_OK && x->config->models[i].repo >= 0)
+		fprintf(f, "update:     %s%s%s\n", mfs_code_name(found.offer), found.offer_detail[0] != '\0' ? ": " : "",
+			found.offer_detail);
 	else if (u->why != MFS_OK && u->v.version[0] != '\0')
 		fprintf(f, "update:     %s was not taken: %s: %s\n", u->v.version, mfs_code_name(u->why), u->detail);
 	if (!mfs_sha256_is_zero(&u->refusal.v.manifest))

@@ -117,6 +117,7 @@ mfs_status_render_offline(const struct mfs_config *c, struct mfs_engine *e, int6
 		m[n].conf = &c->models[i];
 		if (e != NULL)
 			code = mfs_engine_model_get(e, i, &m[n].m, err);
+		mfs_update_recalled(&m[n].updates, &m[n].m.update);
 		if (e != NULL && m[n].conf->repo >= 0)
 			mfs_engine_repo_get(e, (size_t)m[n].conf->repo, &m[n].repo);
 		m[n].expired = mfs_facts_expired(&m[n].repo, now);

@@ -22,7 +22,7 @@ struct mfs_facts_model {
 	bool has_residency;
 	struct mfs_residency_facts residency;
 	bool has_updates;          /* the update threads run here */
-	struct mfs_update_facts updates;
+	struct mfs_update_facts updates; /* also what a check before the last start found (mfs_update_recalled) */
 	struct mfs_engine_repo repo; /* of conf->repo, as its last check left it; zero without */
 	bool expired;              /* what is stored of its metadata has expired by now, whoever was asked since */
 };

@@ -57,6 +57,7 @@ model_gather(struct mfs_serve *s, size_t i, struct mfs_facts_model *out, struct 
 		mfs_update_facts(mfs_updates_threads(s->updates), i, &out->updates);
 		out->has_updates = true;
 	}
+	mfs_update_recalled(&out->updates, &out->m.update);
 	if (out->conf->repo >= 0)
 		mfs_engine_repo_get(s->engine, (size_t)out->conf->repo, &out->repo);
 	refresh = mfs_updates_refresh(s->updates);

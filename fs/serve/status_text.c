@@ -76,13 +76,13 @@ waiting(const struct mfs_facts_model *m, const char *first, char out[512])
 	else if (m->repo.why != MFS_OK)
 		(void)snprintf(out, 512, "%s%sthe last check failed: %s: %s", first, sep, mfs_code_name(m->repo.why),
 			m->repo.detail);
-	else if (m->has_updates && m->updates.offered && m->updates.offer != MFS_OK && m->updates.offer != MFS_NOT_SELECTED)
+	else if (m->updates.offered && m->updates.offer != MFS_OK && m->updates.offer != MFS_NOT_SELECTED)
 		(void)snprintf(out, 512, "%s%snot taken: %s: %s", first, sep, mfs_code_name(m->updates.offer),
 			m->updates.offer_detail);
 	else if (u->why != MFS_OK && u->v.version[0] != '\0' && u->why != MFS_NOT_SELECTED)
 		(void)snprintf(out, 512, "%s%s%s was not taken: %s: %s", first, sep, u->v.version, mfs_code_name(u->why),
 			u->detail);
-	else if (m->has_updates && m->updates.offered && !m->updates.current && m->updates.offer != MFS_OK)
+	else if (m->updates.offered && !m->updates.current && m->updates.offer != MFS_OK)
 		(void)snprintf(out, 512, "%s%s%s", first, sep, m->updates.offer_detail);
 	else
 		(void)snprintf(out, 512, "%s", first);

@@ -13,7 +13,7 @@
 #define CYCLE_MODELS_MAX      4096u
 #define CYCLE_ACTIVATIONS_MAX 256u
 
-#define MODEL_STRINGS 5
+#define MODEL_STRINGS 6
 
 /* All that a record points to but its activations: freed here, and told to the memo by what it says, not where. */
 static void
@@ -23,7 +23,8 @@ model_strings(struct mfs_cycle_model *m, char **out[MODEL_STRINGS])
 	out[1] = &m->refusal.detail;
 	out[2] = &m->policy_detail;
 	out[3] = &m->last_detail;
-	out[4] = &m->extra_json;
+	out[4] = &m->offer_detail;
+	out[5] = &m->extra_json;
 }
 
 static void

@@ -230,14 +230,14 @@ enum mfs_code
 mfs_cycle_take_update(json_t *o, const char *where, struct mfs_cycle_model *m, struct mfs_err *err)
 {
 	struct mfs_err own = MFS_ERR_INIT;
-	json_t *a, *b, *r, *p;
+	json_t *a, *b, *r, *p, *f;
 	char in[80];
 
 	err = err != NULL ? err : &own;
 	if (may_name(o, where, "pin", mfs_version_ok, m->pin, sizeof(m->pin), err) != MFS_OK ||
 		may_object(o, where, "attempt", &a, err) != MFS_OK ||
 		may_object(o, where, "observation", &b, err) != MFS_OK || may_object(o, where, "refusal", &r, err) != MFS_OK ||
-		may_object(o, where, "policy", &p, err) != MFS_OK)
+		may_object(o, where, "policy", &p, err) != MFS_OK || may_object(o, where, "offer", &f, err) != MFS_OK)
 		return err->code;
 	(void)snprintf(in, sizeof(in), "%sattempt.", where);
 	if (a != NULL && take_attempt(a, in, &m->attempt, err) != MFS_OK)
@@ -251,6 +251,10 @@ mfs_cycle_take_update(json_t *o, const char *where, struct mfs_cycle_model *m, s
 	(void)snprintf(in, sizeof(in), "%spolicy.", where);
 	if (p != NULL && may_outcome(p, in, &m->policy_why, &m->policy_detail, err) != MFS_OK)
 		return err->code;
+	(void)snprintf(in, sizeof(in), "%soffer.", where);
+	if (f != NULL && may_outcome(f, in, &m->offer_why, &m->offer_detail, err) != MFS_OK)
+		return err->code;
+	(void)json_object_del(o, "offer");
 	(void)json_object_del(o, "attempt");
 	(void)json_object_del(o, "observation");
 	(void)json_object_del(o, "refusal");
@@ -405,11 +409,11 @@ observation_json(const struct mfs_cycle_observation *b, int *bad)
 }
 
 static json_t *
-policy_json(const struct mfs_cycle_model *m, int *bad)
+outcome_json(enum mfs_code why, const char *detail, int *bad)
 {
 	json_t *o = json_object();
 
-	*bad |= put_outcome(o, m->policy_why, m->policy_detail);
+	*bad |= put_outcome(o, why, detail);
 	return o;
 }
 
@@ -451,7 +455,9 @@ mfs_cycle_put_update(json_t *o, const struct mfs_cycle_model *m)
 	if (!mfs_sha256_is_zero(&m->refusal.v.manifest))
 		put_object(o, "refusal", refusal_json(&m->refusal, &bad), &bad);
 	if (m->policy_why != MFS_OK)
-		put_object(o, "policy", policy_json(m, &bad), &bad);
+		put_object(o, "policy", outcome_json(m->policy_why, m->policy_detail, &bad), &bad);
+	if (m->offer_why != MFS_OK)
+		put_object(o, "offer", outcome_json(m->offer_why, m->offer_detail, &bad), &bad);
 	return bad;
 }
 

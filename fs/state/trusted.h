@@ -102,6 +102,7 @@ struct mfs_cycle_model {
 	struct mfs_cycle_observation observation;
 	struct mfs_cycle_refusal refusal;
 	enum mfs_code policy_why; char *policy_detail; /* why its policy could not be renewed; OK without */
+	enum mfs_code offer_why; char *offer_detail; /* why the last check brings nothing newer; OK: there is nothing to say */
 	char *extra_json; /* unknown minor fields, kept; NULL without */
 };
 

@@ -97,9 +97,10 @@ repo_scheduled(struct mfs_update *u, size_t repo, bool by_via, const struct mfs_
 		r.next_check = now + pause;
 		r.why = err->code;
 		(void)snprintf(r.detail, sizeof(r.detail), "%.255s", err->msg);
-		if (mfs_engine_repo_set(u->args.run.engine, repo, &r, &save) != MFS_OK)
-			mfs_log_err("updates", &save);
 	}
+	/* With what was found for each model. */
+	if (mfs_engine_repo_set(u->args.run.engine, repo, &r, &save) != MFS_OK)
+		mfs_log_err("updates", &save);
 	(void)pthread_mutex_lock(&u->lock);
 	u->repos[repo].due_ms = boot(u) + (pause > 0 ? pause : 1) * 1000;
 	(void)pthread_mutex_unlock(&u->lock);
@@ -130,6 +131,8 @@ model_offer(struct mfs_update *u, size_t i, struct mfs_via *via)
 	by_hand = m->by_hand;
 	(void)pthread_mutex_unlock(&u->lock);
 	code = mfs_cycle_offer(&u->args.run, i, via != NULL ? via->remote : NULL, by_hand, &u->cancel_refresh, &news, &err);
+	/* A pin or a hold is known without it, and ends without a check. */
+	mfs_engine_offer(u->args.run.engine, i, news.current || code == MFS_PINNED || code == MFS_HELD ? MFS_OK : code, err.msg);
 	mfs_engine_update_get(u->args.run.engine, i, &up);
 	(void)pthread_mutex_lock(&u->lock);
 	m->offered = true;

@@ -89,6 +89,8 @@ struct mfs_update_facts {
 	bool offered;               /* there was one */
 	bool current;               /* and it said: the newest there is for anybody is active */
 };
+/* What the last check found, where none was made since the start: as the cycle document keeps it. */
+void mfs_update_recalled(struct mfs_update_facts *f, const struct mfs_engine_update *u);
 void mfs_update_facts(struct mfs_update *u, size_t i, struct mfs_update_facts *out);
 
 /* Has a model other than i something to do right now? What is worth doing once for all of them waits for that. */

@@ -392,6 +392,17 @@ mfs_update_facts(struct mfs_update *u, size_t i, struct mfs_update_facts *out)
 }
 
 void
+mfs_update_recalled(struct mfs_update_facts *f, const struct mfs_engine_update *u)
+{
+	if (f->offered || u->offer == MFS_OK)
+		return;
+	f->offered = true;
+	f->current = false;
+	f->offer = u->offer;
+	(void)snprintf(f->offer_detail, sizeof(f->offer_detail), "%s", u->offer_detail);
+}
+
+void
 mfs_update_progress(struct mfs_update *u, size_t i, uint64_t done, uint64_t total, uint64_t rate)
 {
 	if (i >= u->n_models)

@@ -45,6 +45,16 @@ pub publish "$W/repo" "$W/b3" --percent 0
 m 2 'rollout 1.3.0: not in the fraction' update det
 m 0 'note: *1.2.0 is what this host is offered; rollout 1.3.0: not in the fraction' status det
 m 0 'update: *not_selected: .*rollout 1.3.0: not in the fraction' explain det
+passed_over() {
+	m 0 'note: *1.2.0 is what this host is offered; rollout 1.3.0: not in the fraction' status det
+	m 0 'update: *not_selected: .*rollout 1.3.0: not in the fraction' explain det
+}
+kill -KILL "$(serve_pid)"
+passed_over
+unmount_
+passed_over
+mount_
+passed_over
 
 step "a later version, and a revocation"
 pub rollout "$W/repo" det --rollout 1.3.0 --percent 100

@@ -241,9 +241,12 @@ Test(cycle, a_lost_cycle_is_said_and_takes_nothing_away)
 	"{\"activations\":[],\"active_since\":1,\"attempt\":" attempt ",\"exposure_next\":7,\"generation\":3," \
 	"\"held\":false,\"id\":\"" id "\",\"last_activation_ns\":\"0\",\"last_detail\":\"x\",\"last_outcome\":\"ok\"," \
 	"\"last_outcome_time\":5,\"observation\":{\"by_hand\":true,\"checks\":2,\"key_epoch\":1,"    \
-	"\"manifest\":\"" HEX64 "\",\"release\":2,\"seconds\":30,\"total\":600,\"undecided\":1,\"variant\":\"default\",\"version\":\"1.2.0\"},\"pin\":\"1.2.0\",\"policy\":{\"detail\":\"spoilt\",\"outcome\":\"hash_mismatch\"},\"refusal\":{\"detail\":\"no\","       \
+	"\"manifest\":\"" HEX64 "\",\"release\":2,\"seconds\":30,\"total\":600,\"undecided\":1,\"variant\":\"default\",\"version\":\"1.2.0\"},\"offer\":{\"detail\":\"passed over\",\"outcome\":\"not_selected\"},\"pin\":\"1.2.0\",\"policy\":{\"detail\":\"spoilt\",\"outcome\":\"hash_mismatch\"},\"refusal\":{\"detail\":\"no\","       \
 	"\"key_epoch\":1,\"manifest\":\"" HEX64 "\",\"model_key_id\":\"" HEX64                                   \
 	"\",\"outcome\":\"decrypt_failed\",\"release\":2,\"time\":6,\"variant\":\"default\",\"version\":\"1.2.0\"}}"
+#define OFFERED(offer)                                                                                            \
+	"{\"activations\":[],\"active_since\":1,\"exposure_next\":7,\"generation\":3,\"held\":false,\"id\":\"det\","       \
+	"\"last_activation_ns\":\"0\",\"last_detail\":\"x\",\"last_outcome\":\"ok\",\"last_outcome_time\":5,\"offer\":" offer "}"
 #define HOST(models, repos)                                                                                      \
 	"{\"budget\":{\"bytes\":5,\"day\":20000},\"event_seq\":9,\"format\":\"modelfs-cycle/1.1\",\"models\":["   \
 	models "],\"repositories\":[" repos "],\"time_floor\":4}"
@@ -275,6 +278,8 @@ Test(cycle, where_an_update_stands_is_written_and_read_back)
 	cr_assert_str_eq(m->pin, "1.2.0");
 	cr_assert_eq(m->policy_why, MFS_HASH_MISMATCH);
 	cr_assert_str_eq(m->policy_detail, "spoilt");
+	cr_assert_eq(m->offer_why, MFS_NOT_SELECTED);
+	cr_assert_str_eq(m->offer_detail, "passed over");
 	cr_assert_eq(c->budget_bytes, 5);
 	cr_assert_eq(c->n_repos, 2);
 	cr_assert_eq(mfs_cycle_repo(c, "second")->timestamp_version, 8);
@@ -329,7 +334,8 @@ Test(cycle, a_bad_record_of_an_update_is_refused)
 		HOST(UPDATED("det", "{\"starts\":-1,\"step\":\"idle\"}"), ""),
 		HOST(UPDATED("det", "{\"starts\":4294967297,\"step\":\"idle\"}"), ""),
 		HOST(UPDATED("det", "{\"by_hand\":1,\"step\":\"idle\"}"), ""),
-		HOST(UPDATED("det", "{\"outcome\":1,\"step\":\"idle\"}"), ""),
+		HOST(UPDATED("det", "{\"outcome\":1,\"step\":\"idle\"}"), ""), HOST(OFFERED("[]"), ""),
+		HOST(OFFERED("{\"detail\":7,\"outcome\":\"revoked\"}"), ""), HOST(OFFERED("{\"outcome\":{}}"), ""),
 		HOST("", REPO("default") "," REPO("default")), HOST("", REPO("../x")), HOST("", "{}"), HOST("", "[]"),
 		"{\"budget\":[],\"event_seq\":9,\"format\":\"modelfs-cycle/1.1\",\"models\":[],\"time_floor\":4}",
 	};
@@ -427,6 +433,8 @@ Test(cycle, a_changed_record_is_never_written_as_it_was)
 	CHANGE(m->policy_detail[0] = 'S');
 	CHANGE(mfs_cycle_attempt_clear(&m->attempt));
 	CHANGE(m->extra_json = strdup("{\"soon\":1}"));
+	CHANGE(m->offer_why = MFS_REVOKED);
+	CHANGE(m->offer_detail[0] = 'P');
 	CHANGE(m->extra_json[8] = '2');
 	CHANGE((m->activations = calloc(2, sizeof(*m->activations)), m->n_activations = 1, m->activations[0].time_ns = 1));
 	CHANGE(m->activations[0].time_ns++);

@@ -331,3 +331,51 @@ Test(update_turns, the_end_of_one_command_leaves_the_other_waiting)
 	cr_assert(!state().by_hand, "nobody waits any more");
 	mfs_update_free(u);
 }
+
+/* Why nothing newer comes is known after a restart, before the next check, which may be hours away. */
+Test(update_turns, what_a_check_found_is_known_after_a_restart)
+{
+	struct mfs_update_facts facts = { 0 };
+
+	installed(1);
+	turns_begin();
+	refreshed();
+	cr_assert_eq(state().offer, MFS_NOT_SELECTED);
+	mfs_update_free(u);
+	crash();
+	cr_assert_eq(state().offer, MFS_NOT_SELECTED, "only the next check would tell");
+	cr_assert_str_eq(state().offer_detail, "no rollout includes this device");
+	mfs_update_recalled(&facts, &(struct mfs_engine_update){ .offer = state().offer });
+	cr_assert(facts.offered && facts.offer == MFS_NOT_SELECTED);
+	/* What this start has found says more. */
+	facts.offer = MFS_OK;
+	mfs_update_recalled(&facts, &(struct mfs_engine_update){ .offer = MFS_REVOKED });
+	cr_assert_eq(facts.offer, MFS_OK);
+	publish(2, "two");
+	turns_begin();
+	mfs_update_kick(u, 0, true);
+	refreshed();
+	worked();
+	active_is("1.2.0", 1);
+	mfs_update_free(u);
+	crash();
+	cr_assert_eq(state().offer, MFS_OK, "there is nothing to say any more");
+	cr_assert_eq(state().offer_detail[0], '\0');
+}
+
+/* By a stick, too, whose check says nothing about when the repository is asked next. */
+Test(update_turns, what_a_stick_was_found_to_offer_is_known_after_a_restart)
+{
+	uint64_t ticket;
+
+	installed(1);
+	turns_begin();
+	refreshed();
+	f.target_code = MFS_REVOKED;
+	cr_assert_eq(mfs_update_ask(u, 0, true, stick(), &ticket, NULL), MFS_OK);
+	refreshed();
+	mfs_update_forget(u, ticket);
+	mfs_update_free(u);
+	crash();
+	cr_assert_eq(state().offer, MFS_REVOKED);
+}
