@@ -10,6 +10,7 @@ need_nginx() {
 	[ -n "$nginx" ] || nginx=/usr/sbin/nginx
 	[ -x "$nginx" ] || nginx=${MODELFS_CACHE:-$top/build/cache}/nginx/usr/sbin/nginx
 	[ -x "$nginx" ] || skip "nginx is not here (scripts/deps)"
+	have curl || skip "curl is not installed"
 }
 
 # certificates: $W/tls/{ca,server,client,stranger}.{pem,key}; the server's are for localhost and 127.0.0.1.
@@ -32,16 +33,17 @@ pin_of() { # CERTIFICATE: as curl writes it
 	echo "sha256//$(openssl x509 -in "$1" -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | base64)"
 }
 
-port_free() { # a port that nobody listens on now
+port_free() { # a port that nobody listens on now, no one twice; not one that the kernel gives to who connects
 	local p
 	while :; do
-		p=$((20000 + RANDOM))
+		p=$((10000 + (RANDOM * 32768 + RANDOM) % 22000))
+		mkdir "$W/port.$p" 2>/dev/null || continue
 		grep -qiE ": [0-9A-F]*:$(printf %04X "$p") " /proc/net/tcp /proc/net/tcp6 || { echo "$p"; return; }
 	done
 }
 
 # web_start SERVERS: nginx with these server blocks, in which TLS stands for the lines of a TLS server.
-# Its log is $W/web.log: port, request, status, protocol, Authorization, Range, who sent the certificate, connection.
+# What was asked is in $W/web.log (see web_logged): port, request, status, protocol, Authorization, Range, who sent the certificate, connection.
 web_start() {
 	local tls="ssl_certificate $W/tls/server.pem; ssl_certificate_key $W/tls/server.key;
 		ssl_client_certificate $W/tls/ca.pem; ssl_verify_client optional;"
@@ -58,10 +60,18 @@ web_start() {
 		}
 	END
 	: >"$W/web.log"
+	web_settle=$(port_free)
+	sed -i "s|default_type|server { listen 127.0.0.1:$web_settle; access_log off; return 204; } &|" "$W/web/nginx.conf"
 	"$nginx" -e "$W/web/error.log" -p "$W/web/" -c "$W/web/nginx.conf" >>"$W/log" 2>&1 &
 	jobs_started+=($!)
 	until_true 10 test -s "$W/web/pid" || fail "nginx does not start: $(cat "$W/web/error.log")"
 }
+
+# web_log: all that was answered, also what was so a moment ago: nginx writes a line after its answer. It has one process,
+# which does one thing after the other, so that whoever got an answer to this finds the lines of those before. Before each
+# look at the file that is not repeated.
+web_logged() { curl -sS -o /dev/null "http://127.0.0.1:$web_settle/" || fail "nginx does not answer"; }
+web_log_begin() { web_logged; : >"$W/web.log"; } # anew, from here
 
 # odd_start: the server of odd answers; sets $odd to its port. What it was asked is in $W/odd.log.
 odd_start() {

@@ -31,7 +31,7 @@ web_start "$site
 head_of() { # PATH: the answer's head
 	curl -sS -o /dev/null -D - --cacert "$W/tls/ca.pem" "$url/$1" | tr -d '\r'
 }
-asked() { grep -E "^$1 .*$2" "$W/web.log" || true; } # PORT REGEX
+asked() { web_logged; grep -E "^$1 .*$2" "$W/web.log" || true; } # PORT REGEX
 source_is() { # [MIRRORS]: the configuration follows the repository behind nginx
 	sed -i -E "/^repositor/d" "$CFG"
 	printf 'repositories: {default: {url: "%s", tls: {ca: tls/ca.pem}%s}}\n' "$url" "${1:+, mirrors: $1}" >>"$CFG"
@@ -71,7 +71,7 @@ step "  ... FAT32: $fat"
 release 2
 publish 2
 expect 0 'exported' "$modelpub" export "$W/repo" "$stick/repo" --model det
-: >"$W/web.log"
+web_log_begin
 u 0 '1.2.0 is active' --from "$stick/repo"
 [ -z "$(asked "$https" .)" ] || fail "the network was asked: $(cat "$W/web.log")"
 release 3
@@ -85,7 +85,7 @@ release 4
 publish 4
 expect 0 'exported' "$modelpub" export "$W/repo" "$W/cache/repo"
 source_is "[{url: \"http://127.0.0.1:$cache/repo\", only: true}]"
-: >"$W/web.log"
+web_log_begin
 u 0 '1.4.0 is active'
 [ -n "$(asked "$cache" /blobs/)" ] || fail "the cache was not asked: $(cat "$W/web.log")"
 [ -z "$(asked "$https" /blobs/)$(asked "$cache" /metadata/)" ] || fail "$(cat "$W/web.log")"
@@ -93,7 +93,7 @@ release 5
 publish 5 # not in the cache: `only` waits for it
 u 4 'net_http'
 source_is "[\"http://127.0.0.1:$cache/repo\"]"
-: >"$W/web.log"
+web_log_begin
 u 0 '1.5.0 is active'
 [ -n "$(asked "$https" /blobs/)" ] || fail "the repository was not asked: $(cat "$W/web.log")"
 
@@ -101,6 +101,6 @@ step "a caching proxy next door"
 release 6
 publish 6
 source_is "[{url: \"http://127.0.0.1:$proxy/repo\", only: true}]"
-: >"$W/web.log"
+web_log_begin
 u 0 '1.6.0 is active'
 [ -n "$(asked "$proxy" /blobs/)" ] || fail "the proxy was not asked: $(cat "$W/web.log")"

@@ -49,7 +49,7 @@ repositories:
 models: {det: {repository: r0}}
 END
 "$modelfs" config check -c "$CFG" >>"$W/log" 2>&1 || fail "the configuration is refused"
-last() { tail -n 1 "$W/web.log"; }
+last() { web_logged; tail -n 1 "$W/web.log"; }
 
 step "http and https, the CA file counts"
 wants '^ok http=200 bytes=15 .* total=15' --from="http://127.0.0.1:$http" meta:timestamp.json
@@ -113,14 +113,16 @@ wants '^net_protocol http=302 .*https to http' "$CFG" repo=9 meta:timestamp.json
 ! grep -rqF s3cret "$W/log" "$W/got" || fail "the token is in a log"
 
 step "a connection is kept, and a new one is made after a failure"
-: >"$W/web.log"
+web_log_begin
 get "$CFG" repo=0 meta:timestamp.json meta:2.root.json "blob:$hash/0" meta:timestamp.json "blob:$hash/0"
+web_logged
 [ "$(grep -c HTTP/1.1 "$W/web.log")" = 2 ] || fail "blobs go by HTTP/1.1: $(cat "$W/web.log")"
 for version in 1.1 2.0; do # one connection for the blobs, one for all else
 	[ "$(sed -n "/HTTP.$version/s/.*conn=//p" "$W/web.log" | uniq | wc -l)" = 1 ] || fail "connections: $(cat "$W/web.log")"
 done
-: >"$W/web.log"
+web_log_begin
 get --from="http://127.0.0.1:$http" cap=10 meta:timestamp.json meta:timestamp.json
+web_logged
 [ "$(sed 's/.*conn=//' "$W/web.log" | uniq | wc -l)" = 2 ] || fail "the same connection after a failure: $(cat "$W/web.log")"
 
 step "the bandwidth limit holds for all requests together"

@@ -33,20 +33,23 @@ u() { # u CODE REGEX ARGUMENT...
 
 step "below the configured URL: its CA file, pin, certificate and token"
 u 0 '1.1.0 is active' --from "$base/r/1/"
+web_logged
 grep -q '/r/1/.* auth="Bearer s3cret".* cert="CN=client"' "$W/web.log" || fail "$(cat "$W/web.log")"
 
 step "elsewhere on the server: its CA file and pin, but neither certificate nor token"
-: >"$W/web.log"
+web_log_begin
 u 0 '1.2.0 is active' --from "$base/open"
+web_logged
 ! grep -q 's3cret\|CN=client' "$W/web.log" || fail "said to another path: $(cat "$W/web.log")"
 sed "s|pin: \"[^\"]*\"|pin: \"$(pin_of "$W/tls/stranger.pem")\"|" "$CFG" >"$W/pinned.yaml"
 expect 4 'net_tls' "$modelfs" update -c "$W/pinned.yaml" det --from "$base/open"
 
 step "another server: nothing of it, unless a CA file is named"
-: >"$W/web.log"
+web_log_begin
 u 4 'net_tls' --from "https://localhost:$other/r/1"
 u 4 'net_tls' --from "https://localhost:$other/r/1" --cacert "$W/tls/stranger.pem"
 u 0 '1.3.0 is active' --from "https://localhost:$other/r/1" --cacert "$W/tls/ca.pem"
+web_logged
 ! grep -q 's3cret\|CN=client' "$W/web.log" || fail "said to another server: $(cat "$W/web.log")"
 # A name that begins alike is another server.
 u 4 'net_' --from "${base}0/r/1"
