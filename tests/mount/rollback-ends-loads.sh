@@ -10,12 +10,13 @@ mount_
 (
 	while [ ! -e "$W/stop" ]; do
 		exec 7<"$MNT/det/versions/1.1.0/small.bin" || exit 1
+		: >"$W/loads"
 		sleep 0.2
 	done
 ) &
 loading=$!
 jobs_started=("$loading")
-sleep 0.5
+until_true 10 test -e "$W/loads" || fail "nobody loads"
 install_ "$W/b2" &
 waiting=$!
 jobs_started+=("$waiting")

@@ -12,7 +12,7 @@ need_program fetchjail
 step "the real one: its uid, its filter, no capability, no descriptor but its own"
 mkdir -p "$W/repo/metadata"
 echo hello >"$W/repo/metadata/a"
-"$B/remoteget" --from="$W/repo" meta:a pid sleep:5000 >"$W/got" 2>>"$W/log" 8<"$W/repo/metadata/a" &
+"$B/remoteget" --from="$W/repo" meta:a pid sleep:600000 >"$W/got" 2>>"$W/log" 8<"$W/repo/metadata/a" &
 getter=$!
 jobs_started+=("$getter")
 until_true 20 grep -qE '^[0-9]+$' "$W/got" || fail "no pid: $(cat "$W/got")"

@@ -679,7 +679,7 @@ check_reads_a_web_server() {
 	server=$!
 	# shellcheck disable=SC2064
 	trap "kill $server" EXIT
-	for _ in $(seq 100); do [ -s port ] && break || sleep 0.05; done
+	for _ in $(seq 1200); do [ -s port ] && break || sleep 0.05; done
 	url=http://127.0.0.1:$(cat port)
 	expect 0 '1 model, 1 version, 5 blobs' ok "$url/" --root "$W/K/root.json"
 	: >nohead # a bucket that lets everybody read, and no more

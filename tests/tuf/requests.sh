@@ -18,7 +18,7 @@ repo="$work/repo/2-delegated"
 : >"$work/requests"
 /usr/bin/python3 "$here/server.py" "$repo" "$work/port" "$work/requests" &
 jobs_started=("$!")
-for _ in $(seq 100); do [ ! -s "$work/port" ] || break; sleep 0.1; done
+for _ in $(seq 600); do [ ! -s "$work/port" ] || break; sleep 0.1; done
 url=http://127.0.0.1:$(cat "$work/port")
 
 fresh() { rm -rf "$work/state" "$work/got"; mkdir "$work/state" "$work/got"; }
