@@ -35,8 +35,10 @@ repaired() { # WHAT
 	shows 2
 	[ "$(readlink "$MNT/det/previous")" = versions/1.1.0 ] || fail "$1: no previous version: $(ls -l "$MNT/det")"
 	[ "$(cycle_ .last_check)" = "$polled" ] || fail "$1: it was polled"
+	# Said once it is done: a moment after the bytes are there.
+	told() { grep -q '"source":"scrub"' "$MNT/det/events"; }
+	until_true 10 told || fail "$1: no event: $(cat "$MNT/det/events")"
 	event 1.2.0 0
-	grep -q '"source":"scrub"' "$MNT/det/events" || fail "$1: no event: $(cat "$MNT/det/events")"
 	[ "$(now_)" = "1.2.0 2" ] || fail "$1: $(now_)"
 	unmount_
 	rm -f "$W/state/events"*
