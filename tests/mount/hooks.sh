@@ -44,6 +44,6 @@ next_bundle
 install_ "$W/b" || fail "install while a hook hangs: exit $?"
 active_is "$version" || fail "$version is not active"
 unmount_
-[ $((SECONDS - start)) -lt 40 ] || fail "the hook held the changes up"
+[ $((SECONDS - start)) -lt 60 ] || fail "the hook held the changes up"
 gone() { [ -z "$(ps -o pid= -u "$CHECK_UID")" ]; }
 until_true 5 gone || fail "it outlives the mount: $(ps -u "$CHECK_UID")"

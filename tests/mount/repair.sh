@@ -25,9 +25,7 @@ same "$W/big.bin" "$MNT/det/active/big.bin"
 
 # Neither the kernel nor serve has plaintext of it any more.
 drop() {
-	local pid
-	pid=$(serve_pid) && kill -9 "$pid"
-	until_true 20 bash -c "[ \"\$(timeout 5 $modelfs status -c $CFG --json 2>/dev/null | jq .serve_pid)\" != $pid ]" || fail "no new serve"
+	fresh_serve
 	echo 3 >/proc/sys/vm/drop_caches
 }
 stored() { # FILE of the bundle: its blob in the store
@@ -44,9 +42,11 @@ for off in 0 700000 1500000 3999999; do flip "$blob" $off; done
 drop
 same "$W/big.bin" "$MNT/det/active/big.bin"
 same "$W/good" "$blob"
-[ "$(repairs)" = 4 ] || fail "$(repairs) repairs"
+four() { [ "$(repairs)" = 4 ]; }
+until_true 10 four || fail "$(repairs) repairs"
 # On a host that is busy the scrub, ten seconds after the new serve's start, may be there before the reader.
-grep -qE '"source":"(repair|scrub)"' "$MNT/det/events" || fail "no event: $(cat "$MNT/det/events")"
+told() { grep -qE '"source":"(repair|scrub)"' "$MNT/det/events"; }
+until_true 10 told || fail "no event: $(cat "$MNT/det/events")"
 
 step "a small file, and one that is gone or cut off"
 flip "$(stored payload/one.bin)" 3
@@ -61,9 +61,9 @@ step "a source that is wrong: EIO, and the rest can be read"
 fault corrupt count=all path=blobs
 flip "$blob" 1500000
 drop
-begun=$SECONDS
+begun=$SECONDS # ten seconds and what a loaded host takes; the source below would hold it for thirty
 ! dd if="$MNT/det/active/big.bin" of=/dev/null bs=4096 skip=366 count=1 status=none 2>>"$W/log" || fail "a damaged chunk was read"
-[ $((SECONDS - begun)) -le 12 ] || fail "the reader waited for $((SECONDS - begun)) s"
+[ $((SECONDS - begun)) -lt 25 ] || fail "the reader waited for $((SECONDS - begun)) s"
 dd if="$MNT/det/active/big.bin" bs=4096 count=10 status=none | cmp - <(head -c 40960 "$W/big.bin") || fail "the good part differs"
 
 step "a source that hangs: kill -9 works, others read"
@@ -78,12 +78,12 @@ sleep 1
 kill -0 "$reader" || fail "the reader did not wait"
 timeout 5 cat "$MNT/det/active/one.bin" >/dev/null || fail "another file cannot be read meanwhile"
 timeout 5 ls -l "$MNT/det/active/" >/dev/null || fail "ls waits"
-kill -9 "$reader"
+kill -9 "$reader" || fail "the reader did not wait so long"
 until_true 5 bash -c "! kill -0 $reader 2>/dev/null || grep -q 'State:.*Z' /proc/$reader/status" || fail "the reader cannot be killed"
 wait "$reader" || true
 begun=$SECONDS
 ! dd if="$MNT/det/active/big.bin" of=/dev/null bs=4096 skip=171 count=1 status=none 2>>"$W/log" || fail "a damaged chunk was read"
-[ $((SECONDS - begun)) -le 13 ] || fail "the reader waited for $((SECONDS - begun)) s"
+[ $((SECONDS - begun)) -lt 25 ] || fail "the reader waited for $((SECONDS - begun)) s"
 
 step "serve dies while a reader waits: its successor goes on"
 faults_clear
