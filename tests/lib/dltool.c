@@ -6,9 +6,10 @@
  *	dltool CONFIG STORE BUNDLE [have=BUNDLE] [batch=BYTES] [budget=BYTES] [slow=BYTES,S] [patience=S] [backoff=MS]
  *	       [min_free=BYTES] [repair=FILE,CHUNK] [kill=MS]
  *
- * kill: SIGKILL to fetch every so many milliseconds. Prints one line: outcome, fetched, wasted, reused, resumed,
- * retry_after_s, milliseconds, milliseconds of CPU and KiB of memory at their most of both processes (here + fetch; the
- * last fetch if there were several), text. Exit 0 with OK, else 1; 64 misuse.
+ * kill: SIGKILL to fetch every so many milliseconds, six times: each time it starts after a longer pause, and patience
+ * has an end. Prints one line: outcome, fetched, wasted, reused, resumed, retry_after_s, milliseconds, milliseconds of CPU and
+ * KiB of memory at their most of both processes (here + fetch; the last fetch if there were several), text. Exit 0 with
+ * OK, else 1; 64 misuse.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -72,17 +73,22 @@ start(void *user, int *sock, struct mfs_err *err)
 static void *
 watcher(void *arg)
 {
-	const struct timespec step = { 0, (kill_ms > 0 ? kill_ms : 50) * 1000000L };
+	int64_t next = mfs_clock_mono_ms() + kill_ms;
+	unsigned kills = kill_ms > 0 ? 6 : 0;
+	pid_t gone;
 
 	(void)arg;
 	while (atomic_load(&ended) == 0) {
-		(void)nanosleep(&step, NULL);
-		while (waitpid(-1, NULL, WNOHANG) > 0)
-			;
+		(void)usleep(50000);
+		while ((gone = waitpid(-1, NULL, WNOHANG)) > 0)
+			if (gone == fetch_pid)
+				fetch_pid = 0; /* its number may be another's now */
 		if (fetch_pid > 0 && memory_most(fetch_pid) > fetch_kib)
 			fetch_kib = memory_most(fetch_pid);
-		if (kill_ms > 0 && fetch_pid > 0)
-			(void)kill(fetch_pid, SIGKILL);
+		if (kills > 0 && fetch_pid > 0 && mfs_clock_mono_ms() >= next && kill(fetch_pid, SIGKILL) == 0) {
+			kills--;
+			next = mfs_clock_mono_ms() + kill_ms;
+		}
 	}
 	return NULL;
 }
