@@ -25,8 +25,7 @@ clock modelpub "$today"
 publish 1
 cp -a "$W/repo" "$W/yesterday"
 mount_
-update_ det || fail "update: exit $?"
-shows 1
+brings 1
 floor() { [ "$(now_)" = "1.$1.0 $1" ] || fail "active and floor: $(now_)"; }
 floor 1
 
@@ -35,8 +34,7 @@ today=$((today + day + hour))
 clock modelfs "$today"
 clock modelpub "$today"
 publish 2
-update_ det || fail "update: exit $?"
-shows 2
+brings 2
 floor 2
 
 unset_now() { # RELEASE: the clock is said to be behind, and nothing new comes

@@ -24,8 +24,7 @@ waiting='touch $P/out/began; until [ -e $P/out/go ]; do sleep 0.05; done'
 check "$passing"
 publish 1
 mount_
-update_ det || fail "update: exit $?"
-shows 1
+brings 1
 [ "$(now_)" = "1.1.0 1" ] || fail "active and floor: $(now_)"
 
 later=0

@@ -26,8 +26,7 @@ hostile_start "$W/repo"
 follow "$HOSTILE"
 publish 1
 mount_
-update_ det || fail "update: exit $?"
-shows 1
+brings 1
 fill() { cat /dev/zero >"$1/filler" 2>/dev/null || true; }
 why() { cycle_ '.next | "\(.version) \(.step) \(.why.outcome)"'; }
 lacks() { [ "$(why)" = "1.$1.0 ${2:-download} insufficient_storage" ]; }
@@ -110,8 +109,7 @@ fresh_serve
 shows 4
 rm "$W/state/filler"
 ! left || fail "left behind"
-update_ det || fail "update: exit $?"
-shows 5
+brings 5
 [ "$(now_)" = "1.5.0 5" ] || fail "$(now_)"
 timeout 60 "$modelfs" verify -c "$CFG" det >>"$W/log" 2>&1 || fail "verify: exit $?"
 unmount_

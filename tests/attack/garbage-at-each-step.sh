@@ -18,13 +18,13 @@ publish 1
 hostile_start "$W/repo"
 follow "$HOSTILE"
 mount_
-update_ det || fail "update: exit $?"
-shows 1
+brings 1
 publish 2
 forge targets . # which a publish leaves as they are
 events_now() { "$modelfs" events -c "$CFG" --json | tail -n 1 | jq .seq; }
 
-# spoilt FILE WORD HOW OUTCOME: FILE is spoilt for one update; WORD: what is said of it. The right one stands there again.
+# spoilt FILE WORD HOW OUTCOME: FILE is spoilt for one update; WORD: what is said of it. The right one stands there again,
+# but nobody gets it before the next one is spoilt.
 spoilt() {
 	local at=$W/repo/$1 name=${1##*/} rc=0 since
 	since=$(events_now)
@@ -34,8 +34,11 @@ spoilt() {
 	longer) { cat "$at" 2>/dev/null || true; head -c 700000 /dev/zero; } >"$W/long" && mv "$W/long" "$at" ;;
 	empty) : >"$at" ;;
 	older) cp "$W/repo/metadata/1.${name#*.}" "$at" ;;
-	endless) fault endless count=all "path=$name" ;;
-	html) fault login count=all "path=$name" ;;
+	esac
+	case $3 in
+	endless) fault_only endless count=all "path=$name" ;;
+	html) fault_only login count=all "path=$name" ;;
+	*) faults_clear ;;
 	esac
 	"$modelfs" update -c "$CFG" det >"$W/said" 2>&1 || rc=$?
 	cat "$W/said" >>"$W/log"
@@ -47,8 +50,8 @@ spoilt() {
 		'any(.seq > $s and .outcome == $o and (.detail | contains($w)))' >>"$W/log" || fail "$2 $3: no event: $("$modelfs" events -c "$CFG" | tail -n 3)"
 	last=$4
 	cmp "$W/src1/weights.bin" "$MNT/det/active/weights.bin" && cmp "$W/src1/small.bin" "$MNT/det/active/small.bin" || fail "$2 $3: $(cat "$MNT/det/status")"
+	shut
 	if [ -f "$W/right" ]; then mv "$W/right" "$at"; else rm -f "$at"; fi
-	case $3 in endless | html) faults_clear ;; esac
 	echo "  $2 $3: $4"
 }
 each() { # FILE WORD
@@ -99,10 +102,9 @@ spoilt "$at" weights.bin flipped hash_mismatch
 
 step "honest again, but for a page for the first who asks for the payload, and for what lies behind its signed bytes"
 cat "$W/src1/weights.bin" >>"$W/repo/$at"
-fault login "path=$(basename "${at%/*}")"
-update_ det || fail "update: exit $?"
+fault_only login "path=$(basename "${at%/*}")"
+brings 2
 faulted || fail "nobody asked for the payload"
-shows 2
 clean() { [ -z "$(find "$W/store/staging" -type f)" ]; }
 until_true 10 clean || fail "left in staging: $(find "$W/store/staging" -type f)"
 "$modelfs" verify -c "$CFG" det >>"$W/log" 2>&1 || fail "verify: exit $?"

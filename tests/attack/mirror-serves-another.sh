@@ -27,7 +27,7 @@ origin=$(port_free) mirror=$(port_free)
 web_start "server { listen 127.0.0.1:$origin; root $W/repo; } server { listen 127.0.0.1:$mirror; root $W/mirror; }"
 follow "http://127.0.0.1:$origin" "\"http://127.0.0.1:$mirror\""
 mount_
-update_ || fail "update: exit $?"
+update_ || [ $? = 2 ] || fail "update: exit $?"
 shows 1
 publish 2
 seg 2
@@ -44,7 +44,7 @@ disguise() {
 	[ "$(find "$to" -type f | wc -l)" -ge 3 ] || fail "no disguise: $(find "$to")"
 	ln -s "${to##*/}" "$W/mirror.new" && mv -T "$W/mirror.new" "$W/mirror" # at once: a download may be under way
 }
-asked() { grep -c "^$1 .*/blobs/" "$W/web.log" || true; }
+asked() { web_logged; grep -c "^$1 .*/blobs/" "$W/web.log" || true; }
 innocent() {
 	[ "$(cycle_ .refused)" = null ] || fail "refused: $(cycle_ .refused)"
 	! "$modelfs" events -c "$CFG" det | grep -E "known_bad|malformed|signature_invalid|key_untrusted" || fail "condemned"
@@ -59,7 +59,7 @@ mount_
 for other in seg2 b1; do
 	disguise "$W/$other"
 	fresh_serve # which has no grudge against the mirror
-	: >"$W/web.log"
+	web_log_begin
 	expect 3 "hash_mismatch" "$modelfs" update -c "$CFG" det
 	[ "$(asked "$mirror")" -gt 0 ] && [ "$(asked "$origin")" = 0 ] || fail "asked: $(cat "$W/web.log")"
 	[ "$(cycle_ '.next | "\(.version) \(.step) \(.why.outcome)"')" = "1.2.0 download hash_mismatch" ] || fail "$(cycle_ .)"
@@ -71,10 +71,9 @@ unmount_
 
 step "and from a mirror with one: the repository is asked"
 cp "$W/both.yaml" "$CFG"
-mount_
-: >"$W/web.log"
-update_ det || fail "update: exit $?"
-shows 2
+web_log_begin
+mount_ # and what waits for its next try may go on at once
+brings 2
 [ "$(asked "$mirror")" -gt 0 ] && [ "$(asked "$origin")" -gt 0 ] || fail "asked: $(cat "$W/web.log")"
 innocent
 
@@ -85,11 +84,17 @@ cp -a "$W/repo" "$W/true"
 newest() { # FOLDER PATTERN: name of the newest such file in it
 	find "$W/true/$1" -maxdepth 1 -name "$2" -printf '%T@ %P\n' | sort -n | tail -n 1 | cut -d' ' -f 2
 }
-# swapped FILE OTHER: the server has OTHER's bytes under FILE's name.
+# swapped FILE OTHER: the server has OTHER's bytes under FILE's name. What was swapped before is right again only then:
+# after a failure modelfs asks by itself, at a time that nobody knows here, and never is all of it right.
+wrong=
+put_right() { [ -z "$wrong" ] || { cp "$W/true/$wrong" "$W/right" && mv "$W/right" "$W/repo/$wrong"; }; }
 swapped() {
 	[ -f "$W/true/$1" ] && [ -f "$W/true/$2" ] || fail "no such files: $1 $2"
 	! cmp -s "$W/true/$1" "$W/true/$2" || fail "$1 and $2 are the same"
-	cp "$W/true/$2" "$W/repo/$1"
+	cp "$W/true/$2" "$W/other"
+	mv "$W/other" "$W/repo/$1"
+	[ "$wrong" = "$1" ] || put_right
+	wrong=$1
 	rc=0
 	"$modelfs" update -c "$CFG" det >"$W/said" 2>&1 || rc=$?
 	cat "$W/said" >>"$W/log"
@@ -97,7 +102,6 @@ swapped() {
 	grep -qE 'hash_mismatch|metadata_signature_invalid|malformed|limit_exceeded|rollback_attempt' "$W/said" || fail "$2 as $1: no outcome: $(cat "$W/said")"
 	shows 2
 	innocent
-	cp "$W/true/$1" "$W/repo/$1"
 	echo "  $2: $(grep -oE 'hash_mismatch|metadata_signature_invalid|malformed|limit_exceeded|rollback_attempt' "$W/said" | head -n 1)"
 }
 # In the order in which they are asked for: what was taken once is not fetched again.
@@ -118,6 +122,6 @@ for from in targets/seg/1.3.0/default targets/det/1.1.0/default; do
 done
 
 step "honest again"
-update_ det || fail "update: exit $?"
-shows 3
+put_right
+brings 3
 unmount_

@@ -19,10 +19,8 @@ publish 1
 hostile_start "$W/repo"
 follow "$HOSTILE"
 mount_
-update_ det || fail "update: exit $?"
-shows 1
-# Nobody is to see what is right on the way from one thing too large to the next: modelfs asks by itself too.
-shut() { fault 503 count=all path=/metadata/; }
+brings 1
+# Nobody is to see what is right on the way from one thing too large to the next.
 shut
 publish 2
 state_size() { du -sb "$W/state" | cut -f 1; }

@@ -24,11 +24,10 @@ policy() { target_now policy.det det/policy.json; }
 check 'exit 0'
 publish 1
 mount_
-update_ det || fail "update: exit $?"
+brings 1
 cp "$(policy)" "$W/policy.1"
 publish 2
-update_ det || fail "update: exit $?"
-shows 2
+brings 2
 
 # refused_as OUTCOME N: a check says so, status and events too, release N is served, and nothing is left behind.
 refused_as() {
@@ -54,20 +53,27 @@ p=$(policy)
 cp "$p" "$W/policy.right"
 role=$W/repo/metadata/$(role_newest policy.det).policy.det.json
 cp "$role" "$W/role.right"
-# The role first: once its right bytes came they are kept.
+# The role first: once its right bytes came they are kept. After a failure modelfs asks again by itself, at a time that
+# nobody knows here: what is wrong gives way to the next wrong thing at once, and the policy is wrong before its role is right.
+put_there() { cp "$1" "$2.next" && mv "$2.next" "$2"; }
+cp "$p" "$W/bad"
+flip "$W/bad" 100
+put_there "$W/bad" "$p"
 for place in "$role" "$p"; do
-	cp "$place" "$W/right"
+	right=$W/policy.right
+	[ "$place" = "$p" ] || right=$W/role.right
 	for what in "the end cut off" "nothing" "a page of HTML" "longer" "another model's" "gone" "a flipped byte"; do
+		cp "$right" "$W/bad"
 		case $what in
-		"a flipped byte") flip "$place" 100 ;;
-		"the end cut off") truncate -s -1 "$place" ;;
-		nothing) : >"$place" ;;
-		"a page of HTML") echo '<html><body>Room number, please</body></html>' >"$place" ;;
-		longer) head -c 2M /dev/zero >"$place" ;;
-		"another model's") [ "$place" = "$p" ] && cp "$(target_now policy.seg seg/policy.json)" "$place" ||
-			cp "$W/repo/metadata/$(role_newest policy.seg).policy.seg.json" "$place" ;;
-		gone) rm "$place" ;;
+		"a flipped byte") flip "$W/bad" 100 ;;
+		"the end cut off") truncate -s -1 "$W/bad" ;;
+		nothing) : >"$W/bad" ;;
+		"a page of HTML") echo '<html><body>Room number, please</body></html>' >"$W/bad" ;;
+		longer) head -c 2M /dev/zero >"$W/bad" ;;
+		"another model's") [ "$place" = "$p" ] && cp "$(target_now policy.seg seg/policy.json)" "$W/bad" ||
+			cp "$W/repo/metadata/$(role_newest policy.seg).policy.seg.json" "$W/bad" ;;
 		esac
+		if [ "$what" = gone ]; then rm "$place"; else put_there "$W/bad" "$place"; fi
 		[ "$place" = "$p" ] && what="the policy: $what" || what="its role: $what"
 		case $what in
 		*gone) refused_as net_http 2 ;;
@@ -75,11 +81,12 @@ for place in "$role" "$p"; do
 		*) refused_as hash_mismatch 2 ;;
 		esac
 		[[ $what != *HTML ]] || fresh_serve
-		cp "$W/right" "$place"
 	done
+	[ "$place" = "$p" ] || put_there "$right" "$place"
 done
 fresh_serve
 shows 2
+put_there "$W/policy.right" "$p"
 rc=0
 "$modelfs" check -c "$CFG" det >>"$W/log" 2>&1 || rc=$?
 shows 1

@@ -42,22 +42,19 @@ ended() {
 check "$passing"
 publish 1
 mount_
-update_ det || fail "update: exit $?"
-shows 1
+brings 1
 
 for serve in lives dies; do
 	[ "$serve" = lives ] && v=2 || v=3
 	step "while its bytes come; serve $serve"
 	publish "$v"
-	faults_clear
-	fault stall count=all after=100 path=/blobs/
+	fault_only stall count=all after=100 path=/blobs/
 	expect 0 "1.$v.0 is offered" "$modelfs" check -c "$CFG" det
 	until_true 20 faulted || fail "nothing is fetched: $(cycle_ .)"
 	waits_at "$v" download || fail "$(cycle_ .)"
 	revoke "$v" stop
 	if [ "$serve" = dies ]; then
-		faults_clear
-		fault stall count=all after=100 path=/blobs/
+		fault_only stall count=all after=100 path=/blobs/
 		fresh_serve
 		until_true 20 faulted || fail "the next serve does not go on: $(cycle_ .)"
 		waits_at "$v" download || fail "$(cycle_ .)"

@@ -30,8 +30,7 @@ state_copy() { # TO: while serve may be replacing one of its files
 # An update to release 2 is on its way when the state is copied, once at its download.
 publish 1
 mount_
-update_ det || fail "update: exit $?"
-shows 1
+brings 1
 publish 2
 fault stall count=all after=100 path=/blobs/
 expect 0 "1.2.0 is offered" "$modelfs" check -c "$CFG" det

@@ -22,8 +22,7 @@ hostile_start "$W/repo"
 follow "$HOSTILE"
 publish 1
 mount_
-update_ det || fail "update: exit $?"
-shows 1
+brings 1
 publish 2
 unmount_
 cp -a "$W/state" "$W/state.1"

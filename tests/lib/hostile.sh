@@ -25,6 +25,11 @@ fault() {
 	q=$(IFS='&'; echo "$*")
 	curl -sS "$HOSTILE_CTL/_fault?mode=$mode${q:+&$q}" >/dev/null
 }
+# fault_only MODE [KEY=VALUE]...: at once in the place of all others; faulted counts from here.
+fault_only() { fault "$@" only=1; }
+# shut: nobody gets anything. After a failure modelfs asks again by itself, at a time that no test knows: until
+# fault_only or faults_clear it sees nothing of what is changed meanwhile.
+shut() { fault_only 503 count=all; }
 faults_clear() { curl -sS "$HOSTILE_CTL/_clear" >/dev/null; curl -sS "$HOSTILE_CTL/_reset" >/dev/null; }
 
 # blobs BUNDLE REPO: the blobs of a bundle as a repository has them, in parts.

@@ -23,6 +23,13 @@ release() {
 }
 publish() { "$modelpub" publish "$W/repo" "$W/b$1" --keys "$W/keys" >>"$W/log" 2>&1 || fail "modelpub publish $1"; }
 update_() { timeout 120 "$modelfs" update -c "$CFG" "$@" >>"$W/log" 2>&1; }
+# brings N: an update of det, after which release N is shown. A poll that is due after a failure may bring it before.
+brings() {
+	local rc=0
+	update_ det || rc=$?
+	[ "$rc" = 0 ] || [ "$rc" = 2 ] || fail "update: exit $rc: $(cat "$MNT/det/status")"
+	shows "$1"
+}
 # now_: "VERSION FLOOR" of det.
 now_() { status_ --json | jq -r '.models[0] | "\(.active.version) \(.floor.release)"'; }
 shows() { # N: the mount shows exactly what was packed as release N

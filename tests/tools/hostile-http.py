@@ -8,9 +8,10 @@ Serves the folder ROOT like any file server (single ranges, ETag, If-None-Match,
 port of 127.0.0.1, which is written to FILE (else printed). It is told what to do by requests that are
 not counted:
 
-    /_fault?mode=M[&nth=N][&count=C][&after=B][&retry=S][&path=SUBSTRING]
+    /_fault?mode=M[&nth=N][&count=C][&after=B][&retry=S][&path=SUBSTRING][&only=1]
                         the Nth request from now on (0 is the next) and the C - 1 after it get fault M;
-                        count=all: every one. path: only requests whose path contains it are counted
+                        count=all: every one. path: only requests whose path contains it are counted. only:
+                        from this moment in the place of all faults there were, with the counters at zero
     /_clear             no faults
     /_stats             {"requests", "faults", "bytes"}: body bytes written since the last /_reset
     /_reset             counters to zero
@@ -84,6 +85,10 @@ class Hostile(http.server.BaseHTTPRequestHandler):
         url = urllib.parse.urlsplit(self.path)
         q = dict(urllib.parse.parse_qsl(url.query))
         with lock:
+            if url.path == "/_fault" and "only" in q:
+                faults.clear()
+                for k in stats:
+                    stats[k] = 0
             if url.path == "/_fault":
                 faults.append({
                     "mode": q["mode"], "nth": int(q.get("nth", 0)), "seen": 0,
