@@ -361,15 +361,14 @@ counted_room(void *user, size_t *n)
 	return c->q->room(c->q->user, n);
 }
 
-/* What the caller still holds of the bytes that came. Its own failure is what counts, also where the source failed. */
+/* What the caller still holds of the bytes that came, also when it was stopped. Its own failure goes before the source's. */
 static enum mfs_code
 flush(const struct mfs_dl_request *q, enum mfs_code code, struct mfs_err *fault)
 {
 	struct mfs_err own = MFS_ERR_INIT;
 	enum mfs_code flushed;
 
-	if (q->flush == NULL || (code != MFS_OK && !fault_of_source(code)) || code == MFS_HASH_MISMATCH ||
-		(flushed = q->flush(q->user, &own)) == MFS_OK)
+	if (q->flush == NULL || (flushed = q->flush(q->user, &own)) == MFS_OK || (code != MFS_OK && !fault_of_source(code)))
 		return code;
 	*fault = own;
 	return flushed;
