@@ -60,6 +60,8 @@ policy_load(const struct force *f, struct mfs_policy **out, struct mfs_err *err)
 	size_t len;
 
 	*out = NULL;
+	if (cfg->repo < 0)
+		return mfs_fail(err, MFS_NOT_SELECTED, "model %s: follows no repository", cfg->id);
 	if (!f->any)
 		return mfs_fail(err, MFS_NOT_SELECTED, "model %s: no policy of the id %s came from repository %s yet: nothing says what "
 			"to run; is this its id there?", cfg->id, cfg->model_id, f->r->args.config->repos[cfg->repo].name);

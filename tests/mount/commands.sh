@@ -120,6 +120,7 @@ step "with a mount"
 rm -rf "$W/state" "$W/store"
 ("$modelfs" wait det --version 1.1.0 --timeout 60s -c "$CFG" >"$W/wait.out" 2>&1) & waiter=$!
 mount_
+m 0 'policy: *none in force: model det: follows no repository' explain det
 m 0 'det 1.1.0 is active$' install "$W/b1"
 wait "$waiter" || fail "wait: $(cat "$W/wait.out")"
 "$modelfs" events -f -c "$CFG" --json >"$W/follow.out" 2>&1 & follower=$!
