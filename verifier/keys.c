@@ -7,6 +7,7 @@
 #include <openssl/hmac.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
+#include <stdio.h>
 
 #define LABEL_MAX 32
 
@@ -151,11 +152,43 @@ mfs_kwp_unwrap(const struct mfs_key *kek, const uint8_t wrapped[40], struct mfs_
 	return code;
 }
 
+/* Open one wrap; out is the key that content_key_id names, or wiped. errors DECRYPT_FAILED */
+static enum mfs_code
+wrap_open(const struct mfs_manifest *m, const struct mfs_key *model_key, const uint8_t wrapped[MFS_WRAP_LEN],
+	struct mfs_key *out, struct mfs_err *err)
+{
+	struct mfs_sha256 opened;
+	enum mfs_code code;
+
+	if ((code = mfs_kwp_unwrap(model_key, wrapped, out, err)) == MFS_OK &&
+		(code = mfs_content_key_id(out, &opened, err)) == MFS_OK && !mfs_sha256_equal(&opened, &m->content_key_id))
+		code = mfs_fail(err, MFS_DECRYPT_FAILED, "the unwrapped key is not the one that content_key_id names");
+	if (code != MFS_OK)
+		mfs_key_wipe(out);
+	return code;
+}
+
+#define WRAPS_NAMED 3u
+
+/* For which model keys the manifest has wraps, for a message: "0123456789abcdef, ... and 2 more". */
+static void
+wraps_name(const struct mfs_manifest *m, char *out, size_t cap)
+{
+	size_t n = 0;
+
+	out[0] = '\0';
+	for (size_t i = 0; i < m->n_wraps && i < WRAPS_NAMED && n < cap; i++)
+		n += (size_t)snprintf(out + n, cap - n, "%s%.16s", i > 0 ? ", " : "", MFS_HEX(&m->wraps[i].model_key_id));
+	if (m->n_wraps > WRAPS_NAMED && n < cap)
+		(void)snprintf(out + n, cap - n, " and %zu more", m->n_wraps - WRAPS_NAMED);
+}
+
 enum mfs_code
 mfs_content_key_unwrap(const struct mfs_manifest *m, const struct mfs_key *model_key, struct mfs_key *out,
 	struct mfs_err *err)
 {
-	struct mfs_sha256 id, opened;
+	char named[WRAPS_NAMED * 20 + 32];
+	struct mfs_sha256 id;
 	enum mfs_code code;
 
 	mfs_key_wipe(out);
@@ -167,19 +200,31 @@ mfs_content_key_unwrap(const struct mfs_manifest *m, const struct mfs_key *model
 	for (size_t i = 0; i < m->n_wraps; i++) {
 		if (!mfs_sha256_equal(&m->wraps[i].model_key_id, &id))
 			continue;
-		if ((code = mfs_kwp_unwrap(model_key, m->wraps[i].wrapped, out, err)) == MFS_OK &&
-			(code = mfs_content_key_id(out, &opened, err)) == MFS_OK &&
-			!mfs_sha256_equal(&opened, &m->content_key_id))
-			code = mfs_fail(err, MFS_DECRYPT_FAILED, "the unwrapped key is not the one that content_key_id names");
-		if (code != MFS_OK) {
-			mfs_key_wipe(out);
+		if ((code = wrap_open(m, model_key, m->wraps[i].wrapped, out, err)) != MFS_OK)
 			(void)mfs_err_context(err, "%s %s: encryption.wraps[%zu]: ", m->model_id, m->version, i);
-		}
 		return code;
 	}
+	wraps_name(m, named, sizeof(named));
 	return mfs_fail(err, MFS_KEY_UNAVAILABLE,
-		"%s %s: encryption.wraps: no content key for model key %s: the model was packed for another key: configure that one, "
-		"or have it packed for this one too", m->model_id, m->version, MFS_HEX(&id));
+		"%s %s: no content key for model key %s, only for %s: 'modelpub grant' makes one for it, or configure such a key",
+		m->model_id, m->version, MFS_HEX(&id), named);
+}
+
+enum mfs_code
+mfs_content_key_unwrap_grant(const struct mfs_manifest *m, const struct mfs_key *model_key, struct mfs_span wrap,
+	struct mfs_key *out, struct mfs_err *err)
+{
+	struct mfs_err why = MFS_ERR_INIT;
+
+	mfs_key_wipe(out);
+	if (m->cipher == MFS_CIPHER_NONE)
+		return mfs_fail(err, MFS_KEY_UNAVAILABLE, "%s %s: not encrypted: it has no content key", m->model_id, m->version);
+	if (wrap.len != MFS_WRAP_LEN)
+		return mfs_fail(err, MFS_KEY_UNAVAILABLE, "%zu bytes: a wrapped content key has %u", wrap.len, MFS_WRAP_LEN);
+	/* Nobody signed it: what is wrong with it says nothing about the version. */
+	if (wrap_open(m, model_key, wrap.p, out, &why) != MFS_OK)
+		return mfs_fail(err, why.code == MFS_DECRYPT_FAILED ? MFS_KEY_UNAVAILABLE : why.code, "%s", why.msg);
+	return MFS_OK;
 }
 
 /* ---- the key of one file ----------------------------------------------------------------------------- */

@@ -163,9 +163,11 @@ struct mfs_compat {
 	struct mfs_sha256 input_schema, output_schema, preprocess; /* zero where absent */
 };
 
+#define MFS_WRAP_LEN 40u /* AES-256-KWP of 32 bytes */
+
 struct mfs_wrap {
 	struct mfs_sha256 model_key_id;
-	uint8_t wrapped[40]; /* AES-256-KWP of 32 bytes */
+	uint8_t wrapped[MFS_WRAP_LEN];
 };
 
 struct mfs_manifest { /* immutable once parsed; may be shared between threads */
@@ -282,6 +284,18 @@ enum mfs_code mfs_kwp_wrap(const struct mfs_key *model_key, const struct mfs_key
  */
 enum mfs_code mfs_content_key_unwrap(const struct mfs_manifest *m, const struct mfs_key *model_key,
 	struct mfs_key *out, struct mfs_err *err);
+
+/*
+ * The same by a wrap that came beside the manifest, unsigned (grants/<model_key_id>/<content_key_id>.kwp): whatever it
+ * is, what comes out is the key that content_key_id names, or none.
+ *
+ * wrap    untrusted, of any length
+ * out     wiped on failure
+ * errors  KEY_UNAVAILABLE (another length, it does not open, or to another key: its source's fault, never the version's)
+ * source  modelfs-bundle(5), ENCRYPTION
+ */
+enum mfs_code mfs_content_key_unwrap_grant(const struct mfs_manifest *m, const struct mfs_key *model_key,
+	struct mfs_span wrap, struct mfs_key *out, struct mfs_err *err);
 
 /* salt = HMAC(HKDF(content key, "modelfs/1 salt"), info || SHA-256(plaintext)) */
 enum mfs_code mfs_file_salt(const struct mfs_key *content_key, enum mfs_cipher cipher, const char *model_id,
