@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "io.h"
 #include "progress.h"
+#include "signer.h"
 
 enum mfs_code
 mfs_args_add(struct mfs_args *a, const char *arg, struct mfs_err *err)
@@ -25,6 +28,20 @@ mfs_args_free(struct mfs_args *a)
 {
 	free(a->v);
 	*a = (struct mfs_args){ 0 };
+}
+
+enum mfs_code
+mfs_model_key_file(const char *path, struct mfs_key *out, struct mfs_err *err)
+{
+	uint8_t *buf;
+	size_t len;
+	enum mfs_code code = mfs_file_read(AT_FDCWD, path, 4096, &buf, &len, err);
+
+	if (code != MFS_OK)
+		return code;
+	code = mfs_model_key_parse(path, MFS_SPAN(buf, len), out, err);
+	mfs_secret_free((char *)buf, len);
+	return code;
 }
 
 int

@@ -25,6 +25,7 @@ int mfs_cmd_revoke(int argc, char **argv);
 int mfs_cmd_check(int argc, char **argv);
 int mfs_cmd_export(int argc, char **argv);
 int mfs_cmd_gc(int argc, char **argv);
+int mfs_cmd_grant(int argc, char **argv);
 int mfs_cmd_rebase(int argc, char **argv);
 int mfs_cmd_republish(int argc, char **argv);
 
@@ -44,6 +45,9 @@ struct mfs_args {
 enum mfs_code mfs_args_add(struct mfs_args *a, const char *arg, struct mfs_err *err);
 void mfs_args_free(struct mfs_args *a);
 #define mfs_autoargs MFS_CLEANUP(mfs_args_free)
+
+/* A model key file (mfs_model_key_parse); path is named in messages. errors IO, CONFIG_INVALID, LIMIT_EXCEEDED */
+enum mfs_code mfs_model_key_file(const char *path, struct mfs_key *out, struct mfs_err *err);
 
 /* Print "modelpub NAME: ..." and a pointer to --help; returns MFS_EXIT_USAGE. */
 int mfs_usage(const char *name, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -235,20 +235,6 @@ request_check(const struct request *r, int inputs)
 }
 
 static enum mfs_code
-key_file_read(const char *path, struct mfs_key *out, struct mfs_err *err)
-{
-	uint8_t *buf;
-	size_t len;
-	enum mfs_code code = mfs_file_read(AT_FDCWD, path, 4096, &buf, &len, err);
-
-	if (code != MFS_OK)
-		return code;
-	code = mfs_model_key_parse(path, MFS_SPAN(buf, len), out, err);
-	mfs_secret_free((char *)buf, len);
-	return code;
-}
-
-static enum mfs_code
 delta_base_read(const char *arg, struct mfs_sha256 *out, struct mfs_err *err)
 {
 	MFS_CLEANUP(mfs_cleanup_manifest) struct mfs_manifest *m = NULL;
@@ -287,12 +273,12 @@ keys_load(struct request *r, struct mfs_err *err)
 	if ((code = signers_load(r, err)) != MFS_OK)
 		return code;
 	for (size_t i = 0; i < r->model_keys.n; i++)
-		if ((code = key_file_read(r->model_keys.v[i], &r->models[i], err)) != MFS_OK)
+		if ((code = mfs_model_key_file(r->model_keys.v[i], &r->models[i], err)) != MFS_OK)
 			return code;
 	r->p.model_keys = r->models;
 	r->p.n_model_keys = r->model_keys.n;
 	if (r->content_key != NULL) {
-		if ((code = key_file_read(r->content_key, &r->content, err)) != MFS_OK)
+		if ((code = mfs_model_key_file(r->content_key, &r->content, err)) != MFS_OK)
 			return code;
 		r->p.content_key = &r->content;
 	}

@@ -27,6 +27,7 @@ static const struct command {
 	{ "rollout", (char[]){ "modelpub rollout" }, mfs_cmd_rollout, "show, offer and change who gets what" },
 	{ "advance", (char[]){ "modelpub advance" }, mfs_cmd_advance, "confirm the next step of a rollout" },
 	{ "revoke", (char[]){ "modelpub revoke" }, mfs_cmd_revoke, "the kill switch for a version" },
+	{ "grant", (char[]){ "modelpub grant" }, mfs_cmd_grant, "what is packed already, for a further model key" },
 	{ "republish", (char[]){ "modelpub republish" }, mfs_cmd_republish, "an older version's files as a new version" },
 	{ "plan", (char[]){ "modelpub plan" }, mfs_cmd_plan, "which devices would get what" },
 	{ "refresh", (char[]){ "modelpub refresh" }, mfs_cmd_refresh, "sign a new timestamp, for cron" },
