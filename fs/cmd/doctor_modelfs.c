@@ -292,6 +292,38 @@ telemetry(struct mfs_doctor *d)
 			json_object_get(t, "sent")), queued);
 }
 
+static const char *
+printed(const json_t *text)
+{
+	return json_string_value(text) != NULL ? json_string_value(text) : "";
+}
+
+/* Versions that no key of this host opens: what is active, and what waits for one. */
+static void
+content_keys(struct mfs_doctor *d)
+{
+	static const char *const todo = "have its publisher run 'modelpub grant' for this host's key, or configure a key it is "
+					"wrapped for; 'modelfs explain' names them";
+	const json_t *m;
+	size_t i;
+
+	json_array_foreach(json_object_get(d->status, "models"), i, m) {
+		const json_t *active = json_object_get(m, "active");
+		const json_t *next = json_object_get(json_object_get(m, "cycle"), "next");
+		const json_t *why = json_object_get(next, "why");
+		const char *id = json_string_value(json_object_get(m, "id"));
+		const char *unreadable = json_string_value(json_object_get(active, "unreadable"));
+		const char *outcome = json_string_value(json_object_get(why, "outcome"));
+
+		if (unreadable != NULL)
+			mfs_doctor_say(d, MFS_BROKEN, "content key", todo, "%s: %s: %s", MFS_ESC(id), MFS_ESC(unreadable),
+				printed(json_object_get(active, "unreadable_why")));
+		if (outcome != NULL && strcmp(outcome, mfs_code_name(MFS_KEY_UNAVAILABLE)) == 0)
+			mfs_doctor_say(d, MFS_WEAK, "content key", todo, "%s: its next version waits: %s", MFS_ESC(id),
+				printed(json_object_get(why, "detail")));
+	}
+}
+
 /* What the running serve says of itself. */
 void
 mfs_doctor_served(struct mfs_doctor *d, const struct mfs_config *c)
@@ -312,6 +344,7 @@ mfs_doctor_served(struct mfs_doctor *d, const struct mfs_config *c)
 			"not available: paged tier only");
 	state_room(d, c);
 	telemetry(d);
+	content_keys(d);
 	sandbox(d, "sandbox", "sandbox", "serve, which reads what others made,");
 	/* Unknown until something was fetched. */
 	if (json_is_object(json_object_get(d->status, "fetch_sandbox")))

@@ -13,6 +13,7 @@
 #include "log.h"
 #include "refresh.h"
 #include "update.h"
+#include "wrap.h"
 
 #define OFFLINE_CACHE (16u << 20)
 
@@ -186,6 +187,17 @@ part_download(void *user, size_t i, struct mfs_version *v, struct mfs_remote *vi
 	return code;
 }
 
+static enum mfs_code
+part_wrap(void *user, size_t i, const struct mfs_manifest *m, struct mfs_remote *via, const _Atomic int *cancel,
+	int64_t *retry_after_s, struct mfs_err *err)
+{
+	struct offline *o = user;
+	const struct mfs_wrap_ask ask = { .config = o->env->config, .keys = o->keys, .store = o->store,
+		.remote = via != NULL ? via : o->remote, .via = via != NULL, .model = i, .m = m, .cancel = cancel };
+
+	return mfs_wrap_fetch(&ask, retry_after_s, err);
+}
+
 static void
 part_drop(void *user, size_t i)
 {
@@ -315,7 +327,7 @@ mfs_update_offline(struct mfs_cmd_env *env, int link, void *arg)
 {
 	struct offline o = { .env = env, .q = arg };
 	const struct mfs_cycle_parts parts = { .user = &o, .now = part_now, .random = part_random, .target = part_target,
-		.fresh = part_fresh, .download = part_download, .drop = part_drop, .health = part_health,
+		.fresh = part_fresh, .wrap = part_wrap, .download = part_download, .drop = part_drop, .health = part_health,
 		.facts = part_facts, .free_bytes = part_free, .changed = part_changed, .rejected = part_rejected,
 		.collect = part_collect };
 	struct mfs_update_args args = { .refresh = refresh, .pass = pass, .tick = tick, .boot_ms = boot_ms, .user = &o };

@@ -157,8 +157,8 @@ enum mfs_code mfs_engine_rollback_to(struct mfs_engine *e, size_t i, const struc
 
 /*
  * The k-th version of model i (0 the active one, then those that are retained) when nothing stands in its way but
- * bytes that the store lacks; NULL when that is not its trouble. Release it. _restored: they are there again;
- * shows them, or goes where a revocation wanted to go and could not. As _enforce otherwise
+ * bytes that the store lacks, or the wrap of its content key for this host's model key (key_code then says so); NULL
+ * when that is not its trouble. Release it. _restored: they are there again; shows and opens them, or goes where a revocation wanted to go and could not. As _enforce otherwise
  *
  * quick  of what is shown, do not read again what was signed (and bring its two copies up to each other): nobody
  *        waits for the lock meanwhile

@@ -128,6 +128,10 @@ mfs_engine_swapped(struct mfs_engine *e, size_t i, struct mfs_version *v, enum m
 		mfs_version_unref(e->candidates[i]); /* it is more now */
 		e->candidates[i] = NULL;
 	}
+	/* The tree holds on to what it shows, though nobody could open it so far. */
+	for (size_t k = 0; v != NULL && k < e->view[i].n; k++)
+		if (mfs_sha256_equal(&e->view[i].versions[k].v->m->id, &v->m->id))
+			(void)mfs_version_open_again(e->args.store, e->args.cache, e->args.keys, i, e->view[i].versions[k].v, NULL);
 	if (mfs_engine_reload(e, i, v, &err) != MFS_OK)
 		mfs_log_err(e->args.config->models[i].id, &err);
 	mfs_engine_notify(e, i);
@@ -211,6 +215,8 @@ activate_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, boo
 {
 	const struct mfs_anchor_model *st = mfs_engine_record(e, i);
 	const struct mfs_engine_model *view = &e->view[i];
+	/* Shown, and nobody could read it: a wrap of its key that came since is news. */
+	const bool locked = shown(e, i, id) && view->versions[0].v->key_code != MFS_OK;
 	struct mfs_version *v;
 	enum mfs_install how;
 	char from[MFS_VERSION_MAX + 1] = "";
@@ -227,7 +233,7 @@ activate_locked(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, boo
 	/* Both copies of what was signed stand before the anchor names it. */
 	if (code == MFS_OK)
 		code = mfs_engine_signed_put(e, id, &v->signed_bytes, err);
-	if (code == MFS_OK && how == MFS_INSTALL_SAME && shown(e, i, id)) {
+	if (code == MFS_OK && how == MFS_INSTALL_SAME && shown(e, i, id) && !locked) {
 		*same = true;
 		mfs_version_unref(v);
 		return MFS_OK;

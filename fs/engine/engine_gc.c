@@ -44,15 +44,36 @@ hash_order(const void *a, const void *b)
 }
 
 static void
+hashes_sort(struct hashes *h)
+{
+	if (h->n > 0)
+		qsort(h->list, h->n, sizeof(*h->list), hash_order);
+}
+
+static void
 hashes_free(struct hashes *h)
 {
 	free(h->list);
 }
 
-static bool
-manifest_blobs(const struct mfs_manifest *m, struct hashes *keep)
+/* What is kept of a version besides its manifest: blobs, and wraps of its content key. */
+struct kept {
+	struct hashes blobs, keys;
+};
+
+static void
+kept_free(struct kept *k)
 {
-	bool ok = true;
+	free(k->blobs.list);
+	free(k->keys.list);
+}
+
+static bool
+manifest_keep(const struct mfs_manifest *m, struct kept *k)
+{
+	struct hashes *keep = &k->blobs;
+	bool ok = m->cipher == MFS_CIPHER_NONE || hashes_have(&k->keys, &m->content_key_id) ||
+		hashes_add(&k->keys, &m->content_key_id);
 
 	for (size_t i = 0; ok && i < m->n_files; i++)
 		ok = hashes_add(keep, &m->files[i].sha256) &&
@@ -73,7 +94,7 @@ passes(const struct mfs_err *why)
  * no signature is needed to know what may not be removed. Of two failures, err has one that passes.
  */
 static enum mfs_code
-version_blobs(struct mfs_engine *e, const struct mfs_sha256 *id, struct hashes *keep, struct mfs_err *err)
+version_keep(struct mfs_engine *e, const struct mfs_sha256 *id, struct kept *keep, struct mfs_err *err)
 {
 	const int dirs[2] = { e->args.state_dirfd, mfs_store_dirfd(e->args.store) };
 
@@ -88,7 +109,7 @@ version_blobs(struct mfs_engine *e, const struct mfs_sha256 *id, struct hashes *
 			code = mfs_manifest_parse(MFS_SPAN(s.manifest, s.manifest_len), &m, &why);
 		mfs_signed_free(&s);
 		if (code == MFS_OK)
-			return manifest_blobs(m, keep) ? MFS_OK : mfs_fail(err, MFS_NO_MEMORY, "gc");
+			return manifest_keep(m, keep) ? MFS_OK : mfs_fail(err, MFS_NO_MEMORY, "gc");
 		if (!passes(err))
 			*err = why;
 	}
@@ -97,7 +118,7 @@ version_blobs(struct mfs_engine *e, const struct mfs_sha256 *id, struct hashes *
 
 /* Active and retained versions of every model of the anchor, configured or not. */
 static enum mfs_code
-anchor_keep(struct mfs_engine *e, struct hashes *versions, struct hashes *blobs, struct mfs_err *err)
+anchor_keep(struct mfs_engine *e, struct hashes *versions, struct kept *keep, struct mfs_err *err)
 {
 	const struct mfs_anchor *a = mfs_trusted_anchor(e->trusted);
 
@@ -111,7 +132,7 @@ anchor_keep(struct mfs_engine *e, struct hashes *versions, struct hashes *blobs,
 				continue;
 			if (!hashes_add(versions, &v->manifest))
 				return mfs_fail(err, MFS_NO_MEMORY, "gc");
-			if (version_blobs(e, &v->manifest, blobs, err) == MFS_OK)
+			if (version_keep(e, &v->manifest, keep, err) == MFS_OK)
 				continue;
 			/* Guessing could remove the blobs of a model in use, or of the version to go back to. */
 			if (k == 0 || passes(err))
@@ -124,7 +145,7 @@ anchor_keep(struct mfs_engine *e, struct hashes *versions, struct hashes *blobs,
 }
 
 static enum mfs_code
-attempt_keep(struct mfs_engine *e, const struct mfs_sha256 *id, struct hashes *versions, struct hashes *blobs,
+attempt_keep(struct mfs_engine *e, const struct mfs_sha256 *id, struct hashes *versions, struct kept *keep,
 	struct mfs_err *err)
 {
 	struct mfs_err own = MFS_ERR_INIT;
@@ -134,21 +155,21 @@ attempt_keep(struct mfs_engine *e, const struct mfs_sha256 *id, struct hashes *v
 	/* Without its manifest it begins anew, whatever is here. */
 	if (!hashes_add(versions, id))
 		return mfs_fail(err, MFS_NO_MEMORY, "gc");
-	return version_blobs(e, id, blobs, &own) == MFS_OK || !passes(&own) ? MFS_OK : mfs_fail(err, own.code, "gc: %s", own.msg);
+	return version_keep(e, id, keep, &own) == MFS_OK || !passes(&own) ? MFS_OK : mfs_fail(err, own.code, "gc: %s", own.msg);
 }
 
 /* What is on its way: about to be, downloaded, or waiting, verified, for its window. It would all be fetched again. */
 static enum mfs_code
-attempts_keep(struct mfs_engine *e, struct hashes *versions, struct hashes *blobs, struct mfs_err *err)
+attempts_keep(struct mfs_engine *e, struct hashes *versions, struct kept *keep, struct mfs_err *err)
 {
 	enum mfs_code code;
 
 	for (size_t i = 0; i < e->args.config->n_models; i++) {
 		const struct mfs_cycle_model *cm = mfs_engine_cycle(e, i);
 
-		if ((code = attempt_keep(e, &e->bringing[i], versions, blobs, err)) != MFS_OK ||
+		if ((code = attempt_keep(e, &e->bringing[i], versions, keep, err)) != MFS_OK ||
 			(cm != NULL && cm->attempt.step != MFS_STEP_IDLE &&
-				(code = attempt_keep(e, &cm->attempt.v.manifest, versions, blobs, err)) != MFS_OK))
+				(code = attempt_keep(e, &cm->attempt.v.manifest, versions, keep, err)) != MFS_OK))
 			return code;
 	}
 	return MFS_OK;
@@ -157,7 +178,7 @@ attempts_keep(struct mfs_engine *e, struct hashes *versions, struct hashes *blob
 /* Manifests on disk that the anchor does not name: busy ones are kept with their blobs, the others go. */
 static enum mfs_code
 manifests_sort(struct mfs_engine *e, int dirfd, bool (*busy)(void *user, const struct mfs_sha256 *id), void *user,
-	struct hashes *versions, struct hashes *blobs, struct hashes *drop, struct mfs_err *err)
+	struct hashes *versions, struct kept *keep, struct hashes *drop, struct mfs_err *err)
 {
 	mfs_autofree struct mfs_sha256 *list = NULL;
 	size_t n;
@@ -169,7 +190,7 @@ manifests_sort(struct mfs_engine *e, int dirfd, bool (*busy)(void *user, const s
 		if (busy != NULL && busy(user, &list[i])) {
 			if (!hashes_add(versions, &list[i]))
 				return mfs_fail(err, MFS_NO_MEMORY, "gc");
-			code = version_blobs(e, &list[i], blobs, err);
+			code = version_keep(e, &list[i], keep, err);
 		} else if (!hashes_add(drop, &list[i])) {
 			return mfs_fail(err, MFS_NO_MEMORY, "gc");
 		}
@@ -198,30 +219,32 @@ static enum mfs_code
 gc_locked(struct mfs_engine *e, bool (*busy)(void *user, const struct mfs_sha256 *id), void *user, uint64_t *freed,
 	size_t *removed, struct mfs_err *err)
 {
-	MFS_CLEANUP(hashes_free) struct hashes versions = { 0 }, blobs = { 0 }, drop = { 0 };
+	MFS_CLEANUP(hashes_free) struct hashes versions = { 0 }, drop = { 0 };
+	MFS_CLEANUP(kept_free) struct kept keep = { 0 };
 	mfs_autoclose int lock = -1;
 	const int dirs[2] = { e->args.state_dirfd, mfs_store_dirfd(e->args.store) };
 	enum mfs_code code;
 
 	if ((code = mfs_store_lock(e->args.store, &lock, err)) != MFS_OK ||
 		(code = mfs_store_clean(e->args.store, err)) != MFS_OK ||
-		(code = anchor_keep(e, &versions, &blobs, err)) != MFS_OK ||
-		(code = attempts_keep(e, &versions, &blobs, err)) != MFS_OK)
+		(code = anchor_keep(e, &versions, &keep, err)) != MFS_OK ||
+		(code = attempts_keep(e, &versions, &keep, err)) != MFS_OK)
 		return code;
 	for (size_t i = 0; i < e->args.config->n_models; i++) { /* what is being checked */
 		const struct mfs_version *c = e->candidates[i];
 
-		if (c != NULL && (!hashes_add(&versions, &c->m->id) || !manifest_blobs(c->m, &blobs)))
+		if (c != NULL && (!hashes_add(&versions, &c->m->id) || !manifest_keep(c->m, &keep)))
 			return mfs_fail(err, MFS_NO_MEMORY, "gc");
 	}
 	for (int i = 0; i < 2; i++)
-		if ((code = manifests_sort(e, dirs[i], busy, user, &versions, &blobs, &drop, err)) != MFS_OK)
+		if ((code = manifests_sort(e, dirs[i], busy, user, &versions, &keep, &drop, err)) != MFS_OK)
 			return code;
-	if (blobs.n > 0)
-		qsort(blobs.list, blobs.n, sizeof(*blobs.list), hash_order);
-	if ((code = mfs_store_gc(e->args.store, blobs.list, blobs.n, freed, removed, err)) != MFS_OK)
+	hashes_sort(&keep.blobs);
+	hashes_sort(&keep.keys);
+	if ((code = mfs_store_gc(e->args.store, keep.blobs.list, keep.blobs.n, freed, removed, err)) != MFS_OK)
 		return code;
-	mfs_stage_filter(e->args.store, repair_keep, &(struct repairs){ e->args.config, &blobs });
+	mfs_store_wrap_gc(e->args.store, keep.keys.list, keep.keys.n);
+	mfs_stage_filter(e->args.store, repair_keep, &(struct repairs){ e->args.config, &keep.blobs });
 	/* Manifests last: a collection cut off here is simply repeated. */
 	for (size_t i = 0; i < drop.n; i++)
 		for (int d = 0; d < 2; d++)

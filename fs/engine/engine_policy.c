@@ -401,9 +401,21 @@ mfs_engine_recheck(struct mfs_engine *e, size_t i, bool *changed, struct mfs_err
 	return look_again(e, i, true, "trust", changed, err);
 }
 
+/* What is shown and could not be opened, for the want of a wrap that may have come. */
+static void
+open_again(struct mfs_engine *e, size_t i)
+{
+	(void)pthread_mutex_lock(&e->lock);
+	for (size_t k = 0; k < e->view[i].n; k++)
+		(void)mfs_version_open_again(e->args.store, e->args.cache, e->args.keys, i, e->view[i].versions[k].v, NULL);
+	(void)pthread_mutex_unlock(&e->lock);
+}
+
 enum mfs_code
 mfs_engine_restored(struct mfs_engine *e, size_t i, bool *changed, struct mfs_err *err)
 {
+	if (i < e->args.config->n_models)
+		open_again(e, i);
 	return look_again(e, i, false, "scrub", changed, err);
 }
 
@@ -415,6 +427,16 @@ may_be_shown(struct mfs_engine *e, size_t i, const struct mfs_anchor_model *st, 
 		return !mfs_sha256_is_zero(&st->active.manifest) && mfs_engine_active_check(e, i, st, NULL) == MFS_OK;
 	return e->stops[i].code == MFS_OK &&
 		mfs_decide_retained(st, &st->retained[k - 1], &e->args.config->models[i].minimum, NULL) == MFS_OK;
+}
+
+/* There is a model key, and no wrap for it is here: one may be had where the version came from. */
+static bool
+wrap_wanted(const struct mfs_engine *e, size_t i, const struct mfs_version *v)
+{
+	struct mfs_sha256 key;
+
+	mfs_keys_model_id(e->args.keys, i, &key);
+	return v->key_code == MFS_KEY_UNAVAILABLE && !mfs_sha256_is_zero(&key);
 }
 
 enum mfs_code
@@ -443,7 +465,7 @@ mfs_engine_lost(struct mfs_engine *e, size_t i, size_t k, bool quick, bool *end,
 	}
 	(void)pthread_mutex_unlock(&e->lock);
 	if (v != NULL && mfs_engine_compat_check(e->args.config, i, v->m, NULL) == MFS_OK &&
-		mfs_engine_blobs_check(e->args.store, v->m, NULL) != MFS_OK)
+		(wrap_wanted(e, i, v) || mfs_engine_blobs_check(e->args.store, v->m, NULL) != MFS_OK))
 		*out = mfs_steal(&v);
 	mfs_version_unref(v);
 	return code;

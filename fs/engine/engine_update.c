@@ -290,7 +290,7 @@ mfs_engine_version(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, 
 	if ((code = model_check(e, i, err)) != MFS_OK)
 		return code;
 	return mfs_version_load_repair(e->args.state_dirfd, e->args.store, e->args.cache, e->args.config, e->args.keys, i,
-		id, true, out, err);
+		id, (e->args.flags & MFS_TRUSTED_READ) == 0, out, err);
 }
 
 /* A wrong key, or a table that does not fit its payload, is found before anybody looks at the version. */

@@ -3,11 +3,13 @@
  * Installing a bundle into a store: what is signed first, then room, then every byte verified as
  * it is copied (install_copy.c). Nothing here decides what becomes active.
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "bundledir.h"
 #include "install_io.h"
+#include "io.h"
 
 /* Signatures as the verifier wants them, borrowed from docs. */
 static enum mfs_code
@@ -150,16 +152,65 @@ blobs_drop(struct mfs_store *s, const struct mfs_manifest *m, const struct lacki
 	}
 }
 
+/* A wrapped content key that came in the bundle's grants/, for this host's model key. */
+struct grant {
+	bool here;
+	struct mfs_sha256 model_key;
+	uint8_t wrapped[MFS_WRAP_LEN];
+};
+
+/* What the bundle has in grants/ for this host's model key. Nobody signed it: whatever is wrong with it, there is none. */
+static enum mfs_code
+grant_read(const struct mfs_install_args *args, const struct mfs_manifest *m, const struct mfs_sha256 *id,
+	struct mfs_key *key, uint8_t wrapped[MFS_WRAP_LEN], struct mfs_err *err)
+{
+	struct mfs_err why = MFS_ERR_INIT;
+	char name[MFS_WRAP_PATH], path[sizeof("grants/") + MFS_WRAP_PATH];
+	mfs_autoclose int fd = -1, look = -1;
+	enum mfs_code code;
+
+	mfs_wrap_path(name, id, &m->content_key_id);
+	(void)snprintf(path, sizeof(path), "grants/%s", name);
+	if ((look = mfs_open_beneath(args->bundle_fd, path, O_PATH | O_NOFOLLOW, 0)) < 0 && (errno == ENOENT || errno == ENOTDIR))
+		return MFS_KEY_UNAVAILABLE; /* the usual case */
+	if ((code = mfs_bundledir_file(args->bundle_fd, "grants", name, MFS_WRAP_LEN, &fd, &why)) == MFS_OK)
+		code = mfs_pread_full(fd, wrapped, MFS_WRAP_LEN, 0) == 0 ? MFS_OK : mfs_fail_sys(&why, MFS_IO, "read");
+	if (code == MFS_OK)
+		code = mfs_keys_content_grant(args->keys, (size_t)args->model, m, MFS_SPAN(wrapped, MFS_WRAP_LEN), key, &why);
+	if (code != MFS_OK)
+		(void)mfs_err_hint(err, "; the one in the bundle's grants/ is of no use: %s",
+			code == MFS_KEY_UNAVAILABLE ? "it does not open to the content key" : code == MFS_HASH_MISMATCH
+			? "it has another length" : code == MFS_MALFORMED ? "a link or special file" : "it cannot be read");
+	return code;
+}
+
+/*
+ * The content key; a wrap that the bundle brought goes into the store, where whoever loads the version finds it.
+ * Without its key a version could not be served: refused before anything is copied.
+ */
+static enum mfs_code
+key_get(const struct mfs_install_args *args, const struct mfs_manifest *m, struct mfs_key *key, struct grant *g,
+	struct mfs_err *err)
+{
+	enum mfs_code code = mfs_version_key(args->store, args->keys, (size_t)args->model, m, key, err);
+
+	mfs_keys_model_id(args->keys, (size_t)args->model, &g->model_key);
+	if (code != MFS_KEY_UNAVAILABLE || mfs_sha256_is_zero(&g->model_key))
+		return code;
+	g->here = grant_read(args, m, &g->model_key, key, g->wrapped, err) == MFS_OK;
+	return g->here ? MFS_OK : code;
+}
+
 static enum mfs_code
 copy_all(struct mfs_install_args *args, const struct mfs_manifest *m, struct lacking *lacking, struct mfs_err *err)
 {
 	struct mfs_install_run r = { .args = args, .m = m, .total = m->total_size };
+	struct grant grant = { .here = false };
 	struct mfs_key key = { { 0 } };
 	enum mfs_code code = MFS_OK;
 
-	/* Without its key a version could not be served: refused before anything is copied. */
 	if (m->cipher != MFS_CIPHER_NONE) {
-		if ((code = mfs_keys_content(args->keys, (size_t)args->model, m, &key, err)) != MFS_OK)
+		if ((code = key_get(args, m, &key, &grant, err)) != MFS_OK)
 			goto out;
 		r.content_key = &key;
 	}
@@ -169,6 +220,8 @@ copy_all(struct mfs_install_args *args, const struct mfs_manifest *m, struct lac
 		goto out;
 	for (size_t k = 0; k < m->n_files && code == MFS_OK; k++)
 		code = mfs_install_file(&r, k, err);
+	if (code == MFS_OK && grant.here)
+		code = mfs_store_wrap_put(args->store, &grant.model_key, &m->content_key_id, grant.wrapped, err);
 out:
 	mfs_key_wipe(&key);
 	return code;

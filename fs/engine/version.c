@@ -13,6 +13,7 @@ version_free(struct mfs_version *v)
 		if (v->files[i] != NULL)
 			mfs_content_free(v->files[i]);
 	free(v->files);
+	free(v->key_why);
 	mfs_manifest_free(v->m);
 	mfs_signed_free(&v->signed_bytes);
 	free(v);
@@ -74,14 +75,54 @@ static enum mfs_code
 contents_make(struct mfs_store *s, struct mfs_cache *cache, struct mfs_version *v, const struct mfs_key *key,
 	struct mfs_err *err)
 {
-	enum mfs_code code;
+	struct mfs_content **files = calloc(v->m->n_files + 1, sizeof(*files));
+	enum mfs_code code = MFS_OK;
 
-	if ((v->files = calloc(v->m->n_files + 1, sizeof(struct mfs_content *))) == NULL)
+	if (files == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "%zu files", v->m->n_files);
+	for (size_t i = 0; i < v->m->n_files && code == MFS_OK; i++)
+		code = mfs_content_new(s, cache, v->m, i, key, &files[i], err);
+	if (code == MFS_OK) { /* all of them, or none: who shares it may be looking */
+		v->files = files;
+		return MFS_OK;
+	}
 	for (size_t i = 0; i < v->m->n_files; i++)
-		if ((code = mfs_content_new(s, cache, v->m, i, key, &v->files[i], err)) != MFS_OK)
-			return code;
-	return MFS_OK;
+		if (files[i] != NULL)
+			mfs_content_free(files[i]);
+	free(files);
+	return code;
+}
+
+/* By the store's wraps, then those of the seeds: a damaged one is no reason not to try the next. */
+static enum mfs_code
+key_beside(struct mfs_store *s, const struct mfs_keys *keys, size_t model, const struct mfs_manifest *m,
+	struct mfs_key *out, unsigned *bad)
+{
+	struct mfs_sha256 id;
+	uint8_t wrapped[MFS_WRAP_LEN];
+
+	mfs_keys_model_id(keys, model, &id);
+	for (size_t place = 0; mfs_store_wrap_next(s, &id, &m->content_key_id, &place, wrapped); (*bad)++)
+		if (mfs_keys_content_grant(keys, model, m, MFS_SPAN(wrapped, sizeof(wrapped)), out, NULL) == MFS_OK)
+			return MFS_OK;
+	return MFS_KEY_UNAVAILABLE;
+}
+
+enum mfs_code
+mfs_version_key(struct mfs_store *s, const struct mfs_keys *keys, size_t model, const struct mfs_manifest *m,
+	struct mfs_key *out, struct mfs_err *err)
+{
+	struct mfs_err why = MFS_ERR_INIT;
+	enum mfs_code code = mfs_keys_content(keys, model, m, out, &why);
+	unsigned bad = 0;
+
+	if (code == MFS_KEY_UNAVAILABLE && m->cipher != MFS_CIPHER_NONE && key_beside(s, keys, model, m, out, &bad) == MFS_OK)
+		return MFS_OK;
+	if (code != MFS_OK && bad > 0)
+		(void)mfs_err_hint(&why, "; %u beside it %s not open", bad, bad == 1 ? "does" : "do");
+	if (code != MFS_OK && err != NULL)
+		*err = why;
+	return code;
 }
 
 /* The key, and with a cache the contents. A missing or wrong key is kept as the version's outcome. */
@@ -94,11 +135,30 @@ version_open(struct mfs_store *s, struct mfs_cache *cache, const struct mfs_keys
 	bool encrypted = v->m->cipher != MFS_CIPHER_NONE;
 	enum mfs_code code = MFS_OK;
 
-	if (encrypted && (v->key_code = mfs_keys_content(keys, model, v->m, &key, &key_err)) != MFS_OK)
+	if (encrypted && (v->key_code = mfs_version_key(s, keys, model, v->m, &key, &key_err)) != MFS_OK) {
+		v->key_why = strdup(key_err.msg);
 		return MFS_OK;
+	}
 	if (cache != NULL)
 		code = contents_make(s, cache, v, encrypted ? &key : NULL, err);
 	mfs_key_wipe(&key);
+	return code;
+}
+
+enum mfs_code
+mfs_version_open_again(struct mfs_store *s, struct mfs_cache *cache, const struct mfs_keys *keys, size_t model,
+	struct mfs_version *v, struct mfs_err *err)
+{
+	struct mfs_key key = { { 0 } };
+	enum mfs_code code;
+
+	if (v->key_code == MFS_OK)
+		return MFS_OK;
+	if ((code = mfs_version_key(s, keys, model, v->m, &key, err)) == MFS_OK && cache != NULL)
+		code = contents_make(s, cache, v, &key, err);
+	mfs_key_wipe(&key);
+	if (code == MFS_OK)
+		v->key_code = MFS_OK; /* last: who sees it finds the files */
 	return code;
 }
 

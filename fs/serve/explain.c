@@ -182,6 +182,44 @@ model_lines(FILE *f, const struct mfs_explained *x, size_t i)
 	mfs_engine_model_free(&m);
 }
 
+/* Which key opens it, and which could. */
+static void
+key_lines(FILE *f, const struct mfs_explained *x, size_t i, const struct mfs_version *v)
+{
+	const struct mfs_manifest *m = v->m;
+	struct mfs_sha256 key;
+
+	fprintf(f, "key:        %s: %s\n", mfs_code_name(v->key_code), v->key_why != NULL ? v->key_why : "no content key");
+	mfs_engine_model_key(x->engine, i, &key);
+	if (mfs_sha256_is_zero(&key))
+		fprintf(f, "  model key:  none here; see 'modelfs keys show'\n");
+	else
+		fprintf(f, "  model key:  %s, of this host\n", MFS_HEX(&key));
+	for (size_t k = 0; k < m->n_wraps; k++)
+		fprintf(f, "  wrapped:    %s, in the manifest of %s\n", MFS_HEX(&m->wraps[k].model_key_id), m->version);
+	if (!mfs_sha256_is_zero(&key) && v->key_code == MFS_KEY_UNAVAILABLE)
+		fprintf(f, "  wanted:     grants/%s/%s.kwp of its %s; 'modelpub grant' makes it\n", MFS_HEX(&key),
+			MFS_HEX(&m->content_key_id), x->config->models[i].repo < 0 ? "bundle" : "repository, or of a bundle");
+}
+
+/* The active version, and the one that is on its way, if there is no key for them. */
+static void
+keys_explain(FILE *f, const struct mfs_explained *x, size_t i)
+{
+	struct mfs_engine_model m;
+	struct mfs_version *v = NULL;
+
+	if (x->engine == NULL || mfs_engine_model_get(x->engine, i, &m, NULL) != MFS_OK)
+		return;
+	if (m.n > 0 && m.versions[0].active && m.versions[0].v->key_code != MFS_OK)
+		key_lines(f, x, i, m.versions[0].v);
+	if (m.update.step != MFS_STEP_IDLE && m.update.why == MFS_KEY_UNAVAILABLE &&
+		mfs_engine_version(x->engine, i, &m.update.v.manifest, &v, NULL) == MFS_OK && v->key_code != MFS_OK)
+		key_lines(f, x, i, v);
+	mfs_version_unref(v);
+	mfs_engine_model_free(&m);
+}
+
 enum mfs_code
 mfs_explain_render(const struct mfs_explained *x, size_t i, char **out, size_t *len, struct mfs_err *err)
 {
@@ -192,6 +230,7 @@ mfs_explain_render(const struct mfs_explained *x, size_t i, char **out, size_t *
 		return mfs_fail(err, MFS_NO_MEMORY, "explain: no memory");
 	fprintf(f, "model:      %s (%s)\n", x->config->models[i].id, x->config->models[i].model_id);
 	model_lines(f, x, i);
+	keys_explain(f, x, i);
 	repository_lines(f, x, i);
 	policy_lines(f, x, i);
 	condition_lines(f, x, i);

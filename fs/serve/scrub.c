@@ -25,6 +25,8 @@ struct model { /* lock */
 	bool hurried; /* somebody asked since the last look began: one that fails may do so for what is mended by now */
 	int64_t due_ms;
 	unsigned failures; /* of repairs, in a row */
+	int64_t wraps_ms;  /* when the wraps that nobody had are asked for again; 0: none is wanting */
+	unsigned wrapless; /* looks in a row that found such */
 	enum mfs_code told;
 };
 
@@ -157,10 +159,33 @@ file_look(struct mfs_scrub *c, size_t i, struct mfs_version *v, size_t file, str
 
 /* ---- one model ---------------------------------------------------------------------------------------------------- */
 
+struct found {
+	bool lost;     /* something was, and came */
+	bool wrapless; /* a wrap is wanting that nobody has */
+};
+
+/* The wrap of its content key for this host's model key: lost, or made only after the version was published. */
+static void
+wrap_bring(struct mfs_scrub *c, size_t i, struct mfs_version *v, struct found *found)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	int64_t ignored;
+
+	if (mfs_updates_wrap(c->s->updates, i, v->m, NULL, &c->cancel, &ignored, &err) == MFS_OK) {
+		found->lost = true;
+		tell(c, i, v->m, MFS_OK, "the wrap of its content key for this host's model key was fetched");
+	} else {
+		found->wrapless = true;
+		if (atomic_load(&c->cancel) == 0)
+			tell(c, i, v->m, err.code, err.msg);
+	}
+}
+
 /* What the store lacks of a version is brought, then it is shown. */
 static enum mfs_code
-restore(struct mfs_scrub *c, size_t i, struct mfs_version *v, struct mfs_err *err)
+restore(struct mfs_scrub *c, size_t i, struct mfs_version *v, struct found *found, struct mfs_err *err)
 {
+	const bool wrap = v->key_code == MFS_KEY_UNAVAILABLE;
 	struct mfs_serve *s = c->s;
 	bool changed = false;
 	enum mfs_code code;
@@ -171,23 +196,30 @@ restore(struct mfs_scrub *c, size_t i, struct mfs_version *v, struct mfs_err *er
 		if (mfs_store_blob_has(s->store, &f->sha256, f->size) &&
 			(f->chunks <= 1 || mfs_store_blob_has(s->store, &f->chunks_sha256, mfs_table_length(f->chunks))))
 			continue;
+		found->lost = true;
 		if ((code = mend(c, i, v->m, k, false, err)) != MFS_OK)
 			return code;
 	}
+	if (wrap)
+		wrap_bring(c, i, v, found);
+	else
+		found->lost = true;
 	if ((code = mfs_engine_restored(s->engine, i, &changed, err)) != MFS_OK)
 		return code;
+	if (wrap && v->key_code == MFS_OK && s->residency != NULL)
+		mfs_residency_kick(s->residency, i);
 	/* Not at once: nothing of it was withdrawn or is gone back from, and nobody is loading what was not shown. */
 	return changed ? mfs_updates_changed(s, i, false, MFS_OK, err) : mfs_view_refresh(s, i, err);
 }
 
-/* What could not be shown for its missing blobs, the active version first. *lost: there was some. */
+/* What could not be shown for its missing blobs, or opened for the want of a wrap, the active version first. */
 static enum mfs_code
-restore_all(struct mfs_scrub *c, size_t i, bool full, bool *lost, struct mfs_err *err)
+restore_all(struct mfs_scrub *c, size_t i, bool full, struct found *found, struct mfs_err *err)
 {
 	enum mfs_code first = MFS_OK;
 	bool end = false;
 
-	*lost = false;
+	*found = (struct found){ .lost = false };
 	if (c->s->config->models[i].repo < 0)
 		return MFS_OK; /* its status says what is wrong */
 	for (size_t k = 0; !end && atomic_load(&c->cancel) == 0; k++) {
@@ -197,8 +229,7 @@ restore_all(struct mfs_scrub *c, size_t i, bool full, bool *lost, struct mfs_err
 
 		if (v == NULL)
 			continue; /* without a manifest nothing is known of it */
-		*lost = true;
-		if ((code = restore(c, i, v, &why)) != MFS_OK && atomic_load(&c->cancel) == 0)
+		if ((code = restore(c, i, v, found, &why)) != MFS_OK && atomic_load(&c->cancel) == 0)
 			tell(c, i, v->m, code, why.msg);
 		if (code != MFS_OK && first == MFS_OK) {
 			first = code;
@@ -251,15 +282,31 @@ next_look(struct mfs_scrub *c, size_t i, enum mfs_code code)
 	return mfs_backoff(failures, c->s->config->update.max_interval_ms / 1000, 0, random) * 1000;
 }
 
+/* When the wraps that nobody had are asked for again: without looking at every byte for it. */
+static void
+wraps_plan(struct mfs_scrub *c, size_t i, bool wrapless)
+{
+	struct model *m = &c->models[i];
+	uint32_t random = 0;
+
+	(void)RAND_bytes((unsigned char *)&random, (int)sizeof(random));
+	(void)pthread_mutex_lock(&c->lock);
+	m->wrapless = wrapless ? m->wrapless + 1 : 0;
+	m->wraps_ms = wrapless ? mfs_clock_boot_ms() +
+			mfs_backoff(m->wrapless, c->s->config->update.max_interval_ms / 1000, 0, random) * 1000 : 0;
+	(void)pthread_mutex_unlock(&c->lock);
+}
+
 /* full: every byte; else only whether all of it is there. When the next look is due, in ms; -1: as it was. */
 static int64_t
 look(struct mfs_scrub *c, size_t i, bool full)
 {
 	struct mfs_err err = MFS_ERR_INIT;
-	bool lost;
-	enum mfs_code code = restore_all(c, i, full, &lost, &err);
+	struct found found;
+	enum mfs_code code = restore_all(c, i, full, &found, &err);
 
-	if (code == MFS_OK && lost)
+	wraps_plan(c, i, found.wrapless);
+	if (code == MFS_OK && found.lost)
 		return FIRST_MS; /* what came just now was verified; the rest is looked at then */
 	if (code == MFS_OK && !full)
 		return -1;
@@ -278,11 +325,17 @@ due(struct mfs_scrub *c, bool *full, int64_t *wait_ms)
 
 	*wait_ms = EVERY_MS;
 	*full = false;
-	for (size_t i = 0; i < c->n; i++)
-		if (c->models[i].missing) {
-			c->models[i].missing = false;
+	for (size_t i = 0; i < c->n; i++) {
+		struct model *m = &c->models[i];
+
+		if (m->missing || (m->wraps_ms != 0 && m->wraps_ms <= now)) {
+			m->missing = false;
+			m->wraps_ms = 0;
 			return i;
 		}
+		if (m->wraps_ms != 0 && m->wraps_ms - now < *wait_ms)
+			*wait_ms = m->wraps_ms - now;
+	}
 	*full = true;
 	for (size_t i = 0; i < c->n; i++) {
 		struct model *m = &c->models[i];
@@ -418,6 +471,7 @@ kick(struct mfs_scrub *c, size_t i, bool failed_only)
 		if (i != k && i < c->n)
 			continue;
 		m->kicked = m->kicked || !failed_only || m->failures > 0;
+		m->missing = m->missing || m->wrapless > 0;
 		m->hurried = m->hurried || failed_only;
 	}
 	(void)pthread_cond_broadcast(&c->wake);

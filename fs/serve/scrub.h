@@ -4,7 +4,7 @@
  * gives way to everything else: soon after serve has started, at once where something is known to be wrong, and
  * every week. What does not verify, or is gone from the store, is fetched again by the repository of its
  * model, beside and without the update cycle: an active version that serve could not show for its missing
- * blobs is shown again without a poll. Without a repository an event says what is wrong. Never another version.
+ * blobs is shown again without a poll, and one that it cannot open is asked for a wrap of its key. Without a repository an event says what is wrong. Never another version.
  */
 #ifndef MFS_SCRUB_H
 #define MFS_SCRUB_H

@@ -64,8 +64,10 @@ json_version(const struct mfs_engine_version *ev)
 	put(&o, "encrypted", json_boolean(m->cipher != MFS_CIPHER_NONE));
 	put(&o, "files", json_integer((json_int_t)m->n_files));
 	put(&o, "size", json_integer((json_int_t)m->total_size));
-	if (ev->v->key_code != MFS_OK)
+	if (ev->v->key_code != MFS_OK) {
 		put(&o, "unreadable", text(mfs_code_name(ev->v->key_code)));
+		put(&o, "unreadable_why", text(ev->v->key_why));
+	}
 	return o;
 }
 

@@ -102,8 +102,8 @@ mfs_facts_idle(const struct mfs_facts_host *h, const struct mfs_facts_model *m, 
 	else if (a == NULL)
 		waiting(m, "no version is installed", out);
 	else if (a->v->key_code != MFS_OK)
-		(void)snprintf(out, 512, "%s: its content cannot be opened; see 'modelfs keys show'",
-			mfs_code_name(a->v->key_code));
+		(void)snprintf(out, 512, "%s: its content cannot be opened: %s; see 'modelfs explain %s'", mfs_code_name(a->v->key_code),
+			a->v->key_why != NULL ? a->v->key_why : "no content key", m->conf->id);
 	else if (m->m.held)
 		(void)snprintf(out, 512, "held by a rollback; run 'modelfs unpin %s' to let it go on", m->conf->id);
 	else if (m->m.update.pin[0] != '\0')

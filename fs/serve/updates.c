@@ -14,6 +14,7 @@
 #include "io.h"
 #include "log.h"
 #include "serve.h"
+#include "wrap.h"
 
 #define COLLECT_MS 60000 /* a collection waits so long at most for the models that are about to call for one too */
 #define FACTS_MS   20000 /* power and network are not asked for more often, however many models wait */
@@ -419,6 +420,23 @@ part_download(void *user, size_t i, struct mfs_version *v, struct mfs_remote *vi
 	return code;
 }
 
+enum mfs_code
+mfs_updates_wrap(struct mfs_updates *u, size_t i, const struct mfs_manifest *m, struct mfs_remote *via,
+	const _Atomic int *cancel, int64_t *retry_after_s, struct mfs_err *err)
+{
+	const struct mfs_wrap_ask ask = { .config = u->s->config, .keys = u->s->keys, .store = u->s->store,
+		.remote = via != NULL ? via : u->s->remote, .via = via != NULL, .model = i, .m = m, .cancel = cancel };
+
+	return mfs_wrap_fetch(&ask, retry_after_s, err);
+}
+
+static enum mfs_code
+part_wrap(void *user, size_t i, const struct mfs_manifest *m, struct mfs_remote *via, const _Atomic int *cancel,
+	int64_t *retry_after_s, struct mfs_err *err)
+{
+	return mfs_updates_wrap(user, i, m, via, cancel, retry_after_s, err);
+}
+
 static void
 part_drop(void *user, size_t i)
 {
@@ -467,7 +485,7 @@ static void
 parts_fill(struct mfs_updates *u)
 {
 	u->parts = (struct mfs_cycle_parts){ .user = u, .mended = true, .now = part_now, .random = part_random, .target = part_target,
-		.fresh = part_fresh, .download = part_download, .drop = part_drop, .health = part_health,
+		.fresh = part_fresh, .wrap = part_wrap, .download = part_download, .drop = part_drop, .health = part_health,
 		.facts = part_facts, .free_bytes = part_free, .changed = part_changed, .rejected = part_rejected,
 		.collect = part_collect };
 	u->args = (struct mfs_update_args){ .run = { .config = u->s->config, .engine = u->s->engine, .parts = &u->parts },

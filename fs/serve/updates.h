@@ -22,6 +22,9 @@ void mfs_updates_stop(struct mfs_updates *u); /* NULL is fine; nothing is freed:
 
 struct mfs_update *mfs_updates_threads(struct mfs_updates *u); /* NULL for NULL, and within mfs_updates_new() */
 struct mfs_download *mfs_updates_download(struct mfs_updates *u, size_t repo);
+/* As mfs_wrap_fetch() for model i; via: the remote of a command, or NULL. */
+enum mfs_code mfs_updates_wrap(struct mfs_updates *u, size_t i, const struct mfs_manifest *m, struct mfs_remote *via,
+	const _Atomic int *cancel, int64_t *retry_after_s, struct mfs_err *err);
 struct mfs_refresh *mfs_updates_refresh(struct mfs_updates *u);
 const struct mfs_cycle_run *mfs_updates_run(struct mfs_updates *u);
 

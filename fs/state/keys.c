@@ -452,14 +452,35 @@ mfs_keys_model_id(const struct mfs_keys *k, size_t model, struct mfs_sha256 *out
 		*out = (struct mfs_sha256){ { 0 } };
 }
 
-enum mfs_code
-mfs_keys_content(const struct mfs_keys *k, size_t model, const struct mfs_manifest *m, struct mfs_key *out,
-	struct mfs_err *err)
+static enum mfs_code
+model_key(const struct mfs_keys *k, size_t model, const struct mfs_key **out, struct mfs_err *err)
 {
+	*out = NULL;
 	if (model >= k->n_models)
 		return mfs_fail(err, MFS_INTERNAL, "keys: no model %zu", model);
 	if (!k->models[model].present)
 		return mfs_fail(err, k->models[model].code, "%s",
 			k->models[model].reason != NULL ? k->models[model].reason : "no model key");
-	return mfs_content_key_unwrap(m, &k->secret[1 + model], out, err);
+	*out = &k->secret[1 + model];
+	return MFS_OK;
+}
+
+enum mfs_code
+mfs_keys_content(const struct mfs_keys *k, size_t model, const struct mfs_manifest *m, struct mfs_key *out,
+	struct mfs_err *err)
+{
+	const struct mfs_key *key;
+	enum mfs_code code = model_key(k, model, &key, err);
+
+	return code == MFS_OK ? mfs_content_key_unwrap(m, key, out, err) : code;
+}
+
+enum mfs_code
+mfs_keys_content_grant(const struct mfs_keys *k, size_t model, const struct mfs_manifest *m, struct mfs_span wrap,
+	struct mfs_key *out, struct mfs_err *err)
+{
+	const struct mfs_key *key;
+	enum mfs_code code = model_key(k, model, &key, err);
+
+	return code == MFS_OK ? mfs_content_key_unwrap_grant(m, key, wrap, out, err) : code;
 }

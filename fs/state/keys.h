@@ -78,4 +78,8 @@ void mfs_keys_model_id(const struct mfs_keys *k, size_t model, struct mfs_sha256
 enum mfs_code mfs_keys_content(const struct mfs_keys *k, size_t model, const struct mfs_manifest *m,
 	struct mfs_key *out, struct mfs_err *err);
 
+/* The same by a wrap that came beside the manifest (mfs_content_key_unwrap_grant). errors KEY_UNAVAILABLE */
+enum mfs_code mfs_keys_content_grant(const struct mfs_keys *k, size_t model, const struct mfs_manifest *m,
+	struct mfs_span wrap, struct mfs_key *out, struct mfs_err *err);
+
 #endif

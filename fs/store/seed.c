@@ -151,6 +151,12 @@ mfs_seeds_open(const int *seeds, size_t n, struct mfs_seeds **out, struct mfs_er
 }
 
 int
+mfs_seeds_bundle(const struct mfs_seeds *s, size_t i)
+{
+	return i < s->n_bundles ? s->bundles[i] : -1;
+}
+
+int
 mfs_seeds_blob_open(const struct mfs_seeds *s, const struct mfs_sha256 *hash, int flags)
 {
 	const struct seed_blob key = { .hash = *hash }, *b;

@@ -4,6 +4,7 @@
  *
  *	blobs/sha256/ab/<hash>             payloads and chunk tables as stored (ciphertext or plain)
  *	manifests/<hash>/manifest.json, signature.sig, signature.<key_id>.sig
+ *	grants/<model_key_id>/<content_key_id>.kwp   wrapped content keys that came beside their manifest, unsigned
  *	staging/                           temporaries: emptied at open by whoever holds the lock
  *	staging/dl-<id>/                   a download under way: kept, see the update cycle; of a repair: by payload
  *	install.lock                       held by who adds blobs; gc takes it too
@@ -111,6 +112,23 @@ enum mfs_code mfs_signed_get(int dirfd, const struct mfs_sha256 *id, struct mfs_
 enum mfs_code mfs_signed_remove(int dirfd, const struct mfs_sha256 *id, struct mfs_err *err);
 /* Every manifest hash below dirfd (malloc'd array). */
 enum mfs_code mfs_signed_list(int dirfd, struct mfs_sha256 **out, size_t *n, struct mfs_err *err);
+
+/*
+ * Wrapped content keys that no manifest has, by the names they have in bundles and repositories. Untrusted like all
+ * that is here: mfs_content_key_unwrap_grant() decides.
+ *
+ * _next  the next place that has one, from *place on (0 first): the store, then seeds and their bundles. A file of
+ *        another length, a link or anything but a regular file is none. false: no further place
+ * _put   replaces what stands there. errors IO, INSUFFICIENT_STORAGE
+ * _gc    remove what is for none of these content keys (sorted), and whatever else lies there. Holder of install.lock
+ */
+#define MFS_WRAP_PATH 136 /* bytes of "<64 digits>/<64 digits>.kwp" with its end */
+void mfs_wrap_path(char out[MFS_WRAP_PATH], const struct mfs_sha256 *model_key, const struct mfs_sha256 *content_key);
+bool mfs_store_wrap_next(struct mfs_store *s, const struct mfs_sha256 *model_key, const struct mfs_sha256 *content_key,
+	size_t *place, uint8_t out[MFS_WRAP_LEN]);
+enum mfs_code mfs_store_wrap_put(struct mfs_store *s, const struct mfs_sha256 *model_key,
+	const struct mfs_sha256 *content_key, const uint8_t wrapped[MFS_WRAP_LEN], struct mfs_err *err);
+void mfs_store_wrap_gc(struct mfs_store *s, const struct mfs_sha256 *keep, size_t n_keep);
 
 int mfs_store_dirfd(const struct mfs_store *s);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* store_io.h - shared by store.c, put.c and seed.c only. */
+/* store_io.h - shared within the folder only. */
 #ifndef MFS_STORE_IO_H
 #define MFS_STORE_IO_H
 
@@ -18,6 +18,7 @@ struct mfs_store {
 struct mfs_seeds;
 enum mfs_code mfs_seeds_open(const int *seeds, size_t n, struct mfs_seeds **out, struct mfs_err *err);
 void mfs_seeds_free(struct mfs_seeds *s);
+int mfs_seeds_bundle(const struct mfs_seeds *s, size_t i); /* folder of the i-th bundle, borrowed; -1: no such */
 int mfs_seeds_blob_open(const struct mfs_seeds *s, const struct mfs_sha256 *hash, int flags); /* -1 with errno */
 
 /*

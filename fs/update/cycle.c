@@ -251,6 +251,23 @@ eligible(struct mfs_at *at, const struct mfs_manifest *m, struct mfs_err *err)
 	return mfs_engine_eligible(at->r->engine, at->i, m, &how, err);
 }
 
+/* Its content key, before a byte of it is fetched: without one it could not be served. */
+static enum mfs_code
+key_get(struct mfs_at *at, const struct mfs_version *v, struct mfs_remote *via, const _Atomic int *cancel,
+	int64_t *retry_after_s, struct mfs_err *err)
+{
+	const struct mfs_cycle_parts *p = at->r->parts;
+
+	if (v->key_code == MFS_DECRYPT_FAILED)
+		return mfs_fail(err, MFS_DECRYPT_FAILED, "%s %s: its content key does not open with this host's model key",
+			v->m->model_id, v->m->version);
+	if (v->key_code != MFS_KEY_UNAVAILABLE)
+		return MFS_OK;
+	if (p->wrap == NULL)
+		return mfs_fail(err, MFS_KEY_UNAVAILABLE, "%s", v->key_why != NULL ? v->key_why : "no content key");
+	return p->wrap(p->user, at->i, v->m, via, cancel, retry_after_s, err);
+}
+
 static int64_t
 download(struct mfs_at *at, struct mfs_remote *via, const _Atomic int *cancel)
 {
@@ -264,12 +281,8 @@ download(struct mfs_at *at, struct mfs_remote *via, const _Atomic int *cancel)
 		/* What was kept of it is lost: the next check brings it again. */
 		return mfs_kept_lost(code) ? done(at) : ended(at, &err, 0, cancel);
 	}
-	if (v->key_code == MFS_DECRYPT_FAILED)
-		code = mfs_fail(&err, MFS_DECRYPT_FAILED, "%s %s: its content key does not open with this host's model key",
-			v->m->model_id, v->m->version);
-	if (code == MFS_OK)
-		code = eligible(at, v->m, &err);
-	if (code == MFS_OK) {
+	if ((code = eligible(at, v->m, &err)) == MFS_OK &&
+		(code = key_get(at, v, via, cancel, &retry_after, &err)) == MFS_OK) {
 		code = p->download(p->user, at->i, v, via, cancel, &retry_after, &err);
 		if (bytes_are_wrong(code)) {
 			mfs_version_unref(v);
@@ -279,6 +292,13 @@ download(struct mfs_at *at, struct mfs_remote *via, const _Atomic int *cancel)
 	mfs_version_unref(v);
 	at->now = p->now(p->user);
 	return code == MFS_OK ? mfs_at_enter(at, MFS_STEP_VERIFY) : ended(at, &err, retry_after, cancel);
+}
+
+/* What a step needs is not here any more; a wrap that came beside its manifest may be lost like a blob. */
+static bool
+lost_here(enum mfs_code code)
+{
+	return mfs_kept_lost(code) || code == MFS_KEY_UNAVAILABLE;
 }
 
 /* A stored byte is wrong or gone: fetched again, with a pause that grows. */
@@ -304,7 +324,7 @@ verify(struct mfs_at *at, const _Atomic int *cancel)
 	at->now = at->r->parts->now(at->r->parts->user);
 	if (code == MFS_OK)
 		return mfs_at_enter(at, MFS_STEP_STAGE);
-	if (mfs_kept_lost(code))
+	if (lost_here(code))
 		return repair(at, &err);
 	return ended(at, &err, 0, cancel);
 }
@@ -345,7 +365,7 @@ health(struct mfs_at *at, const _Atomic int *cancel)
 		return mfs_at_enter(at, MFS_STEP_ACTIVATE);
 	if (code == MFS_HEALTH_CHECK_FAILED)
 		return mfs_at_condemn(at, &err);
-	if (mfs_kept_lost(code) && (cancel == NULL || atomic_load(cancel) == 0))
+	if (lost_here(code) && (cancel == NULL || atomic_load(cancel) == 0))
 		return repair(at, &err);
 	return ended(at, &err, 0, cancel);
 }
@@ -383,7 +403,7 @@ activate(struct mfs_at *at, const _Atomic int *cancel)
 	else
 		code = mfs_engine_activate_observed(at->r->engine, at->i, &at->a.v.manifest, false, observe_s, &same, from,
 			to, &err);
-	if (mfs_kept_lost(code))
+	if (lost_here(code))
 		return repair(at, &err);
 	if (code != MFS_OK)
 		return ended(at, &err, 0, cancel);

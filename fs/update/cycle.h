@@ -52,6 +52,12 @@ struct mfs_cycle_parts {
 		struct mfs_cycle_offer *out, struct mfs_err *err);
 	/* May anything new become active, as far as freshness goes? As mfs_refresh_fresh(). */
 	enum mfs_code (*fresh)(void *user, size_t i, struct mfs_err *err);
+	/*
+	 * The wrap of v's content key for this host's model key, into the store, where the manifest has none. Errors as
+	 * mfs_wrap_fetch(). NULL: nobody can be asked.
+	 */
+	enum mfs_code (*wrap)(void *user, size_t i, const struct mfs_manifest *m, struct mfs_remote *via,
+		const _Atomic int *cancel, int64_t *retry_after_s, struct mfs_err *err);
 	/* Errors as mfs_download_version(). */
 	enum mfs_code (*download)(void *user, size_t i, struct mfs_version *v, struct mfs_remote *via,
 		const _Atomic int *cancel, int64_t *retry_after_s, struct mfs_err *err);

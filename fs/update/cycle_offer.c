@@ -132,12 +132,13 @@ is_shown(const struct mfs_at *at, const struct mfs_sha256 *id)
 
 	if (mfs_engine_model_get(at->r->engine, at->i, &m, NULL) != MFS_OK)
 		return true; /* without memory nothing is begun */
-	shown = m.n > 0 && m.versions[0].active && mfs_sha256_equal(&m.versions[0].v->m->id, id);
+	shown = m.n > 0 && m.versions[0].active && mfs_sha256_equal(&m.versions[0].v->m->id, id) &&
+		m.versions[0].v->key_code != MFS_KEY_UNAVAILABLE;
 	mfs_engine_model_free(&m);
 	return shown;
 }
 
-/* The active version is not shown, because of what this host has lost of it: what was signed, in both places, or blobs. */
+/* The active version is not shown or cannot be opened, because of what this host has lost of it: what was signed, in both places, blobs, or the wrap of its key. */
 static bool
 is_lost(const struct mfs_at *at, const struct mfs_sha256 *id)
 {

@@ -94,7 +94,7 @@ version_of(const struct mfs_policy_entry *e, struct mfs_vref *out)
 	memcpy(out->variant, e->variant, sizeof(out->variant));
 }
 
-/* Is this version shown as the active one? A withdrawn one is not. */
+/* Is this version shown as the active one, and open? A withdrawn one is not. */
 static bool
 is_shown(struct mfs_refresh *r, size_t i, const struct mfs_sha256 *id)
 {
@@ -103,7 +103,8 @@ is_shown(struct mfs_refresh *r, size_t i, const struct mfs_sha256 *id)
 
 	if (mfs_engine_model_get(r->args.engine, i, &m, NULL) != MFS_OK)
 		return false;
-	shown = m.n > 0 && m.versions[0].active && mfs_sha256_equal(&m.versions[0].v->m->id, id);
+	shown = m.n > 0 && m.versions[0].active && mfs_sha256_equal(&m.versions[0].v->m->id, id) &&
+		m.versions[0].v->key_code != MFS_KEY_UNAVAILABLE;
 	mfs_engine_model_free(&m);
 	return shown;
 }
