@@ -177,3 +177,55 @@ Test(derive, model_key_files)
 	expect(MFS_CONFIG_INVALID, mfs_model_key_parse("mk", MFS_SPAN(NULL, 0), &k, err));
 	expect(MFS_CONFIG_INVALID, mfs_model_key_parse("mk", MFS_SPAN(vec_model_key, 31), &k, err));
 }
+
+/* Nobody signed it: whatever it is, the content key of the manifest comes out, or none. */
+Test(derive, content_key_from_beside_the_manifest)
+{
+	const struct mfs_key model = key_of(vec_model_key), content = key_of(vec_content_key);
+	struct mfs_key other = content, out;
+	char id[] = "det", version[] = "1.0.0";
+	struct mfs_manifest m = { .model_id = id, .version = version, .cipher = MFS_CIPHER_AES_256_GCM };
+	uint8_t buf[2 * MFS_WRAP_LEN] = { 0 };
+
+	memcpy(m.content_key_id.b, vec_content_key_id, 32);
+	memcpy(buf, vec_wrapped, MFS_WRAP_LEN);
+	for (size_t n = 0; n <= sizeof(buf); n++) {
+		memset(&out, 0x5a, sizeof(out));
+		expect(n == MFS_WRAP_LEN ? MFS_OK : MFS_KEY_UNAVAILABLE,
+			mfs_content_key_unwrap_grant(&m, &model, MFS_SPAN(buf, n), &out, err));
+		for (size_t k = 0; k < sizeof(out.b); k++)
+			cr_assert_eq(out.b[k], n == MFS_WRAP_LEN ? vec_content_key[k] : 0, "%zu bytes", n);
+	}
+	for (size_t bit = 0; bit < 8 * (size_t)MFS_WRAP_LEN; bit++) {
+		buf[bit / 8] ^= (uint8_t)(1u << bit % 8);
+		expect(MFS_KEY_UNAVAILABLE, mfs_content_key_unwrap_grant(&m, &model, MFS_SPAN(buf, MFS_WRAP_LEN), &out, err));
+		buf[bit / 8] ^= (uint8_t)(1u << bit % 8);
+	}
+	expect(MFS_KEY_UNAVAILABLE, mfs_content_key_unwrap_grant(&m, &content, MFS_SPAN(buf, MFS_WRAP_LEN), &out, err));
+	/* One that opens well, to the key of another version. */
+	other.b[0] ^= 1;
+	expect(MFS_OK, mfs_kwp_wrap(&model, &other, buf, err));
+	expect_says(MFS_KEY_UNAVAILABLE, "content_key_id",
+		mfs_content_key_unwrap_grant(&m, &model, MFS_SPAN(buf, MFS_WRAP_LEN), &out, err));
+	for (size_t k = 0; k < sizeof(out.b); k++)
+		cr_assert_eq(out.b[k], 0, "a key that was refused stays behind");
+	m.cipher = MFS_CIPHER_NONE;
+	expect_says(MFS_KEY_UNAVAILABLE, "not encrypted",
+		mfs_content_key_unwrap_grant(&m, &model, MFS_SPAN(vec_wrapped, MFS_WRAP_LEN), &out, err));
+}
+
+Test(derive, who_has_no_wrap_is_told_who_has)
+{
+	const struct mfs_key other = key_of(vec_content_key);
+	char id[] = "det", version[] = "1.0.0";
+	struct mfs_wrap wraps[5] = { { { { 0x11 } }, { 0 } }, { { { 0x22 } }, { 0 } }, { { { 0x33 } }, { 0 } },
+		{ { { 0x44 } }, { 0 } }, { { { 0x55 } }, { 0 } } };
+	struct mfs_manifest m = { .model_id = id, .version = version, .cipher = MFS_CIPHER_AES_256_GCM, .wraps = wraps,
+		.n_wraps = 5 };
+	struct mfs_key out;
+
+	expect_says(MFS_KEY_UNAVAILABLE, "only for 1100000000000000, 2200000000000000, 3300000000000000 and 2 more:",
+		mfs_content_key_unwrap(&m, &other, &out, err));
+	m.n_wraps = 1;
+	expect_says(MFS_KEY_UNAVAILABLE, "only for 1100000000000000:", mfs_content_key_unwrap(&m, &other, &out, err));
+}
