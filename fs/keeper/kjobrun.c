@@ -4,6 +4,7 @@
  * job's user, starts the command, keeps the head of its output, and takes everything with it when it
  * ends. Everything here may block or fail: keeper has a time limit on it.
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <inttypes.h>
@@ -31,7 +32,8 @@
 #include "log.h"
 
 #define GROUPS_MAX   128
-#define PROCS_MAX    512
+#define PROCS_MAX    512        /* processes and threads of a user of ours */
+#define PROCS_MORE   1024       /* of a configured user: beyond those that he has */
 #define DRAIN_MAX    (1u << 20) /* after the command's end */
 #define ENV_MAX      20
 #define NICE_HEALTH  10
@@ -207,8 +209,42 @@ limit(int what, uint64_t value)
 	(void)setrlimit((__rlimit_resource_t)what, &r);
 }
 
+/* The number behind a name in the text of /proc/PID/status; 0 without it. */
+static unsigned long
+status_number(const char *text, const char *name)
+{
+	const char *line = strstr(text, name);
+
+	return line != NULL ? strtoul(line + strlen(name), NULL, 10) : 0;
+}
+
+/* How many processes and threads a user has, by /proc. What is not told counts as none. */
+static uint64_t
+tasks_of(uid_t uid)
+{
+	uint64_t n = 0;
+	DIR *d = opendir("/proc");
+
+	for (const struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
+		mfs_autofree uint8_t *text = NULL;
+		char path[300];
+		size_t len;
+
+		(void)snprintf(path, sizeof(path), "%s/status", e->d_name);
+		if (e->d_name[0] < '1' || e->d_name[0] > '9' || mfs_file_read(dirfd(d), path, 16384, &text, &len, NULL) != MFS_OK ||
+			len == 0)
+			continue;
+		text[len - 1] = '\0'; /* its last byte ends a line */
+		if (strstr((char *)text, "\nUid:") != NULL && status_number((char *)text, "\nUid:") == uid)
+			n += status_number((char *)text, "\nThreads:");
+	}
+	if (d != NULL)
+		(void)closedir(d);
+	return n;
+}
+
 static void
-limits_set(const struct mfs_kjob_run *r)
+limits_set(const struct mfs_kjob_run *r, uid_t uid)
 {
 	const struct mfs_config_health *h = &r->model->health;
 	uint64_t memory = h->memory;
@@ -220,8 +256,8 @@ limits_set(const struct mfs_kjob_run *r)
 	limit(RLIMIT_NOFILE, 4096);
 	if (r->cgroup < 0 && memory > 0)
 		limit(RLIMIT_DATA, memory); /* never RLIMIT_AS: that would forbid mapping a large model */
-	if (h->user == NULL) /* one of ours: nobody else's processes count */
-		limit(RLIMIT_NPROC, PROCS_MAX);
+	/* One of ours: nobody else's processes count. Another one may have a server running, which counts too. */
+	limit(RLIMIT_NPROC, h->user == NULL ? PROCS_MAX : tasks_of(uid) + PROCS_MORE);
 }
 
 static void
@@ -232,7 +268,7 @@ become(const struct mfs_kjob_run *r, const struct who *w)
 	file_write("/proc/self/oom_score_adj", health ? BADNESS_HEALTH : BADNESS_HOOK);
 	if (health)
 		(void)setpriority(PRIO_PROCESS, 0, NICE_HEALTH);
-	limits_set(r);
+	limits_set(r, w->uid);
 	if (setgroups((size_t)w->n, w->groups) != 0 || setresgid(w->gid, w->gid, w->gid) != 0 ||
 		setresuid(w->uid, w->uid, w->uid) != 0)
 		give_up(r->note, "user %u: %s", w->uid, strerror(errno));
@@ -407,7 +443,7 @@ mfs_kjob_init(const struct mfs_kjob_run *r)
 	if (root)
 		become(r, &w);
 	else
-		limits_set(r);
+		limits_set(r, getuid());
 	/* After the change of user, which clears it; and a keeper that died before sends nothing. */
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);

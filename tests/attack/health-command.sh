@@ -9,7 +9,7 @@
 keys
 seg_uid=61101
 CHECK_UID=61164 # of this test alone: what others check at the same time is not its rest, and no victim of its forks
-config "det: {model_key: \"file:mk.bin\", health: {command: [$P/check], user: $CHECK_UID, timeout: 2s, memory: 64MiB}}" \
+config "det: {model_key: \"file:mk.bin\", health: {command: [$P/check], user: $CHECK_UID, timeout: 5s, memory: 64MiB}}" \
 	"seg: {model_key: \"file:mk.bin\", health: {command: [$P/check-seg], timeout: 30s}}"
 check 'exit 0'
 mount_

@@ -359,6 +359,17 @@ Test(jobs, a_command_that_forks_without_end_is_bounded)
 	ends_as("f() { f | f & }; f; exit 5", ", timeout: 30s", MFS_JOB_EXITED, 5);
 }
 
+/* Also where the configuration names its user, who may have other processes. */
+Test(jobs, a_configured_user_is_bounded_too, .timeout = 300)
+{
+	if (getuid() != 0)
+		return;
+	ends_as("i=0; while [ $i -lt 1500 ]; do sleep 250 & i=$((i + 1)); done 2>/dev/null; exit 5", ", user: 61195, timeout: 200s",
+		MFS_JOB_EXITED, 2); /* the shell cannot fork */
+	ends_as("i=0; while [ $i -lt 300 ]; do sleep 250 & i=$((i + 1)); done; exit 5", ", user: 61195, timeout: 200s",
+		MFS_JOB_EXITED, 5);
+}
+
 Test(jobs, a_command_that_prints_without_end_keeps_its_head)
 {
 	char limit[32];
