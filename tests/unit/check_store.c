@@ -435,3 +435,109 @@ Test(store, another_manifest_under_a_name_is_refused)
 	mfs_signed_free(&back);
 	mfs_signed_free(&s);
 }
+
+/* ---- wrapped keys beside manifests ------------------------------------------------------------------------- */
+
+static const struct mfs_sha256 mk = { { 0xa1 } }, ck = { { 0xc1 } }, ck2 = { { 0xc2 } };
+
+static void
+wrap_file(const char *path, size_t n)
+{
+	static const uint8_t bytes[64] = { 7 };
+	mfs_autoclose int fd = openat(dir, path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	cr_assert(fd >= 0 && write(fd, bytes, n) == (ssize_t)n, "%s", path);
+}
+
+static size_t
+wraps_found(uint8_t out[MFS_WRAP_LEN])
+{
+	size_t n = 0;
+
+	for (size_t place = 0; mfs_store_wrap_next(store, &mk, &ck, &place, out); n++)
+		;
+	return n;
+}
+
+/* What an attacker with write access to the store may have left under that name. */
+static void
+stand(int kind, const char *folder, const char *path)
+{
+	cr_assert_eq(mfs_remove_all(dir, "grants"), 0);
+	if (kind == 1)
+		cr_assert_eq(symlinkat("staging", dir, "grants"), 0);
+	if (kind > 1)
+		cr_assert_eq(mkdirat(dir, "grants", 0700), 0);
+	if (kind == 2)
+		cr_assert_eq(symlinkat("../staging", dir, folder), 0);
+	if (kind > 2)
+		cr_assert_eq(mkdirat(dir, folder, 0700), 0);
+	if (kind == 3)
+		cr_assert_eq(symlinkat("/dev/zero", dir, path), 0);
+	if (kind == 4)
+		cr_assert_eq(mkfifoat(dir, path, 0600), 0);
+	if (kind == 5)
+		cr_assert_eq(mkdirat(dir, path, 0700), 0);
+	if (kind == 6 || kind == 7)
+		wrap_file(path, kind == 6 ? MFS_WRAP_LEN - 1 : MFS_WRAP_LEN + 1);
+	if (kind == 8)
+		wrap_file(path, MFS_WRAP_LEN); /* of the right length: the verifier says what it is worth */
+}
+
+Test(store, a_wrap_takes_the_place_of_whatever_stands_there)
+{
+	const uint8_t wrap[MFS_WRAP_LEN] = { 1, 2, 3 };
+	char name[MFS_WRAP_PATH], path[MFS_WRAP_PATH + 8], folder[80];
+	struct mfs_err err = MFS_ERR_INIT;
+	uint8_t out[MFS_WRAP_LEN];
+
+	mfs_wrap_path(name, &mk, &ck);
+	cr_assert_eq(strlen(name), 64 + 1 + 64 + 4);
+	(void)snprintf(path, sizeof(path), "grants/%s", name);
+	(void)snprintf(folder, sizeof(folder), "%.71s", path);
+	for (int kind = 0; kind < 9; kind++) {
+		stand(kind, folder, path);
+		cr_assert_eq(wraps_found(out), kind == 8 ? 1 : 0, "kind %d", kind);
+		cr_assert_eq(mfs_store_wrap_put(store, &mk, &ck, wrap, &err), MFS_OK, "kind %d: %s", kind, err.msg);
+		cr_assert_eq(wraps_found(out), 1, "kind %d", kind);
+		cr_assert_arr_eq(out, wrap, MFS_WRAP_LEN);
+	}
+	cr_assert_eq(mfs_store_wrap_put(store, &mk, &ck, wrap, &err), MFS_OK, "again: %s", err.msg);
+}
+
+Test(store, wraps_of_what_is_kept_stay_and_the_rest_goes)
+{
+	const uint8_t wrap[MFS_WRAP_LEN] = { 1, 2, 3 };
+	const struct mfs_sha256 keep[2] = { { { 0x01 } }, ck };
+	struct mfs_err err = MFS_ERR_INIT;
+	char name[MFS_WRAP_PATH], path[MFS_WRAP_PATH + 16];
+	uint8_t out[MFS_WRAP_LEN];
+	struct stat st;
+
+	mfs_store_wrap_gc(store, keep, 2); /* without a folder */
+	cr_assert_eq(mfs_store_wrap_put(store, &mk, &ck, wrap, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(mfs_store_wrap_put(store, &mk, &ck2, wrap, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(mfs_store_wrap_put(store, &ck2, &ck2, wrap, &err), MFS_OK, "%s", err.msg);
+	mfs_wrap_path(name, &mk, &ck);
+	(void)snprintf(path, sizeof(path), "grants/%s.new", name);
+	wrap_file(path, 40);
+	wrap_file("grants/README", 40);
+	cr_assert_eq(mkdirat(dir, "grants/x", 0700), 0);
+	wrap_file("grants/x/y", 40);
+	wrap_file("elsewhere", 40);
+	cr_assert_eq(symlinkat("..", dir, "grants/up"), 0);
+	mfs_store_wrap_gc(store, keep, 2);
+	cr_assert_eq(wraps_found(out), 1);
+	cr_assert_eq(fstatat(dir, path, &st, 0), -1, "a leftover stays");
+	cr_assert_eq(fstatat(dir, "grants/README", &st, 0), -1);
+	cr_assert_eq(fstatat(dir, "grants/x", &st, 0), -1);
+	cr_assert_eq(fstatat(dir, "grants/up", &st, AT_SYMLINK_NOFOLLOW), -1);
+	cr_assert_eq(fstatat(dir, "elsewhere", &st, 0), 0, "a link was followed");
+	mfs_wrap_path(name, &mk, &ck2);
+	(void)snprintf(path, sizeof(path), "grants/%s", name);
+	cr_assert_eq(fstatat(dir, path, &st, 0), -1, "nobody's wrap stays");
+	(void)snprintf(path, sizeof(path), "grants/%s", MFS_HEX(&ck2));
+	cr_assert_eq(fstatat(dir, path, &st, 0), -1, "an empty folder stays");
+	mfs_store_wrap_gc(store, NULL, 0);
+	cr_assert_eq(wraps_found(out), 0);
+}
