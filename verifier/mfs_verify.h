@@ -407,9 +407,10 @@ enum mfs_code mfs_compat_check(const struct mfs_manifest *m, const struct mfs_de
 
 /*
  * Frame around a state document: magic, kind, generation, length, XXH3-128 over all of it (torn
- * writes), HMAC-SHA256 under the state key (attackers). Kinds: "anchor", "cycle".
+ * writes), HMAC-SHA256 under the state key (attackers). Kinds: "anchor", "cycle", and "held": an anchor that is in force
+ * and not on the disk, so that neither can ever stand in the other's place.
  */
-enum mfs_state_kind { MFS_STATE_ANCHOR = 1, MFS_STATE_CYCLE = 2 };
+enum mfs_state_kind { MFS_STATE_ANCHOR = 1, MFS_STATE_CYCLE = 2, MFS_STATE_HELD = 3 };
 
 enum mfs_code mfs_state_seal(enum mfs_state_kind kind, uint64_t generation, struct mfs_span json,
 	const struct mfs_key *state_key, uint8_t **out, size_t *len, struct mfs_err *err);

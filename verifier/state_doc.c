@@ -13,7 +13,9 @@
 static const char *
 kind_name(enum mfs_state_kind kind)
 {
-	return kind == MFS_STATE_ANCHOR ? "anchor" : kind == MFS_STATE_CYCLE ? "cycle" : "state";
+	static const char *const names[] = { "state", "anchor", "cycle", "held" };
+
+	return (unsigned)kind < sizeof(names) / sizeof(names[0]) ? names[kind] : names[0];
 }
 
 static void

@@ -13,6 +13,7 @@
 
 #include "client.h"
 #include "cmd_common.h"
+#include "held.h"
 #include "io.h"
 #include "keeper.h"
 #include "log.h"
@@ -189,7 +190,10 @@ keeper_main(struct mfs_keeper *k)
 	if (k->result.code != MFS_OK && (k->foreground || k->own_log))
 		mfs_log_err("", &k->result);
 	mfs_notify("STOPPING=1");
-	mfs_kadopt_forget();
+	if (!mfs_held_empty(k->held_fd))
+		mfs_log(MFS_LOG_WARN, "what acted from memory alone is not on the disk that holds %s: it ends with this mount, and the next "
+			"check brings it again", k->config != NULL ? MFS_ESC(k->config->state) : "the state");
+	mfs_kadopt_forget(!mfs_held_empty(k->held_fd));
 	run_clean(k);
 	/* Without root it was mounted before it was ready: a start that failed must not leave it. */
 	if (geteuid() != 0 && k->mount.id != 0 && mfs_kmount_listed(&k->mount))
@@ -234,7 +238,7 @@ int
 mfs_cmd_mount(int argc, char **argv)
 {
 	struct mfs_keeper k = {
-		.config_fd = -1, .folders = MFS_FOLDERS_INIT, .keys = { .state = -1 }, .lock_fd = -1, .control_fd = -1,
+		.config_fd = -1, .folders = MFS_FOLDERS_INIT, .keys = { .state = -1 }, .lock_fd = -1, .held_fd = -1, .control_fd = -1,
 		.signal_fd = -1, .mountinfo_fd = -1, .shm_fd = -1, .report_fd = -1, .mount = MFS_KMOUNT_INIT,
 		.resident = { .dir = -1, .table_fd = -1 }, .serve = { .sock = -1 },
 	};

@@ -261,8 +261,8 @@ state_room(struct mfs_doctor *d, const struct mfs_config *c)
 	const char *unwritten = json_string_value(json_object_get(state, "unwritten"));
 
 	if (unwritten != NULL)
-		mfs_doctor_say(d, MFS_BROKEN, "state", "make room on the disk that holds it", "a revocation acts from memory alone, and a "
-			"restart forgets it until the next check: %s", unwritten);
+		mfs_doctor_say(d, MFS_BROKEN, "state", "make room on the disk that holds it", "a revocation acts from memory alone: an "
+			"unmount or a restart of this host forgets it until the next check: %s", unwritten);
 	if (status_bool(d, "state", "full"))
 		mfs_doctor_say(d, MFS_BROKEN, "state", "make room on the disk that holds it", "%s is full: %lld of the %lld KiB kept in "
 			"reserve are left: revocations act, nothing new is activated", c->state,

@@ -465,6 +465,7 @@ mfs_engine_open(const struct mfs_engine_args *args, struct mfs_engine **out, str
 	if ((code = mfs_counter_open(args->config->counter, args->state_dirfd, &e->counter, err)) != MFS_OK ||
 		(code = mfs_trusted_open(args->state_dirfd, mfs_store_dirfd(args->store), mfs_keys_state(args->keys),
 			 e->counter, args->flags, &e->trusted, err)) != MFS_OK ||
+		(code = mfs_engine_take_over(e, err)) != MFS_OK ||
 		((args->flags & MFS_TRUSTED_READ) == 0 &&
 			(code = mfs_reserve_open(args->state_dirfd, &e->reserve, err)) != MFS_OK))
 		return code;

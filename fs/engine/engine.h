@@ -11,6 +11,7 @@
 #define MFS_ENGINE_H
 
 #include "events.h"
+#include "held.h"
 #include "mfs_policy.h"
 #include "trusted.h"
 #include "version.h"
@@ -22,6 +23,7 @@ struct mfs_engine_args {
 	struct mfs_cache *cache; /* NULL: versions are not opened for reading (offline commands) */
 	struct mfs_events *events;
 	int state_dirfd;
+	struct mfs_held *held; /* keeper's memory for state that cannot be written; NULL: it ends with this process */
 	unsigned flags; /* enum mfs_trusted_flags */
 };
 
@@ -187,7 +189,8 @@ enum mfs_code mfs_engine_stop(struct mfs_engine *e, size_t i, enum mfs_code code
 /*
  * fn as in mfs_engine_anchor_update, for a change that only forbids more: written if that is possible, with the
  * reserve if need be, else in force from memory, which is an event, and written later (mfs_engine_written, and any
- * other change). A restart before that finds the anchor of the disk. errors what fn returned
+ * other change). The next serve finds it in args->held; a restart of the host finds the anchor of the disk.
+ * errors what fn returned
  */
 enum mfs_code mfs_engine_anchor_hold(struct mfs_engine *e,
 	enum mfs_code (*fn)(void *user, struct mfs_anchor *a, bool *write, struct mfs_err *err), void *user,
@@ -203,6 +206,12 @@ enum mfs_code mfs_engine_unwritten_check(struct mfs_engine *e, size_t i, struct 
  * errors  INSUFFICIENT_STORAGE, IO, ...: as what could not be written
  */
 enum mfs_code mfs_engine_room(struct mfs_engine *e, size_t i, struct mfs_err *err);
+
+/* Did this engine find something in args->held that the disk did not have? Then its repositories are asked at once. */
+bool mfs_engine_took_over(struct mfs_engine *e);
+
+/* The end of a serve: once more as _written; over, that of the mount: what is lost with it is said in the log. */
+void mfs_engine_last_write(struct mfs_engine *e, bool over);
 
 /* Write what is in force from memory alone, and fill the reserve; true: nothing is left to do, and there is room. After each check, and by time. */
 bool mfs_engine_written(struct mfs_engine *e);

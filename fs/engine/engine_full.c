@@ -88,6 +88,8 @@ static void
 unwritten_set(struct mfs_engine *e, const struct mfs_err *why)
 {
 	e->unwritten = why != NULL ? *why : (struct mfs_err)MFS_ERR_INIT;
+	if (why != NULL && mfs_trusted_unkept(e->trusted)[0] != '\0')
+		(void)mfs_err_hint(&e->unwritten, "; nor is it kept for the next serve: %s", mfs_trusted_unkept(e->trusted));
 	(void)pthread_mutex_lock(&e->view_lock);
 	(void)snprintf(e->unwritten_text, sizeof(e->unwritten_text), "%.255s", e->unwritten.msg);
 	(void)pthread_mutex_unlock(&e->view_lock);
@@ -179,6 +181,8 @@ mfs_engine_written(struct mfs_engine *e)
 		before = mfs_engine_urgent(e);
 		if (mfs_trusted_flush(e->trusted, &err) != MFS_OK)
 			unwritten_set(e, &err);
+		else if (mfs_trusted_cycle_save(e->trusted, &err) != MFS_OK) /* what it says of the same */
+			mfs_log_err("state: cycle", &err);
 		mfs_engine_urgent_over(e, before);
 	}
 	mfs_engine_unwritten_settle(e);
@@ -186,6 +190,57 @@ mfs_engine_written(struct mfs_engine *e)
 	room = fill(e, false);
 	(void)pthread_mutex_unlock(&e->lock);
 	return room && !ahead;
+}
+
+/* ---- from one serve to the next -------------------------------------------------------------------------------- */
+
+enum mfs_code
+mfs_engine_take_over(struct mfs_engine *e, struct mfs_err *err)
+{
+	struct mfs_err why = MFS_ERR_INIT;
+	enum mfs_code code;
+
+	if (e->args.held == NULL || (e->args.flags & (MFS_TRUSTED_READ | MFS_TRUSTED_RECOVER)) != 0)
+		return MFS_OK;
+	if ((code = mfs_trusted_take_over(e->trusted, e->args.held, err)) != MFS_OK || !mfs_trusted_ahead(e->trusted))
+		return code;
+	e->took_over = true;
+	(void)mfs_fail(&why, MFS_INSUFFICIENT_STORAGE, "state: in force from memory alone since the serve before this one");
+	happened(e, why.code, why.msg);
+	unwritten_set(e, &why);
+	return MFS_OK;
+}
+
+bool
+mfs_engine_took_over(struct mfs_engine *e)
+{
+	return e->took_over;
+}
+
+static void
+lost_say(void *user, const char *what, const char *lacks)
+{
+	(void)user;
+	mfs_log(MFS_LOG_ERR, "%s: %s could not be written and ends with this mount: the next check brings it again", what, lacks);
+}
+
+void
+mfs_engine_last_write(struct mfs_engine *e, bool over)
+{
+	bool ahead;
+
+	if (e == NULL)
+		return;
+	(void)pthread_mutex_lock(&e->lock);
+	ahead = mfs_trusted_ahead(e->trusted);
+	(void)pthread_mutex_unlock(&e->lock);
+	if (!ahead)
+		return;
+	(void)mfs_engine_written(e);
+	(void)pthread_mutex_lock(&e->lock);
+	if (over)
+		mfs_trusted_lacks(e->trusted, lost_say, NULL);
+	(void)pthread_mutex_unlock(&e->lock);
 }
 
 /* ---- what was signed ----------------------------------------------------------------------------------------- */

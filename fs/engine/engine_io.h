@@ -20,6 +20,7 @@ struct mfs_engine {
 	struct mfs_trusted *trusted;
 	struct mfs_reserve *reserve;   /* NULL: reading only */
 	bool full_told;                /* lock: that the state's disk is full */
+	bool took_over;                /* something of args.held is in force; does not change */
 	struct mfs_err unwritten;      /* lock: why the anchor in force is not on the disk; OK: it is */
 	char unwritten_text[256];      /* view_lock: the same for the status */
 	struct mfs_engine_stopped *waits; /* config->n_models; lock: why nothing new of a model may be activated */
@@ -103,6 +104,7 @@ void mfs_engine_urgent_over(struct mfs_engine *e, struct mfs_reserve *before);
 enum mfs_code mfs_engine_commit_or_hold(struct mfs_engine *e, struct mfs_anchor *a);
 enum mfs_code mfs_engine_room_locked(struct mfs_engine *e, size_t i, struct mfs_err *err);
 void mfs_engine_unwritten_settle(struct mfs_engine *e);
+enum mfs_code mfs_engine_take_over(struct mfs_engine *e, struct mfs_err *err); /* args.held; at open, before anything is shown */
 /* Both copies of what was signed, in state and store. */
 enum mfs_code mfs_engine_signed_put(struct mfs_engine *e, const struct mfs_sha256 *id, const struct mfs_signed *s,
 	struct mfs_err *err);

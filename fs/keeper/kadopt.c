@@ -13,19 +13,20 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "held.h"
 #include "io.h"
 #include "keeper.h"
 #include "log.h"
 
 #define FIRST_FD 3 /* SD_LISTEN_FDS_START */
 
-enum { STORED_DEV, STORED_SHM, STORED_TMPFS, STORED_TABLE, STORED_N };
-static const char *const names[STORED_N] = { "modelfs-dev", "modelfs-shm", "modelfs-tmpfs", "modelfs-table" };
+enum { STORED_DEV, STORED_SHM, STORED_TMPFS, STORED_TABLE, STORED_HELD, STORED_N };
+static const char *const names[STORED_N] = { "modelfs-dev", "modelfs-shm", "modelfs-tmpfs", "modelfs-table", "modelfs-held" };
 
 void
 mfs_kadopt_store(const struct mfs_keeper *k)
 {
-	const int fds[STORED_N] = { k->mount.dev, k->shm_fd, k->resident.dir, k->resident.table_fd };
+	const int fds[STORED_N] = { k->mount.dev, k->shm_fd, k->resident.dir, k->resident.table_fd, k->held_fd };
 
 	for (int i = 0; i < STORED_N; i++)
 		if (fds[i] >= 0)
@@ -33,10 +34,11 @@ mfs_kadopt_store(const struct mfs_keeper *k)
 }
 
 void
-mfs_kadopt_forget(void)
+mfs_kadopt_forget(bool keep_held)
 {
 	for (int i = 0; i < STORED_N; i++)
-		mfs_notify("FDSTOREREMOVE=1\nFDNAME=%s", names[i]);
+		if (i != STORED_HELD || !keep_held)
+			mfs_notify("FDSTOREREMOVE=1\nFDNAME=%s", names[i]);
 }
 
 /* Descriptors by name; true if this process was given any. */
@@ -106,9 +108,17 @@ mfs_kadopt(struct mfs_keeper *k, struct mfs_err *err)
 	mfs_autofree char *path = NULL;
 	int fds[STORED_N];
 	uint64_t id = 0;
+	bool usable;
 	void *p;
 
-	if (!stored_take(fds))
+	usable = stored_take(fds);
+	/* Whatever became of the connection: what acts from memory alone goes on to act. */
+	if (k->held_fd < 0 && mfs_held_usable(fds[STORED_HELD]))
+		k->held_fd = fds[STORED_HELD];
+	else
+		mfs_cleanup_close(&fds[STORED_HELD]);
+	fds[STORED_HELD] = -1;
+	if (!usable)
 		return false;
 	if (mfs_mount_path(k->config->mount, &path, err) != MFS_OK)
 		return false;
@@ -120,7 +130,7 @@ mfs_kadopt(struct mfs_keeper *k, struct mfs_err *err)
 		mfs_log(MFS_LOG_WARN, "the stored connection cannot be used any more; mounting anew");
 		if (p != MAP_FAILED)
 			(void)munmap(p, sizeof(struct mfs_shm));
-		mfs_kadopt_forget();
+		mfs_kadopt_forget(true);
 		if (id != 0) /* systemd may still hold a duplicate: end the connection itself */
 			(void)umount2(path, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW);
 		for (int i = 0; i < STORED_N; i++)

@@ -5,8 +5,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "held.h"
 #include "io.h"
 #include "keeper.h"
+#include "log.h"
 
 static enum mfs_code
 shared_create(struct mfs_keeper *k, struct mfs_err *err)
@@ -25,6 +27,16 @@ shared_create(struct mfs_keeper *k, struct mfs_err *err)
 	k->shm->layout = MFS_SHM_LAYOUT;
 	k->shm->total = sizeof(struct mfs_shm);
 	return MFS_OK;
+}
+
+/* Unless there is one: what acts from memory alone outlives connections too. Without it a crash of serve forgets that. */
+static void
+held_create(struct mfs_keeper *k)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+
+	if (k->held_fd < 0 && mfs_held_make(&k->held_fd, &err) != MFS_OK)
+		mfs_log_err("keeper", &err);
 }
 
 void
@@ -46,8 +58,11 @@ mfs_keeper_connect(struct mfs_keeper *k, struct mfs_err *err)
 	bool made = k->mount.made_folder;
 
 	mfs_keeper_disconnect(k);
-	if (mfs_kadopt(k, err))
+	if (mfs_kadopt(k, err)) {
+		held_create(k);
 		return MFS_OK;
+	}
+	held_create(k);
 	if (shared_create(k, err) != MFS_OK || mfs_kmount_target(&k->mount, k->config->mount, err) != MFS_OK ||
 		mfs_kresident_open(&k->resident, mfs_kresident_budget(k->config), err) != MFS_OK ||
 		mfs_kmount_create(&k->mount, k->config, k->shm, k->resident.dir >= 0, k->resend, err) != MFS_OK)

@@ -296,7 +296,7 @@ connection_abort(struct mfs_keeper *k, int64_t now)
 	serve_kill(k, "not ready in time");
 	k->serve = (struct mfs_kserve){ .sock = -1 };
 	k->unmounter = mfs_kmount_remove(&k->mount, true);
-	mfs_kadopt_forget();
+	mfs_kadopt_forget(true);
 	if (k->state == MFS_KEEPER_STARTING || k->remounts > 0) {
 		give_up(k, &err);
 		return;

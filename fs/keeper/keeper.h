@@ -30,6 +30,7 @@ enum mfs_serve_fd {
 	MFS_FD_CONTROL, /* listening; may be absent */
 	MFS_FD_SCRATCH, /* absent when there is no noswap tmpfs */
 	MFS_FD_STATE_KEY,
+	MFS_FD_HELD,    /* held.h; absent when there is no memory for it */
 	MFS_FD_FIRST_KEY, /* n_keys trust keys, then n_models model keys, n_seed seeds, n_repos roots; those may be absent */
 };
 
@@ -157,6 +158,7 @@ struct mfs_keeper {
 	int *seeds; /* config->n_seed */
 	int lock_fd, control_fd, signal_fd, mountinfo_fd;
 
+	int held_fd; /* held.h: as long as keeper, over every connection; -1: none */
 	struct mfs_shm *shm;
 	int shm_fd;
 	struct mfs_kmount mount;
@@ -224,7 +226,8 @@ void mfs_keeper_run(struct mfs_keeper *k);
  */
 bool mfs_kadopt(struct mfs_keeper *k, struct mfs_err *err);
 void mfs_kadopt_store(const struct mfs_keeper *k);
-void mfs_kadopt_forget(void);
+/* keep_held: but not the memory of what could not be written, which a service manager hands to a keeper that it starts anew */
+void mfs_kadopt_forget(bool keep_held);
 
 /* knotify.c: sd_notify(3) without its library. Does nothing without NOTIFY_SOCKET. */
 void mfs_notify(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

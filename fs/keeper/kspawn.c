@@ -37,7 +37,7 @@ descriptors_list(struct mfs_keeper *k, int link, int scratch, size_t *n)
 {
 	const struct mfs_config *c = k->config;
 	const int fixed[] = { link, k->mount.dev, k->shm_fd, k->config_fd, k->folders.state, k->folders.store, k->control_fd,
-		scratch, k->keys.state };
+		scratch, k->keys.state, k->held_fd };
 	int *fds, *p;
 
 	_Static_assert(sizeof(fixed) / sizeof(fixed[0]) == MFS_FD_FIRST_KEY - MFS_FD_LINK, "one per number");

@@ -33,6 +33,7 @@ struct inherited { /* descriptors beyond the fixed ones */
 };
 
 static int wake_fd = -1; /* the main thread waits on it */
+static _Atomic bool unmounted;
 
 static bool
 fd_open(int fd)
@@ -62,6 +63,7 @@ static void
 on_session_end(void *user)
 {
 	(void)user;
+	atomic_store(&unmounted, true);
 	wake(1);
 }
 
@@ -174,6 +176,10 @@ local_state_open(struct mfs_serve *s, const struct inherited *in, struct mfs_err
 	args.store = s->store;
 	args.cache = s->cache;
 	args.events = s->events;
+	if (mfs_held_open(MFS_FD_HELD, &s->held, err) == MFS_NO_MEMORY)
+		return err->code;
+	*err = (struct mfs_err)MFS_ERR_INIT;
+	args.held = s->held;
 	if (mfs_engine_open(&args, &s->engine, err) != MFS_OK)
 		return err->code;
 	(void)mfs_engine_reserve_fill(s->engine, true); /* what is missing is an event, and keeps nothing from being served */
@@ -250,6 +256,7 @@ serve_end(struct mfs_serve *s)
 	(void)signal(SIGALRM, on_alarm);
 	(void)alarm(STOP_S);
 	mfs_session_stop(s->session);
+	mfs_engine_last_write(s->engine, atomic_load(&unmounted));
 	mfs_scrub_stop(s->scrub);
 	mfs_repairs_stop(s->repairs);
 	mfs_updates_stop(s->updates);

@@ -28,6 +28,7 @@ struct mfs_serve {
 	struct mfs_store *store;
 	struct mfs_cache *cache;
 	struct mfs_events *events;
+	struct mfs_held *held; /* NULL: keeper has no such memory */
 	struct mfs_engine *engine;
 	struct mfs_tree *tree;
 	struct mfs_klink *klink;

@@ -20,6 +20,7 @@ mfs_trusted_close(struct mfs_trusted *t)
 	if (t == NULL)
 		return;
 	mfs_anchor_free(t->anchor);
+	mfs_anchor_free(t->written);
 	mfs_cycle_free(t->cycle);
 	mfs_memo_free(t->anchor_memo);
 	mfs_memo_free(t->cycle_memo);
@@ -198,7 +199,7 @@ mfs_trusted_commit(struct mfs_trusted *t, struct mfs_anchor *a, struct mfs_err *
 	t->flags &= ~(unsigned)MFS_TRUSTED_RECOVER;
 	mfs_anchor_free(t->anchor);
 	t->anchor = a;
-	t->ahead = false;
+	mfs_trusted_settled(t);
 	mfs_state_mark_write(t);
 	return MFS_OK;
 }
@@ -210,20 +211,6 @@ mfs_trusted_reserve(struct mfs_trusted *t, struct mfs_reserve *r)
 
 	t->reserve = r;
 	return before;
-}
-
-void
-mfs_trusted_hold(struct mfs_trusted *t, struct mfs_anchor *a)
-{
-	mfs_anchor_free(t->anchor);
-	t->anchor = a;
-	t->ahead = true;
-}
-
-bool
-mfs_trusted_ahead(const struct mfs_trusted *t)
-{
-	return t->ahead;
 }
 
 enum mfs_code
@@ -246,21 +233,23 @@ mfs_trusted_cycle_save(struct mfs_trusted *t, struct mfs_err *err)
 	mfs_autofree uint8_t *doc = NULL;
 	mfs_autofree char *json = NULL;
 	int target = t->cycle_current == 0 ? 1 : 0;
-	size_t len;
+	size_t len, json_len;
 	enum mfs_code code;
 
 	if ((t->flags & MFS_TRUSTED_READ) != 0)
 		return mfs_fail(err, MFS_INTERNAL, "state: opened for reading only");
-	if ((code = mfs_cycle_json_memo(t->cycle, t->cycle_memo, &json, &len, err)) != MFS_OK ||
-		(code = mfs_state_seal(MFS_STATE_CYCLE, t->cycle_generation + 1, MFS_SPAN(json, len), &t->key, &doc,
+	if ((code = mfs_cycle_json_memo(t->cycle, t->cycle_memo, &json, &json_len, err)) != MFS_OK ||
+		(code = mfs_state_seal(MFS_STATE_CYCLE, t->cycle_generation + 1, MFS_SPAN(json, json_len), &t->key, &doc,
 			&len, err)) != MFS_OK)
 		return code;
 	if ((code = mfs_reserve_replace(t->reserve, t->state_dirfd, mfs_cycle_names[target], doc, len, 0600, err)) != MFS_OK) {
 		(void)mfs_err_context(err, "state: ");
+		mfs_trusted_cycle_hold(t, MFS_SPAN(json, json_len));
 		return code;
 	}
 	t->cycle_generation++;
 	t->cycle_current = target;
+	mfs_held_drop(t->held, MFS_STATE_CYCLE);
 	return MFS_OK;
 }
 

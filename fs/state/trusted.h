@@ -215,11 +215,35 @@ struct mfs_reserve *mfs_trusted_reserve(struct mfs_trusted *t, struct mfs_reserv
 /*
  * `a` could not be written, and is in force here all the same: it must do nothing but forbid more than the present
  * anchor, or go back. Takes ownership. It is on the disk with the next commit of whatever is made from it, and
- * with _flush; _ahead says that it is not yet. A restart before that finds the anchor of the disk.
+ * with _flush; _ahead says that it is not yet. It stands in keeper's memory before this returns, and with it from now
+ * on a cycle that cannot be written, so that the next serve finds both; _unkept says why not (empty: it does, or nobody
+ * gave such memory: then a restart finds the anchor of the disk). _lacks names what the disk does not know, one call each:
+ * the model or repository, and "the revocation of version 1.2.0 (withdraw)".
  */
 void mfs_trusted_hold(struct mfs_trusted *t, struct mfs_anchor *a);
 bool mfs_trusted_ahead(const struct mfs_trusted *t);
+const char *mfs_trusted_unkept(const struct mfs_trusted *t);
 enum mfs_code mfs_trusted_flush(struct mfs_trusted *t, struct mfs_err *err); /* as mfs_trusted_commit */
+void mfs_trusted_lacks(const struct mfs_trusted *t, void (*say)(void *user, const char *what, const char *lacks), void *user);
+
+/*
+ * Right after _open, not for reading: hold in this memory from now on, and join what a process before this one held
+ * there with the anchor of the disk; then _ahead. It only ever takes trust away: revocations and minima count where
+ * the disk knows no later policy; where it was made from what the disk has, a model is also where it went back to
+ * (among what the disk lists), and keys are gone that were taken away. A document that is torn, another host's or
+ * unreadable counts nothing, which is logged. The held cycle is in force if it is later than the disk's.
+ *
+ * held    borrowed, as long as t
+ * errors  NO_MEMORY
+ */
+struct mfs_held;
+enum mfs_code mfs_trusted_take_over(struct mfs_trusted *t, struct mfs_held *h, struct mfs_err *err);
+
+/*
+ * Take out of the repository's trust list what `by`, a verified trust.json, has no longer, or not with that epoch and those
+ * models. What `by` has beyond it stays out. errors as mfs_trustlist_parse
+ */
+enum mfs_code mfs_anchor_trust_cut(struct mfs_anchor_repo *r, struct mfs_span by, bool *cut, struct mfs_err *err);
 
 /*
  * The cycle was absent or unreadable beside an anchor: its counters start anew from values that

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* trusted_io.h - shared by trusted.c and trusted_load.c only: the copies on disk and the open object. */
+/* trusted_io.h - shared by trusted*.c only: the copies on disk and the open object. */
 #ifndef MFS_TRUSTED_IO_H
 #define MFS_TRUSTED_IO_H
 
+#include "held.h"
 #include "reserve.h"
 #include "trusted.h"
 
@@ -32,6 +33,10 @@ struct mfs_trusted {
 	bool burn;           /* the next commit first commits a copy of the present anchor */
 	bool uncertain;      /* an increment failed: the counter may have moved by one */
 	bool ahead;          /* anchor forbids more than what is on the disk: mfs_trusted_hold() */
+	struct mfs_anchor *written; /* ahead: what is on the disk */
+	struct mfs_held *held; /* borrowed; NULL: what is held ends with this process */
+	uint64_t held_sequence; /* of the document there */
+	char unkept[160];    /* ahead: why it is not there; empty: it is, or there is no such memory */
 	bool cycle_lost;
 	uint64_t cycle_generation;
 	int cycle_current;
@@ -43,6 +48,10 @@ struct mfs_trusted {
 void mfs_state_mark_write(struct mfs_trusted *t);
 
 extern const char *const mfs_anchor_names[2], *const mfs_cycle_names[2];
+
+/* trusted_held.c: everything in force is on the disk; and the cycle that could not be written, while the anchor is ahead. */
+void mfs_trusted_settled(struct mfs_trusted *t);
+void mfs_trusted_cycle_hold(struct mfs_trusted *t, struct mfs_span json);
 
 /* Read copy i of a document; never fails as a whole: the outcome is in *c. */
 void mfs_state_copy_read(int dirfd, enum mfs_state_kind kind, int i, const struct mfs_key *key,

@@ -160,12 +160,19 @@ states_write(void *user, struct mfs_cycle *c)
 	return write;
 }
 
-/* It is written down as far as that goes; in force it is in any case. */
+/* It is written down as far as that goes; in force it is in any case. A key that comes waits, one that was taken away goes. */
 static enum mfs_code
 tighten(void *user, struct mfs_anchor *a, bool *write, struct mfs_err *err)
 {
 	const struct batch *b = user;
+	struct mfs_anchor_repo *repo = mfs_anchor_repo_find(a, b->x->r->args.config->repos[b->x->repo].name);
 
+	if (repo != NULL && b->trust != NULL) {
+		enum mfs_code code = mfs_anchor_trust_cut(repo, MFS_SPAN(b->trust, b->trust_len), write, err);
+
+		if (code != MFS_OK)
+			return code;
+	}
 	for (size_t k = 0; k < b->n; k++) {
 		struct mfs_anchor_model *st = mfs_anchor_find(a, b->x->r->args.config->models[b->list[k].model].id);
 		enum mfs_code code;
@@ -206,7 +213,7 @@ flush(struct batch *b, struct mfs_err *err)
 
 	if (x->unwritten.code == MFS_OK && flush_write(b, &why) != MFS_OK)
 		mfs_refresh_unwritten(x, &why);
-	if (x->unwritten.code != MFS_OK && b->n > 0 &&
+	if (x->unwritten.code != MFS_OK && (b->n > 0 || b->trust != NULL) &&
 		(code = mfs_engine_anchor_hold(r->args.engine, tighten, b, err)) != MFS_OK)
 		return code;
 	if (x->unwritten.code == MFS_OK && b->roles) {

@@ -467,8 +467,8 @@ static void
 repos_schedule(struct mfs_update *u)
 {
 	const struct mfs_config_update *c = &u->args.run.config->update;
-	/* What was in force from memory alone went with the process before. */
-	const bool full = !mfs_engine_written(u->args.run.engine);
+	/* What could not be written: what forbids acts again, but the rest of what the process before knew went with it. */
+	const bool full = !mfs_engine_written(u->args.run.engine) || mfs_engine_took_over(u->args.run.engine);
 	int64_t now = now_s(u);
 
 	for (size_t r = 0; r < u->n_repos; r++) {

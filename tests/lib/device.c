@@ -109,7 +109,8 @@ static struct mfs_engine_args
 args_of(struct device *d, unsigned flags)
 {
 	return (struct mfs_engine_args){ .config = d->config, .keys = d->keys, .store = d->store, .cache = d->cache,
-		.events = d->events, .state_dirfd = d->state_fd, .flags = flags };
+		.events = d->events, .state_dirfd = d->state_fd, .held = d->held,
+		.flags = flags };
 }
 
 enum mfs_code

@@ -21,6 +21,7 @@ struct device {
 	struct mfs_store *store;
 	struct mfs_cache *cache;
 	struct mfs_events *events;
+	struct mfs_held *held;     /* keeper's memory; NULL: a test that needs none */
 	struct mfs_engine *engine; /* between device_open and device_close */
 	enum mfs_code (*decide)(void *user, size_t model, const struct mfs_manifest *m, struct mfs_err *err);
 	bool small;

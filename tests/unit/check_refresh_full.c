@@ -52,12 +52,37 @@ room(void)
 	cr_assert_eq(unlinkat(d.state_fd, "filler", 0), 0);
 }
 
-/* A new process finds what is on the disk. */
+static int memory = -1; /* keeper's */
+
+/* A new process finds what is on the disk, and what keeper has. */
 static void
 again(void)
 {
-	restart();
+	stop();
+	mfs_held_close(d.held);
+	d.held = NULL;
+	if (memory >= 0)
+		cr_assert_eq(mfs_held_open(memory, &d.held, NULL), MFS_OK);
+	start();
 	(void)mfs_engine_reserve_fill(d.engine, true);
+}
+
+static void
+keeper_lives(void)
+{
+	cr_assert_eq(mfs_held_make(&memory, NULL), MFS_OK);
+	again();
+}
+
+static void
+keeper_ends(void)
+{
+	stop();
+	mfs_held_close(d.held);
+	d.held = NULL;
+	(void)close(memory);
+	memory = -1;
+	start();
 }
 
 static bool
@@ -157,7 +182,7 @@ Test(refresh_full, a_revocation_acts_from_memory_and_is_written_once_there_is_ro
 	(void)run_is(MFS_INSUFFICIENT_STORAGE, "make room on the disk that holds");
 	active_is("");
 	cr_assert(!mfs_engine_written(d.engine));
-	/* No worse than the disk is: the first check brings it again. */
+	/* After a restart of the host no worse than the disk is: the first check brings it again. */
 	again();
 	active_is("1.1.0");
 	(void)run_is(MFS_INSUFFICIENT_STORAGE, NULL);
@@ -280,6 +305,121 @@ Test(refresh_full, while_the_reserve_is_used_nothing_new_is_activated)
 	active_is("1.2.0");
 }
 
+/* ---- and serve crashes ------------------------------------------------------------------------------------------- */
+
+static struct mfs_engine_model
+model(void)
+{
+	struct mfs_engine_model m;
+
+	cr_assert_eq(mfs_engine_model_get(d.engine, 0, &m, NULL), MFS_OK);
+	mfs_engine_model_free(&m); /* of it only plain fields are looked at */
+	return m;
+}
+
+static bool
+unwritten(const char *word)
+{
+	struct mfs_engine_state s;
+
+	mfs_engine_state_facts(d.engine, &s);
+	return strstr(s.unwritten, word) != NULL;
+}
+
+Test(refresh_full, a_crash_brings_nothing_back_that_was_withdrawn_from_memory)
+{
+	keeper_lives();
+	lived(1);
+	cr_assert(!mfs_engine_took_over(d.engine));
+	disk_fill_beyond();
+	revoked("1.1.0", MFS_ACTION_WITHDRAW);
+	(void)run_is(MFS_INSUFFICIENT_STORAGE, NULL);
+	for (int k = 0; k < 3; k++) {
+		again();
+		active_is("");
+		cr_assert(mfs_engine_took_over(d.engine));
+		cr_assert(unwritten("from memory alone"));
+		cr_assert(!mfs_engine_written(d.engine));
+		cr_assert(unwritten("No space left"));
+		cr_assert(said("since the serve before this one"));
+	}
+	/* Room came while nothing ran: it is written before anybody asks a repository. */
+	room();
+	again();
+	active_is("");
+	cr_assert(mfs_engine_written(d.engine));
+	cr_assert(unwritten(""));
+	cr_assert(mfs_held_empty(memory));
+	keeper_ends();
+	active_is("");
+	cr_assert(!mfs_engine_took_over(d.engine));
+	(void)run();
+	active_is("");
+	fresh_is(MFS_OK);
+}
+
+Test(refresh_full, a_crash_goes_on_where_it_went_back_to)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_engine_model before, after;
+	char from[MFS_VERSION_MAX + 1];
+	bool moved;
+
+	keeper_lives();
+	lived(2);
+	cr_assert_eq(mfs_engine_pin(d.engine, 0, "1.2.0", &moved, from, from, &err), MFS_OK, "%s", err.msg);
+	disk_fill_beyond();
+	revoked("1.2.0", MFS_ACTION_ROLLBACK);
+	(void)run_is(MFS_INSUFFICIENT_STORAGE, NULL);
+	active_is("1.1.0");
+	before = model();
+	cr_assert_str_eq(before.update.pin, "");
+	again();
+	active_is("1.1.0");
+	cr_assert_eq(floor_of(), 2);
+	/* `generation` never goes back, nor does the wish to stay come back. */
+	after = model();
+	cr_assert_eq(after.generation, before.generation);
+	cr_assert_eq(after.active_since, before.active_since);
+	cr_assert_str_eq(after.update.pin, "");
+	/* Written by the check itself. */
+	room();
+	(void)run();
+	cr_assert(mfs_held_empty(memory));
+	keeper_ends();
+	active_is("1.1.0");
+	cr_assert_eq(floor_of(), 2);
+}
+
+/* What it went back to is lost too: then there is nothing, and not the revoked version again. */
+Test(refresh_full, a_crash_with_a_damaged_store_shows_no_revoked_version)
+{
+	struct mfs_sha256 second, first;
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_engine_model m;
+	char path[200];
+
+	keeper_lives();
+	lived(2);
+	cr_assert_eq(mfs_engine_model_get(d.engine, 0, &m, NULL), MFS_OK);
+	cr_assert_eq(m.n, 2);
+	second = m.versions[0].v->m->id;
+	first = m.versions[1].v->m->id;
+	mfs_engine_model_free(&m);
+	cr_assert(!mfs_sha256_equal(&first, &second));
+	disk_fill_beyond();
+	revoked("1.2.0", MFS_ACTION_ROLLBACK);
+	(void)run_is(MFS_INSUFFICIENT_STORAGE, NULL);
+	active_is("1.1.0");
+	(void)snprintf(path, sizeof(path), "manifests/%s", MFS_HEX(&first));
+	cr_assert_eq(mfs_remove_all(d.state_fd, path), 0);
+	cr_assert_eq(mfs_remove_all(d.store_fd, path), 0);
+	disk_fill(); /* what that gave back */
+	again();
+	active_is("");
+	cr_assert_eq(mfs_engine_room(d.engine, 0, &err), MFS_INSUFFICIENT_STORAGE);
+}
+
 /* ---- keys ---------------------------------------------------------------------------------------------------- */
 
 static void
@@ -330,6 +470,39 @@ Test(refresh_full, a_key_that_is_taken_away_goes_and_one_that_comes_waits)
 	mk_signer_free(third);
 }
 
+Test(refresh_full, a_crash_brings_no_key_back_that_was_taken_away)
+{
+	struct mk_signer *own = d.signer, *second = mk_signer_new(), *third = mk_signer_new();
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_sha256 id;
+
+	keeper_lives();
+	d.signer = second;
+	trust_publish(second);
+	lived(1);
+	d.signer = third;
+	(void)publish(2);
+	d.signer = own;
+	disk_fill_beyond();
+	trust_publish(third);
+	(void)run_is(MFS_INSUFFICIENT_STORAGE, NULL);
+	active_is("");
+	again();
+	active_is("");
+	/* One that comes waits for the check that writes it. */
+	room();
+	cr_assert(mfs_engine_written(d.engine));
+	cr_assert_eq(device_copy(&d, "published", &id, &err), MFS_KEY_UNTRUSTED, "%s", err.msg);
+	again();
+	active_is("");
+	(void)run();
+	cr_assert_eq(device_copy(&d, "published", &id, &err), MFS_OK, "%s", err.msg);
+	keeper_ends();
+	active_is("");
+	mk_signer_free(second);
+	mk_signer_free(third);
+}
+
 /* ---- every point of the write fails ---------------------------------------------------------------------- */
 
 static void
@@ -354,6 +527,7 @@ Test(refresh_points, wherever_the_room_ends_it_acts)
 		enum mfs_code code;
 
 		full_setup();
+		keeper_lives();
 		lived(2);
 		disk_fill_beyond();
 		revoked("1.2.0", MFS_ACTION_ROLLBACK);
@@ -364,10 +538,8 @@ Test(refresh_points, wherever_the_room_ends_it_acts)
 		unwritten += code != MFS_OK;
 		active_is("1.1.0");
 		cr_assert_eq(floor_of(), 2);
-		if (code == MFS_OK) {
-			again();
-			active_is("1.1.0");
-		}
+		again();
+		active_is("1.1.0");
 		room();
 		(void)run();
 		active_is("1.1.0");
@@ -376,6 +548,8 @@ Test(refresh_points, wherever_the_room_ends_it_acts)
 		cr_assert_eq(floor_of(), 2);
 		(void)run();
 		fresh_is(MFS_OK);
+		cr_assert(mfs_held_empty(memory));
+		keeper_ends();
 		full_teardown();
 	}
 	cr_assert(written > 0 && unwritten > 0, "%u written, %u not: this looked at one side only", written, unwritten);
