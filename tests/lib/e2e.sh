@@ -79,6 +79,8 @@ gen() { "$B/genmodel" "$@"; }
 install_() { timeout 120 "$modelfs" install -c "$CFG" "$@" >>"$W/log" 2>&1; }
 mount_() {
 	timeout 30 "$modelfs" mount -c "$CFG" >>"$W/log" 2>&1 || fail "modelfs mount: exit $?"
+	# shellcheck disable=SC2034 # of repo.sh
+	first_update=1
 	at_exit "timeout 20 $modelfs unmount -c $CFG >/dev/null 2>&1 || true"
 }
 unmount_() {
