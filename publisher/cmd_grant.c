@@ -65,13 +65,12 @@ request_clear(struct request *r)
 static enum mfs_code
 keys_read(struct keyset *k, struct mfs_err *err)
 {
-	enum mfs_code code;
+	enum mfs_code code = MFS_OK;
 
-	for (size_t i = 0; i < k->files.n; i++)
-		if ((code = mfs_model_key_file(k->files.v[i], &k->keys[i], err)) != MFS_OK ||
-			(code = mfs_model_key_id(&k->keys[i], &k->ids[i], err)) != MFS_OK)
-			return code;
-	return MFS_OK;
+	for (size_t i = 0; i < k->files.n && code == MFS_OK; i++)
+		if ((code = mfs_model_key_file(k->files.v[i], &k->keys[i], err)) == MFS_OK)
+			code = mfs_model_key_id(&k->keys[i], &k->ids[i], err);
+	return code;
 }
 
 static void
@@ -253,7 +252,6 @@ static int
 run(struct request *r)
 {
 	struct mfs_err err = MFS_ERR_INIT;
-	char where[512];
 	enum mfs_code code;
 
 	if ((code = keys_read(&r->old, &err)) == MFS_OK && (code = keys_read(&r->new, &err)) == MFS_OK)
@@ -262,11 +260,14 @@ run(struct request *r)
 		return mfs_report("grant", r->path, &r->why);
 	if (code != MFS_OK)
 		return mfs_report("grant", r->path, &err);
-	if (r->added > 0)
+	if (r->added > 0) {
+		char where[512];
+
 		(void)printf("%zu grant%s added: %s\n", r->added, r->added == 1 ? "" : "s",
 			r->id != NULL ? mfs_repocmd_where(&r->c, where) : MFS_ESC(r->path));
-	else
+	} else {
 		(void)printf("nothing to add: every version has its wraps\n");
+	}
 	return mfs_repocmd_end(&r->c, r->added > 0);
 }
 

@@ -135,7 +135,8 @@ version_open(struct mfs_store *s, struct mfs_cache *cache, const struct mfs_keys
 	bool encrypted = v->m->cipher != MFS_CIPHER_NONE;
 	enum mfs_code code = MFS_OK;
 
-	if (encrypted && (v->key_code = mfs_version_key(s, keys, model, v->m, &key, &key_err)) != MFS_OK) {
+	if (encrypted && (code = mfs_version_key(s, keys, model, v->m, &key, &key_err)) != MFS_OK) {
+		v->key_code = code;
 		v->key_why = strdup(key_err.msg);
 		return MFS_OK;
 	}

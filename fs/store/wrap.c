@@ -88,7 +88,7 @@ id_order(const void *a, const void *b)
 static bool
 is_kept(const char *name, const struct mfs_sha256 *keep, size_t n_keep)
 {
-	struct mfs_sha256 id;
+	struct mfs_sha256 id = { { 0 } };
 	const char *dot = strchr(name, '.');
 
 	return dot != NULL && strcmp(dot, SUFFIX) == 0 && mfs_hex_decode(id.b, MFS_SHA256_LEN, name, (size_t)(dot - name)) &&
