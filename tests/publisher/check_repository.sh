@@ -366,6 +366,67 @@ grants_of_a_bundle_come_along() {
 	expect 3 'malformed.*grants: not a folder' modelpub publish REPO b --keys "$W/K"
 }
 
+grant_wraps_what_is_packed_for_a_further_key() {
+	local ck new k
+	for k in mk new third; do openssl rand -out $k.bin 32 && chmod 0600 $k.bin; done
+	key_id() { { printf 'modelfs model key'; cat "$1"; } | sha256sum | cut -d ' ' -f 1; }
+	pack --version 1.2.0 --release 2 --model-key mk.bin --out b "$W/src" >/dev/null
+	ck=$(grep -oE '"content_key_id":"[0-9a-f]{64}"' b/manifest.json | grep -oE '[0-9a-f]{64}')
+	new=grants/$(key_id new.bin)/$ck.kwp
+	fresh
+	modelpub publish REPO b --keys "$W/K" --no-offer
+	cp -a REPO before
+	# no key of a role, nothing signed: one file more
+	expect 0 '1 grant added' modelpub grant REPO det 1.2.0 --model-key mk.bin --for new.bin
+	[ "$(diff -rq before REPO)" = "Only in REPO: grants" ]
+	[ "$(cd REPO && find grants -type f)" = "$new" ] && [ "$(stat -c %s "REPO/$new")" = 40 ]
+	ok REPO --full
+	# RFC 5649, as another implementation has it
+	if openssl enc -list 2>/dev/null | grep -q id-aes256-wrap-pad; then
+		openssl enc -d -id-aes256-wrap-pad -K "$(od -An -tx1 -v new.bin | tr -d ' \n')" -iv A65959A6 -in "REPO/$new" -out opened 2>/dev/null &&
+			[ "$({ printf 'modelfs content key'; cat opened; } | sha256sum | cut -d ' ' -f 1)" = "$ck" ]
+	fi
+	# the same again, a key that the manifest has: nothing; a damaged one is made anew
+	cp "REPO/$new" good
+	expect 2 'nothing to add' modelpub grant REPO det 1.2.0 --model-key mk.bin --for new.bin --for mk.bin
+	head -c 40 /dev/urandom >"REPO/$new"
+	expect 0 '1 grant added' modelpub grant REPO det --model-key mk.bin --for new.bin
+	cmp good "REPO/$new"
+	# the key of a grant opens it as well; every version of the model, and what does not open is named
+	expect 0 'left out: det 1.[0-9].0 ' modelpub grant REPO det --model-key third.bin --model-key new.bin --for third.bin
+	[ -f "REPO/grants/$(key_id third.bin)/$ck.kwp" ]
+	# an upload takes what is new
+	fresh
+	modelpub publish REPO b --keys "$W/K" --no-offer
+	cp -a REPO before2
+	expect 0 '1 grant added: UP' modelpub grant REPO det 1.2.0 --model-key mk.bin --for new.bin --out UP
+	diff -r before2 REPO
+	[ "$(find UP -type f | sort)" = "$(printf '%s\n' "UP/1-blobs/$new" UP/change.json)" ]
+	cmp good "UP/1-blobs/$new"
+	modelpub metadata commit REPO UP
+	cmp good "REPO/$new"
+	# into a bundle, which publish takes along
+	expect 0 '1 grant added' modelpub grant b --model-key mk.bin --for new.bin
+	cmp good "b/$new"
+	expect 2 'nothing to add' modelpub grant b --model-key mk.bin --for new.bin
+	modelpub verify --pub "$W/release.pub.pem" b
+	# refused
+	expect 4 'key_unavailable.*no content key for model key' modelpub grant b --model-key third.bin --for new.bin
+	expect 4 'key_unavailable' modelpub grant REPO det 1.2.0 --model-key third.bin --for mk.bin
+	expect 3 'not_selected.*has no version 9.9.9' modelpub grant REPO det 9.9.9 --model-key mk.bin --for new.bin
+	expect 3 'not_selected.*has no model nothing' modelpub grant REPO nothing --model-key mk.bin --for new.bin
+	expect 1 'config_invalid.*32 raw bytes' modelpub grant b --model-key mk.bin --for b/manifest.json
+	expect 64 'want --model-key' modelpub grant b --for new.bin
+	expect 64 'want REPO' modelpub grant --model-key mk.bin --for new.bin
+	expect 64 'for a repository' modelpub grant b --model-key mk.bin --for new.bin --out x
+	# a bundle is not believed: no link is followed
+	mkdir elsewhere && rm -r b/grants && ln -s "$PWD/elsewhere" b/grants
+	expect 1 'io: ' modelpub grant b --model-key mk.bin --for new.bin
+	rm b/grants && mkdir b/grants && ln -s "$PWD/elsewhere" "b/${new%/*}"
+	expect 1 'io: ' modelpub grant b --model-key mk.bin --for new.bin
+	[ -z "$(ls elsewhere)" ]
+}
+
 publishing_needs_metadata_and_targets_and_no_blobs() {
 	fresh
 	rm -r REPO/blobs
@@ -747,7 +808,7 @@ pass_phrases_protect_role_keys() {
 }
 
 every_option_is_in_the_manual_and_in_the_completion() {
-	for c in init publish rollout advance revoke republish refresh trust rotate metadata rebase check export gc; do
+	for c in init publish rollout advance revoke republish grant refresh trust rotate metadata rebase check export gc; do
 		expect 0 "usage: modelpub $c" modelpub $c --help
 		modelpub $c --help | grep -oE '^  --[a-z-]+' | sort -u >options
 		[ -s options ]
