@@ -42,6 +42,7 @@ struct set { /* strings, sorted when complete */
 
 struct version { /* one manifest of a model */
 	char *path;
+	char version[MFS_VERSION_MAX + 1];
 	int64_t epoch, release;
 	struct mfs_sha256 id;
 };
@@ -330,6 +331,7 @@ version_add(void *arg, const struct mfs_repo_role *role, const char *path, const
 	*v = (struct version){ .epoch = m->key_epoch, .release = m->release, .id = m->id, .path = strdup(path) };
 	if (v->path == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "versions");
+	(void)snprintf(v->version, sizeof(v->version), "%s", m->version);
 	g->n_versions++;
 	return MFS_OK;
 }
@@ -399,6 +401,8 @@ version_drop(struct gc *g, const char *role, const struct version *v, struct mfs
 			return code;
 		(void)json_object_del(targets, path);
 	}
+	if ((code = mfs_publish_retire(body, v->version, v->release, err)) != MFS_OK)
+		return code;
 	(void)printf("dropped: %.*s\n", (int)folder - 1, v->path);
 	g->dropped++;
 	return MFS_OK;

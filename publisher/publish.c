@@ -10,6 +10,7 @@
 #include "blobs.h"
 #include "io.h"
 
+#define RETIRED_FIELD "x-modelfs-retired" /* of release.ID: {"version": release}; other TUF tools keep it and ignore it */
 #define TARGET_ROOM (MFS_ID_MAX + MFS_VERSION_MAX + MFS_VARIANT_MAX + 128)
 
 const char *
@@ -124,6 +125,37 @@ lines_check(struct mfs_repo *r, const char *role, const struct mfs_repo_role *by
 	return MFS_OK;
 }
 
+enum mfs_code
+mfs_publish_retire(json_t *body, const char *version, int64_t release, struct mfs_err *err)
+{
+	json_t *retired = json_object_get(body, RETIRED_FIELD);
+
+	if (retired == NULL && json_object_set_new(body, RETIRED_FIELD, retired = json_object()) != 0)
+		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(version));
+	if (json_object_set_new(retired, version, json_integer((json_int_t)release)) != 0)
+		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(version));
+	return MFS_OK;
+}
+
+/* Was there a version of this name, before gc? */
+static enum mfs_code
+retired_check(const struct mfs_repo *r, const struct mfs_repo_role *by, const struct mfs_manifest *m, struct mfs_err *err)
+{
+	const json_t *retired = json_object_get(mfs_md_signed(by->doc), RETIRED_FIELD), *release;
+
+	if (retired == NULL)
+		return MFS_OK;
+	if (!json_is_object(retired))
+		return mfs_fail(err, MFS_MALFORMED, "%s: %s: " RETIRED_FIELD ": not an object; another tool has changed it",
+			MFS_ESC(r->path), MFS_ESC(by->name));
+	if ((release = json_object_get(retired, m->version)) == NULL)
+		return MFS_OK;
+	return mfs_fail(err, MFS_POLICY_REJECTED,
+		"%s %s: was published as release %lld, and 'modelpub gc --keep' dropped it: devices that know it would refuse another "
+		"one of its name; pack with a new --version", MFS_ESC(m->model_id), MFS_ESC(m->version),
+		(long long)json_integer_value(release));
+}
+
 static enum mfs_code
 policy_check(const struct mfs_manifest *m, const struct mfs_policy *p, struct mfs_err *err)
 {
@@ -164,7 +196,7 @@ mfs_publish_check(struct mfs_repo *r, const struct mfs_manifest *m, const struct
 			"%s %s (%s) is published with manifest %.16s..., this one is %.16s...: a version never names two; pack with a "
 			"new --version", MFS_ESC(m->model_id), MFS_ESC(m->version), MFS_ESC(m->variant), hash != NULL ? hash : "?",
 			MFS_HEX(&m->id));
-	if ((code = lines_check(r, role, by, m, err)) != MFS_OK)
+	if ((code = retired_check(r, by, m, err)) != MFS_OK || (code = lines_check(r, role, by, m, err)) != MFS_OK)
 		return code;
 	return policy_check(m, p, err);
 }

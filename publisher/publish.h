@@ -19,11 +19,17 @@ enum mfs_published { MFS_PUBLISHED_NOT, MFS_PUBLISHED_SAME };
 /*
  * May this manifest join what is published? The model's delegations exist or can be made.
  *
- * errors  POLICY_REJECTED (a second manifest for a known name, a jump of the release, another id by case,
- *         below min_release), ROLLBACK_ATTEMPT (release or epoch not above the highest), REVOKED
+ * errors  POLICY_REJECTED (a second manifest for a known name, also of one that was collected, a jump of the release,
+ *         another id by case, below min_release), MALFORMED (what the role remembers), ROLLBACK_ATTEMPT (release or epoch not above the highest), REVOKED
  */
 enum mfs_code mfs_publish_check(struct mfs_repo *r, const struct mfs_manifest *m, const struct mfs_policy *p,
 	enum mfs_published *state, struct mfs_err *err);
+
+/*
+ * A version leaves a release role's `signed` object; its name stays taken for ever, since devices know what it named.
+ * The role remembers it, signed: modelfs-repository(5), METADATA. NO_MEMORY
+ */
+enum mfs_code mfs_publish_retire(json_t *body, const char *version, int64_t release, struct mfs_err *err);
 
 /*
  * Copy what the repository does not hold: payloads and chunk tables.

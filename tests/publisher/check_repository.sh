@@ -708,6 +708,31 @@ gc_removes_only_what_nothing_refers_to() {
 	absent 1.2.0 left
 }
 
+# Devices know what a version was for ever; so does the repository, when nothing else of it is left.
+a_name_that_was_collected_stays_taken() {
+	fresh
+	for i in 2 3; do modelpub publish REPO "$(bundle $i)" --keys "$W/K"; done
+	modelpub rollout REPO det --rollout 1.2.0 --remove --keys "$W/K"
+	modelpub rollout REPO det --rollout 1.1.0 --remove --keys "$W/K" || true
+	expect 0 'dropped: det/1.1.0/default' modelpub gc REPO --keep 1 --keys "$W/K" --grace 0m
+	[ "$(find REPO/targets -name '*.manifest.json' | wc -l)" = 1 ]
+	pack --version 1.1.0 --release 9 --out again "$W/src/labels.txt"
+	expect 3 'policy_rejected: det 1.1.0: was published as release 1,.*new --version' modelpub publish REPO again --keys "$W/K"
+	expect 3 'policy_rejected.*release 2,.*new --version' \
+		modelpub republish REPO det 1.3.0 --as 1.2.0 --sign "$W/release.pem" --keys "$W/K"
+	# also once more was published and collected, and over a rotation of the role's key
+	pack --version 1.4.0 --release 4 --out four "$W/src/labels.txt"
+	modelpub publish REPO four --keys "$W/K"
+	copy "$W/K" K
+	modelpub rotate REPO release.det --keys K
+	modelpub gc REPO --keep 1 --keys K --grace 0m || [ $? -eq 2 ]
+	expect 3 'policy_rejected.*release 1,' modelpub publish REPO again --keys K
+	pack --version 1.1.1 --release 9 --out other "$W/src/labels.txt"
+	modelpub publish REPO other --keys K
+	ok REPO --full
+	other_tuf REPO/metadata "$W/K/root.json" det/1.1.1/default/manifest.json
+}
+
 check_finds_what_is_missing_or_wrong() {
 	fresh
 	ok REPO --full
