@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cmd_repo.h"
+#include "record.h"
 
 static const char help_text[] =
 	"usage: modelpub refresh REPO --keys KEYDIR [options]\n"
@@ -14,11 +15,14 @@ static const char help_text[] =
 	"\n"
 	"  --all                sign every role again whose keys are at hand\n"
 	"  --keep               lifetimes of --expires count from now on, as those of init do (targets and snapshot\n"
-	"                       keys are needed too)\n" MFS_REPO_HELP;
+	"                       keys are needed too)\n"
+	"  --restored           REPO is an older state than KEYDIR has seen, and there is no newer one any more: sign it\n"
+	"                       anew above that (keys of every role that has changed since)\n" MFS_REPO_HELP;
 
-enum { OPT_ALL = MFS_OPT_OTHER, OPT_KEEP };
+enum { OPT_ALL = MFS_OPT_OTHER, OPT_KEEP, OPT_RESTORED };
 
 static const struct option options[] = { { "all", no_argument, NULL, OPT_ALL }, { "keep", no_argument, NULL, OPT_KEEP },
+	{ "restored", no_argument, NULL, OPT_RESTORED },
 	MFS_REPO_OPTIONS };
 
 struct renewal {
@@ -93,8 +97,12 @@ refresh(struct mfs_repocmd *c, const char *repo, bool all, bool keep, struct mfs
 
 	if ((code = mfs_repocmd_open(c, repo, false, err)) != MFS_OK ||
 		(code = mfs_repocmd_need(c, keep ? need : usual, err)) != MFS_OK ||
-		(keep && (code = mfs_lifetimes_keep(c->repo, &c->life, err)) != MFS_OK))
+		(keep && (code = mfs_lifetimes_keep(c->repo, &c->life, err)) != MFS_OK) ||
+		(code = mfs_record_resume(c->repo, c->ring, err)) != MFS_OK)
 		return code;
+	if (c->repo->record != NULL)
+		mfs_repocmd_note(c, "%s: goes on from an older state: models, versions, rollouts, revocations and trusted keys that came "
+			"after it are to be made again", MFS_ESC(c->path));
 	/* Whatever else is renewed comes into the snapshot, but for the root: without its key nothing else can be. */
 	n.snapshot = mfs_repo_keys_check(c->repo, c->ring, "snapshot", &n.why) == MFS_OK;
 	if ((code = renew(&n, "snapshot", true, err)) != MFS_OK || (code = delegated(&n, err)) != MFS_OK ||
@@ -124,6 +132,8 @@ option_take(void *user, int opt, const char *arg)
 		r->all = true;
 	else if (opt == OPT_KEEP)
 		r->keep = true;
+	else if (opt == OPT_RESTORED)
+		r->c.restored = true;
 	else
 		return MFS_EXIT_USAGE;
 	return MFS_EXIT_DONE;
@@ -144,6 +154,8 @@ mfs_cmd_refresh(int argc, char **argv)
 		return mfs_usage("refresh", "want exactly one REPO");
 	if (r.keep && memcmp(&r.c.life, &(struct mfs_lifetimes){ 0 }, sizeof(r.c.life)) == 0)
 		return mfs_usage("refresh", "--keep keeps what --expires says");
+	if (r.c.restored && r.c.keys == NULL)
+		return mfs_usage("refresh", "--restored goes by what --keys KEYDIR has seen");
 	if (refresh(&r.c, argv[optind], r.all, r.keep, &err) != MFS_OK)
 		return mfs_repocmd_fail(&r.c, &err);
 	(void)printf("refreshed: timestamp valid until %s, in %s\n", MFS_TIME(mfs_md_expires(r.c.repo->timestamp.doc)),

@@ -12,6 +12,7 @@
 #include "io.h"
 #include "lanes.h"
 #include "publish.h"
+#include "record.h"
 
 void
 mfs_repocmd_init(struct mfs_repocmd *c, const char *name, int argc, char **argv)
@@ -152,6 +153,17 @@ mfs_repocmd_offer(const struct mfs_repocmd *c, struct mfs_offer *o, struct mfs_a
 	return code == MFS_OK ? MFS_EXIT_DONE : mfs_usage(c->name, "%s", err.msg);
 }
 
+/* Without it a command that is given the same keys does not notice when an older state comes back. */
+static void
+seen_keep(const struct mfs_repocmd *c)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+
+	if (c->keys != NULL && mfs_record_write(c->repo, c->keys, &err) != MFS_OK)
+		mfs_repocmd_note(c, "what is in %s now is not kept beside the keys, so that an older state of it would not be noticed: %s",
+			MFS_ESC(c->path), err.msg);
+}
+
 /* The repository, by the root that is trusted, locked. */
 static enum mfs_code
 repo_get(struct mfs_repocmd *c, bool create, struct mfs_err *err)
@@ -164,9 +176,14 @@ repo_get(struct mfs_repocmd *c, bool create, struct mfs_err *err)
 	else if (c->keys != NULL && asprintf(&pin, "%s/root.json", c->keys) >= 0 && access(pin, F_OK) != 0)
 		mfs_cleanup_free(&pin);
 	code = create ? mfs_repo_create(c->path, &c->repo, err) : mfs_repo_open(c->path, true, pin, &c->repo, err);
-	if (code == MFS_OK)
-		mfs_lifetimes_given(c->repo, &c->life);
-	return code;
+	if (code != MFS_OK)
+		return code;
+	mfs_lifetimes_given(c->repo, &c->life);
+	if (create || c->keys == NULL || (code = mfs_record_check(c->repo, c->keys, c->restored, err)) != MFS_OK)
+		return code;
+	if (c->repo->record == NULL)
+		seen_keep(c); /* others may have written it */
+	return MFS_OK;
 }
 
 enum mfs_code
@@ -283,9 +300,10 @@ mfs_repocmd_commit(struct mfs_repocmd *c, struct mfs_err *err)
 	if ((code = mfs_repo_commit(c->repo, c->ring, c->outdir, err)) != MFS_OK)
 		return code;
 	expired_tell(c);
-	if (c->out == NULL)
-		return MFS_OK;
-	return mfs_repocmd_out(c, err);
+	if (c->out != NULL)
+		return mfs_repocmd_out(c, err);
+	seen_keep(c);
+	return MFS_OK;
 }
 
 const char *

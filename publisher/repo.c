@@ -33,6 +33,7 @@ mfs_repo_free(struct mfs_repo *r)
 	mfs_repo_role_clear(&r->snapshot);
 	mfs_repo_role_clear(&r->timestamp);
 	json_decref(r->old_root);
+	json_decref(r->record);
 	for (size_t i = 0; i < r->n_roles; i++) {
 		mfs_repo_role_clear(r->roles[i]);
 		free(r->roles[i]);

@@ -67,6 +67,7 @@ struct mfs_repo {
 	size_t n_roles;
 	struct mfs_repo_file *files;
 	size_t n_files;
+	json_t *record; /* what was there before, newer than this; NULL unless the change goes on from an older state */
 	char **gone; /* target files that this change lets go, below the repository */
 	size_t n_gone;
 };

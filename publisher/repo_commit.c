@@ -5,11 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "io.h"
 #include "modes.h"
 #include "outdir.h"
+#include "record.h"
 #include "repo_internal.h"
 
 const char *const mfs_step_names[MFS_STEP_N] = { "1-blobs", "2-targets", "3-metadata", "4-timestamp" };
@@ -125,7 +127,8 @@ int64_t
 mfs_repo_version_next(const struct mfs_repo *r, const struct mfs_repo_role *role)
 {
 	char file[MFS_TUF_FILE_MAX + 1], path[MFS_TUF_FILE_MAX + 16];
-	int64_t version = role->version + 1;
+	const int64_t seen = mfs_record_version(r, role->name);
+	int64_t version = (role->version > seen ? role->version : seen) + 1;
 
 	if (role == &r->root || role == &r->timestamp)
 		return version;

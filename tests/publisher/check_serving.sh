@@ -19,6 +19,27 @@ numbers_once() {
 	mv numbers.new numbers
 	[ "$(awk '{print $2}' numbers | sort | uniq -d)" = "" ] || say_fail "used twice: $(awk '{print $2}' numbers | sort | uniq -d)"
 }
+client_policies() { # DIR: what the client takes of the policies
+	"$B/tuf-client" --metadata-dir "$1" --metadata-url "file://$PWD/REPO/metadata/" --target-name det/policy.json \
+		--target-name seg/policy.json --target-dir "$1" --target-base-url "file://$PWD/REPO/targets/" download
+}
+policy_sequence() { # REPO ID
+	modelpub export "$1" "$1.x" --quiet >/dev/null
+	grep -ho '"sequence":[0-9]*' "$1.x/targets/$2"/*.policy.json | cut -d: -f2 | sort -n | tail -n 1
+	rm -rf "$1.x"
+}
+older_is_refused() { # REPO KEYS: whatever signs upon it says what to do
+	expect 3 'rollback_attempt: REPO: timestamp version [0-9]+, but .*seen\..*a backup.*bring metadata/.*--restored' \
+		modelpub publish REPO "$(bundle 3)" --keys "$1"
+	expect 3 rollback_attempt modelpub revoke REPO det 1.1.0 --action stop --keys "$1"
+	expect 3 rollback_attempt modelpub rollout REPO det --percent 50 --keys "$1"
+	expect 3 rollback_attempt modelpub refresh REPO --keys "$1"
+	expect 3 rollback_attempt modelpub rotate REPO policy --keys "$1"
+	expect 3 rollback_attempt modelpub gc REPO --keep 1 --keys "$1"
+	expect 3 rollback_attempt modelpub publish REPO "$(bundle 3)" --keys "$1" --out UP
+	expect 3 rollback_attempt modelpub metadata stage REPO ST --renew policy.det --keys "$1"
+	[ ! -e UP ] && [ ! -e ST ]
+}
 helpers_end
 fixture 1 2 3
 
@@ -136,6 +157,113 @@ an_upload_brings_a_new_root_last_or_ready() {
 			now_new_or_old REPO
 		done
 	done
+}
+
+# ---- an older state ------------------------------------------------------------------------------------------
+
+# A backup is restored, or a copy goes the wrong way: it verifies, and is signed upon with versions that devices know.
+a_repository_that_was_set_back_is_noticed() {
+	fresh
+	copy "$W/K" K
+	copy REPO OLD
+	modelpub publish REPO "$(bundle 2)" --keys K
+	copy REPO NEW
+	copy OLD REPO
+	listing REPO >before
+	older_is_refused K
+	listing REPO | cmp before -
+	ok REPO # it verifies
+	# the timestamp alone, as a cache or a sync that was cut off leaves it
+	copy NEW REPO
+	cp OLD/metadata/timestamp.json REPO/metadata/
+	older_is_refused K
+	# what is as new, or newer by other hands, is fine
+	copy NEW REPO
+	modelpub refresh REPO --keys K
+	mkdir elsewhere
+	cp K/*.pem K/root.json elsewhere/
+	modelpub refresh REPO --keys elsewhere
+	modelpub rollout REPO det --rollout 1.2.0 --percent 50 --keys K
+	# the same number, signed twice: devices have seen the one or the other
+	copy REPO ONE
+	modelpub refresh REPO --keys K
+	copy ONE REPO
+	expect 3 'rollback_attempt.*a newer one' modelpub refresh REPO --keys K
+	sleep 1.1
+	modelpub refresh REPO --keys elsewhere
+	expect 3 'rollback_attempt.*another one of that version' modelpub refresh REPO --keys K
+	modelpub refresh REPO --keys elsewhere
+	modelpub refresh REPO --keys K
+	# another repository with the same folder of keys is another one
+	modelpub init OTHER --keys K --trust "$W/release.pub.pem"
+	modelpub publish OTHER "$(bundle 1)" --keys K --root OTHER/metadata/1.root.json
+}
+
+what_was_seen_is_kept_whole_or_told() {
+	fresh
+	copy "$W/K" K
+	modelpub refresh REPO --keys K
+	seen=$(echo K/seen.*.json)
+	[ -f "$seen" ]
+	echo '{"format":"other"}' >"$seen"
+	expect 3 'malformed: K/seen\..*not a record.*remove this file' modelpub refresh REPO --keys K
+	head -c 20 /dev/urandom >"$seen"
+	expect 3 'malformed: .*K/seen\..*remove this file' modelpub refresh REPO --keys K
+	rm "$seen"
+	modelpub refresh REPO --keys K
+	[ -f "$seen" ]
+	# a folder of keys that cannot be written is no reason not to sign
+	if [ "$(id -u)" = 0 ] && mkdir ro && mount --bind K ro 2>/dev/null && mount -o remount,bind,ro ro 2>/dev/null; then
+		rc=0
+		modelpub refresh REPO --keys ro >said 2>&1 || rc=$?
+		umount ro
+		[ $rc = 0 ] || say_fail "$(cat said)"
+		grep -q 'not kept beside the keys.*ead-only' said || say_fail "$(cat said)"
+	fi
+}
+
+# Nothing newer is left anywhere but in devices: they go on with what is signed then.
+a_state_that_was_lost_is_gone_on_from() {
+	fresh
+	copy "$W/K" K
+	copy REPO OLD
+	modelpub publish REPO "$(bundle 2)" --keys K --percent 10
+	modelpub revoke REPO det 1.1.0 --action stop --keys K
+	modelpub pack --id seg --key "$W/release.pem" --version 1.0.0 --release 1 --quiet --out seg "$W/release.id" >/dev/null
+	modelpub publish REPO seg --keys K
+	new_client dev
+	client dev
+	client_policies dev
+	numbers_once REPO
+	sequence=$(policy_sequence REPO det)
+	copy OLD REPO
+	older_is_refused K
+	# not without the keys of what has changed
+	mkdir few
+	cp K/root.json K/seen.*.json K/timestamp.pem K/snapshot.pem few/
+	expect 4 'key_unavailable' modelpub refresh REPO --restored --keys few
+	listing OLD >before
+	listing REPO | cmp before -
+	expect 0 'goes on from an older state' modelpub refresh REPO --restored --keys K
+	ok REPO --root K/root.json
+	numbers_once REPO
+	[ "$(policy_sequence REPO det)" -gt "$sequence" ] || say_fail "sequence $(policy_sequence REPO det), was $sequence"
+	client dev
+	client_policies dev
+	# from here on as ever
+	modelpub publish REPO "$(bundle 2)" --keys K
+	modelpub publish REPO seg --keys K
+	numbers_once REPO
+	client dev
+	ok REPO --full
+	expect 0 'refreshed' modelpub refresh REPO --restored --keys K
+	# a new root cannot be made again
+	copy REPO OLD
+	modelpub rotate REPO timestamp --keys K
+	copy OLD REPO
+	expect 3 'rollback_attempt.*newer' modelpub refresh REPO --keys K
+	expect 3 'rollback_attempt.*bring metadata/2.root.json back' modelpub refresh REPO --restored --keys K
+	expect 64 'goes by what' modelpub refresh REPO --restored --key timestamp=K/timestamp.pem
 }
 
 # ---- two at a time ------------------------------------------------------------------------------------------

@@ -68,7 +68,8 @@ flip() { # FILE OFFSET: change one bit
 }
 
 
-copy() { rm -rf "$2" && cp -a "$1" "$2"; }
+# copy FROM TO: a repository that a test begins with anew is not one that was set back.
+copy() { rm -rf "$2" && cp -a "$1" "$2" && rm -f "$W"/K/seen.*.json; }
 
 # properties: every function that was defined since helpers_end, in alphabetical order.
 helpers=
