@@ -226,19 +226,41 @@ parts_write(int dir, const struct origin *o, const struct mfs_sha256 *hash, uint
 	return hash_check(&c, o->what, hash, err);
 }
 
-/* Give the finished folder its name; a damaged one of that name is exchanged, so that there is always one. */
+/* A filesystem that does not know the flags of renameat2: network shares, sticks. */
+static bool
+flags_unknown(void)
+{
+	return errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP;
+}
+
+/* In the place of a damaged blob: exchanged, so that there is always one, or, where nothing can be, after it went aside. */
+static enum mfs_code
+blob_replace(int parent, const char *tmp, const char *name, struct mfs_err *err)
+{
+	char aside[96];
+
+	if (renameat2(parent, tmp, parent, name, RENAME_EXCHANGE) == 0)
+		return mfs_remove_all(parent, tmp) == 0 ? MFS_OK : mfs_fail_sys(err, MFS_IO, "blob %s: remove what it replaced", name);
+	(void)snprintf(aside, sizeof(aside), ".%s.old.new", name); /* gc knows it as a leftover */
+	if (!flags_unknown() || mfs_remove_all(parent, aside) != 0 || renameat(parent, name, parent, aside) != 0 ||
+		renameat(parent, tmp, parent, name) != 0)
+		return mfs_fail_sys(err, MFS_IO, "blob %s: rename", name);
+	return mfs_remove_all(parent, aside) == 0 ? MFS_OK : mfs_fail_sys(err, MFS_IO, "blob %s: remove what it replaced", name);
+}
+
+/* Give the finished folder its name. */
 static enum mfs_code
 blob_show(int parent, const char *tmp, const char *name, struct mfs_err *err)
 {
-	if (renameat2(parent, tmp, parent, name, RENAME_NOREPLACE) != 0) {
-		if (errno != EEXIST && errno != EINVAL)
+	enum mfs_code code;
+
+	if (renameat2(parent, tmp, parent, name, RENAME_NOREPLACE) != 0 &&
+		/* Without the flag: a folder that holds something is not replaced either. */
+		(!flags_unknown() || renameat(parent, tmp, parent, name) != 0)) {
+		if (errno != EEXIST && errno != ENOTEMPTY)
 			return mfs_fail_sys(err, MFS_IO, "blob %s: rename", name);
-		/* EINVAL: a filesystem without flags. */
-		if (renameat2(parent, tmp, parent, name, RENAME_EXCHANGE) != 0 &&
-			((errno != EINVAL) || renameat(parent, tmp, parent, name) != 0))
-			return mfs_fail_sys(err, MFS_IO, "blob %s: rename", name);
-		if (mfs_remove_all(parent, tmp) != 0)
-			return mfs_fail_sys(err, MFS_IO, "blob %s: remove what it replaced", name);
+		if ((code = blob_replace(parent, tmp, name, err)) != MFS_OK)
+			return code;
 	}
 	return mfs_dir_sync(parent, NULL, err);
 }

@@ -190,7 +190,8 @@ mfs_outdir_commit(struct mfs_outdir *o, struct mfs_err *err)
 	const char *slash = strrchr(o->path, '/');
 	enum mfs_code code;
 
-	if (fchmod(o->fd, o->mode) != 0)
+	/* EPERM: the filesystem keeps no modes, the folder is as it is mounted. */
+	if (fchmod(o->fd, o->mode) != 0 && errno != EPERM && errno != EOPNOTSUPP)
 		return mfs_fail_sys(err, MFS_IO, "%s: set mode", MFS_ESC(o->tmp));
 	if ((code = tree_sync(o, err)) != MFS_OK)
 		return code;

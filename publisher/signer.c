@@ -444,7 +444,12 @@ mfs_file_create(const char *path, const void *buf, size_t len, mode_t mode, stru
 		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(path));
 	if ((fd = mkostemp(tmp, O_CLOEXEC)) < 0)
 		return mfs_fail_sys(err, MFS_IO, "%s: create", MFS_ESC(path));
-	if (mfs_write_full(fd, buf, len) != 0 || fchmod(fd, mode & ~mask_now()) != 0 || fsync(fd) != 0)
+	if ((fchmod(fd, mode & ~mask_now()) != 0 && errno != EPERM && errno != EOPNOTSUPP) || fstat(fd, &st) != 0)
+		code = mfs_fail_sys(err, MFS_IO, "%s: set mode", MFS_ESC(path));
+	else if ((mode & 077) == 0 && (st.st_mode & 077) != 0) /* before a secret is in it */
+		code = mfs_fail(err, MFS_IO, "%s: others could read it (mode %04o): this filesystem keeps no modes; mount it with umask=077, "
+			"or choose another place", MFS_ESC(path), (unsigned)(st.st_mode & 07777));
+	else if (mfs_write_full(fd, buf, len) != 0 || fsync(fd) != 0)
 		code = mfs_fail_sys(err, MFS_IO, "%s: write", MFS_ESC(path));
 	else if (name_give(tmp, path) != 0)
 		code = mfs_fail_sys(err, MFS_IO, "%s: create", MFS_ESC(path));
