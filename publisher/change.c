@@ -227,8 +227,11 @@ mfs_staged_load(const char *path, struct mfs_staged **out, struct mfs_err *err)
 		return mfs_fail(err, MFS_NO_MEMORY, "%s", MFS_ESC(path));
 	if ((s->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
-	if ((code = mfs_file_read(s->fd, "stage.json", STAGE_CAP, &bytes, &len, err)) != MFS_OK)
+	if ((code = mfs_file_read(s->fd, "stage.json", STAGE_CAP, &bytes, &len, err)) != MFS_OK) {
+		if (code == MFS_IO && err->sys_errno == ENOENT)
+			(void)mfs_err_hint(err, "; want a folder that 'modelpub metadata stage', --stage or --out has made");
 		return mfs_err_context(err, "%s/", MFS_ESC(path));
+	}
 	if ((code = mfs_json_parse("stage.json", MFS_SPAN(bytes, len), STAGE_CAP, &doc, err)) != MFS_OK ||
 		(code = stage_read(s, doc, err)) != MFS_OK)
 		return code;

@@ -61,12 +61,13 @@ int
 mfs_report(const char *name, const char *what, const struct mfs_err *err)
 {
 	const size_t n = what != NULL ? strlen(MFS_ESC(what)) : 0;
+	const char *hint = err->code == MFS_INSUFFICIENT_STORAGE ? "; make room there, then run it again" : "";
 
 	/* Named already: not again. */
 	if (what != NULL && (strncmp(err->msg, MFS_ESC(what), n) != 0 || err->msg[n] != ':'))
-		(void)fprintf(stderr, "modelpub %s: %s: %s: %s\n", name, MFS_ESC(what), mfs_code_name(err->code), err->msg);
+		(void)fprintf(stderr, "modelpub %s: %s: %s: %s%s\n", name, MFS_ESC(what), mfs_code_name(err->code), err->msg, hint);
 	else
-		(void)fprintf(stderr, "modelpub %s: %s: %s\n", name, mfs_code_name(err->code), err->msg);
+		(void)fprintf(stderr, "modelpub %s: %s: %s%s\n", name, mfs_code_name(err->code), err->msg, hint);
 	return (int)mfs_code_exit(err->code);
 }
 

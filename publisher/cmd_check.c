@@ -386,6 +386,24 @@ wanted(const struct check *c, const char *model_id)
 	return c->models.n == 0;
 }
 
+/* A model that was asked for and is not there was not checked. */
+static enum mfs_code
+models_known(const struct check *c, const json_t *roles, struct mfs_err *err)
+{
+	for (size_t i = 0; i < c->models.n; i++) {
+		bool known = false;
+
+		for (size_t k = 0; k < json_array_size(roles) && !known; k++) {
+			const char *name = json_string_value(json_object_get(json_array_get(roles, k), "name"));
+
+			known = name != NULL && strncmp(name, "release.", 8) == 0 && strcmp(name + 8, c->models.v[i]) == 0;
+		}
+		if (!known)
+			return mfs_fail(err, MFS_NOT_SELECTED, "%s: has no model %s", MFS_ESC(c->where), MFS_ESC(c->models.v[i]));
+	}
+	return MFS_OK;
+}
+
 static enum mfs_code
 models_check(struct check *c, struct mfs_err *err)
 {
@@ -405,9 +423,7 @@ models_check(struct check *c, struct mfs_err *err)
 		if (name != NULL && strncmp(name, "release.", 8) == 0 && wanted(c, name + 8))
 			model_check(c, name + 8);
 	}
-	for (size_t i = 0; c->n_models == 0 && i < c->models.n; i++)
-		return mfs_fail(err, MFS_NOT_SELECTED, "%s: has no model %s", MFS_ESC(c->where), MFS_ESC(c->models.v[i]));
-	return MFS_OK;
+	return models_known(c, roles, err);
 }
 
 static void

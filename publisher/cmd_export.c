@@ -201,7 +201,47 @@ grants_copy(struct export *x, struct mfs_err *err)
 	return mfs_grants_copy(&g, err);
 }
 
-/* The target folder: absent, empty, or an earlier export that is not newer. */
+/* What an export makes, and what systems leave on a disk. */
+static bool
+is_of_export(const char *name)
+{
+	static const char *const names[] = { "metadata", "targets", "blobs", "grants", "lost+found", "System Volume Information" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return name[0] == '.';
+}
+
+/* Somebody's own files are not mixed with a repository, nor a repository with another one or with itself. */
+static enum mfs_code
+target_fits(const struct export *x, struct mfs_err *err)
+{
+	mfs_autofree char *from = realpath(x->from->path, NULL), *to = realpath(x->to->path, NULL);
+	mfs_autofree uint8_t *ours = NULL, *theirs = NULL;
+	mfs_autodir DIR *d = opendir(x->to->path);
+	const char *const path = MFS_ESC(x->to->path);
+	const struct dirent *e;
+	size_t n, k;
+
+	if (from == NULL || to == NULL || d == NULL)
+		return mfs_fail_sys(err, MFS_IO, "%s", path);
+	if (strncmp(to, from, strlen(from)) == 0 && (to[strlen(from)] == '/' || to[strlen(from)] == '\0'))
+		return mfs_fail(err, MFS_IO, "%s: is the repository itself, or within it; choose another folder", path);
+	if (mfs_file_read(x->to->fd, "metadata/1.root.json", MFS_TUF_ROOT_MAX, &theirs, &k, NULL) == MFS_OK) {
+		if (mfs_file_read(x->from->fd, "metadata/1.root.json", MFS_TUF_ROOT_MAX, &ours, &n, NULL) == MFS_OK &&
+			(n != k || memcmp(ours, theirs, n) != 0))
+			return mfs_fail(err, MFS_IO, "%s: holds another repository (its 1.root.json differs); choose another folder", path);
+		return MFS_OK; /* its owner may keep further files there */
+	}
+	while ((e = readdir(d)) != NULL)
+		if (!is_of_export(e->d_name))
+			return mfs_fail(err, MFS_IO, "%s: is not empty, and '%s' is not of a repository; choose a folder of its own", path,
+				MFS_ESC(e->d_name));
+	return MFS_OK;
+}
+
+/* The target folder: absent, empty, or an earlier export of this repository that is not newer. */
 static enum mfs_code
 target_open(struct export *x, const char *path, struct mfs_err *err)
 {
@@ -214,6 +254,8 @@ target_open(struct export *x, const char *path, struct mfs_err *err)
 		return code;
 	if ((x->to->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		return mfs_fail_sys(err, MFS_IO, "%s", MFS_ESC(path));
+	if ((code = target_fits(x, err)) != MFS_OK)
+		return code;
 	if ((code = mfs_repo_lock(x->to, err)) != MFS_OK || (code = mfs_repo_lock_blobs(x->to, &x->lock, err)) != MFS_OK)
 		return code;
 	code = mfs_file_read(x->to->fd, "metadata/timestamp.json", MFS_TUF_TIMESTAMP_MAX, &bytes, &len, err);

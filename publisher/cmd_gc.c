@@ -237,10 +237,10 @@ remove_one(struct gc *g, int at, const char *path, const char *name, struct mfs_
 {
 	const uint64_t size = size_of(at, name);
 
+	if (!g->dry && mfs_remove_all(at, name) != 0)
+		return mfs_fail_sys(err, MFS_IO, "%s/%s/%s: remove", MFS_ESC(g->c.repo->path), MFS_ESC(path), MFS_ESC(name));
 	if (g->dry || !g->c.quiet)
 		(void)printf("%s: %s/%s\n", g->dry ? "would remove" : "removed", MFS_ESC(path), MFS_ESC(name));
-	if (!g->dry && mfs_remove_all(at, name) != 0)
-		return mfs_fail_sys(err, MFS_IO, "%s/%s: remove", MFS_ESC(path), MFS_ESC(name));
 	g->removed++;
 	g->bytes += size;
 	return MFS_OK;
@@ -450,6 +450,16 @@ trim(struct gc *g, struct mfs_err *err)
 	const json_t *roles = json_object_get(json_object_get(mfs_md_signed(g->c.repo->targets.doc), "delegations"), "roles");
 	enum mfs_code code;
 
+	for (size_t i = 0; i < g->models.n; i++) {
+		mfs_autofree char *name = NULL;
+
+		if (asprintf(&name, "release.%s", g->models.v[i]) < 0) {
+			name = NULL;
+			return mfs_fail(err, MFS_NO_MEMORY, "models");
+		}
+		if (!mfs_repo_delegates(g->c.repo, name))
+			return mfs_fail(err, MFS_NOT_SELECTED, "%s: has no model %s", MFS_ESC(g->c.repo->path), MFS_ESC(g->models.v[i]));
+	}
 	if ((code = mfs_walk_manifests(g->c.repo, version_add, g, err)) != MFS_OK)
 		return code;
 	if (g->n_versions > 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd_repo.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -155,11 +156,11 @@ mfs_repocmd_offer(const struct mfs_repocmd *c, struct mfs_offer *o, struct mfs_a
 
 /* Without it a command that is given the same keys does not notice when an older state comes back. */
 static void
-seen_keep(const struct mfs_repocmd *c)
+seen_keep(const struct mfs_repocmd *c, bool tell)
 {
 	struct mfs_err err = MFS_ERR_INIT;
 
-	if (c->keys != NULL && mfs_record_write(c->repo, c->keys, &err) != MFS_OK)
+	if (c->keys != NULL && mfs_record_write(c->repo, c->keys, &err) != MFS_OK && tell)
 		mfs_repocmd_note(c, "what is in %s now is not kept beside the keys, so that an older state of it would not be noticed: %s",
 			MFS_ESC(c->path), err.msg);
 }
@@ -182,7 +183,7 @@ repo_get(struct mfs_repocmd *c, bool create, struct mfs_err *err)
 	if (create || c->keys == NULL || (code = mfs_record_check(c->repo, c->keys, c->restored, err)) != MFS_OK)
 		return code;
 	if (c->repo->record == NULL)
-		seen_keep(c); /* others may have written it */
+		seen_keep(c, false); /* others may have written it */
 	return MFS_OK;
 }
 
@@ -251,6 +252,16 @@ mfs_repocmd_open_model(struct mfs_repocmd *c, const char *repo, const char *mode
 	return mfs_repocmd_need(c, roles, err);
 }
 
+/* Said before a key is made or a bundle read. */
+static enum mfs_code
+may_write(const struct mfs_repocmd *c, struct mfs_err *err)
+{
+	if (c->out != NULL || faccessat(c->repo->fd, "metadata", W_OK | X_OK, AT_EACCESS) == 0)
+		return MFS_OK;
+	(void)mfs_fail_sys(err, MFS_IO, "%s/metadata: cannot be written", MFS_ESC(c->path));
+	return mfs_err_hint(err, "; run this as its owner, or leave the repository as it is with --out DIR");
+}
+
 enum mfs_code
 mfs_repocmd_need(struct mfs_repocmd *c, const char *const *roles, struct mfs_err *err)
 {
@@ -258,6 +269,8 @@ mfs_repocmd_need(struct mfs_repocmd *c, const char *const *roles, struct mfs_err
 
 	if (c->stage != NULL)
 		return MFS_OK;
+	if (*roles != NULL && (code = may_write(c, err)) != MFS_OK)
+		return code;
 	for (; *roles != NULL && code == MFS_OK; roles++)
 		code = mfs_repo_keys_check(c->repo, c->ring, *roles, err);
 	return code;
@@ -302,7 +315,7 @@ mfs_repocmd_commit(struct mfs_repocmd *c, struct mfs_err *err)
 	expired_tell(c);
 	if (c->out != NULL)
 		return mfs_repocmd_out(c, err);
-	seen_keep(c);
+	seen_keep(c, true);
 	return MFS_OK;
 }
 

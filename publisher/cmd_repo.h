@@ -103,7 +103,10 @@ enum mfs_code mfs_repocmd_again(struct mfs_repocmd *c, struct mfs_err *err);
 /* What _open has opened; it may be opened again. */
 void mfs_repocmd_close(struct mfs_repocmd *c);
 
-/* Are the keys of these roles at hand? roles: NULL-terminated. Nothing is asked of a staged change. */
+/*
+ * Are the keys of these roles at hand, and may the repository be written? roles: NULL-terminated. Nothing is asked of a
+ * staged change.
+ */
 enum mfs_code mfs_repocmd_need(struct mfs_repocmd *c, const char *const *roles, struct mfs_err *err);
 
 /* Sign and write, into the repository, --out or --stage. */

@@ -65,14 +65,26 @@ target_find(struct request *r, const struct mfs_policy *p, struct mfs_policy_ent
 	return MFS_OK;
 }
 
-/* Is the version published at all? A slip of the finger at 3 am must not look like success. */
+/*
+ * Is the version published at all? A slip of the finger at 3 am must not look like success. But what gc dropped may
+ * still run on devices, and who names a manifest knows which one it is.
+ */
 static enum mfs_code
 version_check(struct request *r, struct mfs_err *err)
 {
+	char role[MFS_ROLE_ROOM];
 	struct mfs_policy_entry e;
+	struct mfs_repo_role *by;
 	enum mfs_code code = mfs_offer_entry(r->c.repo, r->model_id, r->version, NULL, &e, err);
 
-	return code == MFS_POLICY_REJECTED ? MFS_OK : code; /* several variants: all of them are meant */
+	if (code == MFS_OK || code == MFS_POLICY_REJECTED) /* several variants: all of them are meant */
+		return MFS_OK;
+	if (code == MFS_NOT_SELECTED && (r->by_manifest ||
+		(mfs_repo_role(r->c.repo, mfs_role_release(role, r->model_id), &by, NULL) == MFS_OK &&
+			mfs_publish_retired(by, r->version))))
+		return MFS_OK;
+	return code == MFS_NOT_SELECTED ? mfs_err_hint(err, "; if it was dropped by an older 'modelpub gc', name it with --manifest") :
+					  code;
 }
 
 static enum mfs_code
@@ -92,6 +104,9 @@ revocation_make(struct request *r, struct mfs_policy *p, bool *changed, struct m
 	if (snprintf(v.reason, sizeof(v.reason), "%s", r->reason != NULL ? r->reason : "revoked by the publisher") >=
 		(int)sizeof(v.reason))
 		return mfs_fail(err, MFS_CONFIG_INVALID, "--reason: longer than %u bytes", MFS_POLICY_TEXT_MAX);
+	for (const char *s = v.reason; *s != '\0'; s++)
+		if ((unsigned char)*s < 0x20 || *s == 0x7f)
+			return mfs_fail(err, MFS_CONFIG_INVALID, "--reason %s: one line, without control characters", MFS_ESC(v.reason));
 	if ((code = version_check(r, err)) != MFS_OK ||
 		(r->to != NULL && (code = target_find(r, p, &v.rollback_to, err)) != MFS_OK))
 		return code;

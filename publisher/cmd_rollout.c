@@ -387,6 +387,10 @@ mfs_cmd_rollout(int argc, char **argv)
 		return done;
 	if (r.match.n > 0 && r.version == NULL)
 		return mfs_usage("rollout", "--match goes with --version: a rollout keeps its devices for life");
+	if (r.variant != NULL && r.version == NULL)
+		return mfs_usage("rollout", "--variant goes with --version");
+	if (r.offer.automatic && r.offer.n_steps == 0)
+		return mfs_usage("rollout", "--auto goes with --steps");
 	if (r.remove && (r.offer.n_steps > 0 || r.version != NULL))
 		return mfs_usage("rollout", "--remove goes with --rollout alone");
 	return rollout_run(&r, argv[optind]);

@@ -75,12 +75,19 @@ mfs_keyring_dir(const struct mfs_keyring *r)
 enum mfs_code
 mfs_keyring_add(struct mfs_keyring *r, const char *arg, struct mfs_err *err)
 {
+	static const char *const roles[] = { "root", "targets", "snapshot", "timestamp", "release", "policy" };
 	const char *equals = strchr(arg, '=');
 	const char **args;
+	bool known = false;
 
 	if (equals == NULL || equals == arg || equals[1] == '\0')
 		return mfs_fail(err, MFS_CONFIG_INVALID, "--key %s: want ROLE=URI, for example timestamp=pkcs11:object=ts",
 			MFS_ESC(arg));
+	for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]) && !known; i++)
+		known = strlen(roles[i]) == (size_t)(equals - arg) && strncmp(arg, roles[i], (size_t)(equals - arg)) == 0;
+	if (!known && memchr(arg, '.', (size_t)(equals - arg)) == NULL)
+		return mfs_fail(err, MFS_CONFIG_INVALID, "--key %s: want root, targets, snapshot, timestamp, release, policy, release.ID "
+			"or policy.ID before '='", MFS_ESC(arg));
 	if ((args = reallocarray(r->args, r->n_args + 1, sizeof(*args))) == NULL)
 		return mfs_fail(err, MFS_NO_MEMORY, "keys");
 	r->args = args;

@@ -203,7 +203,7 @@ match_fill(struct mfs_match *m, const struct mfs_offer *o, struct mfs_err *err)
 		enum mfs_code code;
 
 		if (equals == NULL || equals == o->match[i] || equals[1] == '\0')
-			return mfs_fail(err, MFS_CONFIG_INVALID, "--match %s: want KEY=VALUE, for example device_class=x",
+			return mfs_fail(err, MFS_CONFIG_INVALID, "--match %s: want KEY=VALUE, for example class=x",
 				MFS_ESC(o->match[i]));
 		if ((key = strndup(o->match[i], (size_t)(equals - o->match[i]))) == NULL)
 			return mfs_fail(err, MFS_NO_MEMORY, "--match");

@@ -137,6 +137,12 @@ mfs_publish_retire(json_t *body, const char *version, int64_t release, struct mf
 	return MFS_OK;
 }
 
+bool
+mfs_publish_retired(const struct mfs_repo_role *by, const char *version)
+{
+	return json_object_get(json_object_get(mfs_md_signed(by->doc), RETIRED_FIELD), version) != NULL;
+}
+
 /* Was there a version of this name, before gc? */
 static enum mfs_code
 retired_check(const struct mfs_repo *r, const struct mfs_repo_role *by, const struct mfs_manifest *m, struct mfs_err *err)
@@ -269,7 +275,7 @@ mfs_publish_blobs(struct mfs_repo *r, struct mfs_outdir *out, const char *reuse,
 		if ((code = file_add(&w, "payload", f->name, &f->sha256, f->size, err)) != MFS_OK ||
 			(f->chunks > 1 && (code = file_add(&w, "chunks", f->name, &f->chunks_sha256, mfs_table_length(f->chunks),
 						   err)) != MFS_OK))
-			return code;
+			return mfs_err_context(err, "into %s: ", MFS_ESC(out != NULL ? out->path : r->path));
 	}
 	*bytes = w.bytes;
 	return MFS_OK;

@@ -31,6 +31,9 @@ enum mfs_code mfs_publish_check(struct mfs_repo *r, const struct mfs_manifest *m
  */
 enum mfs_code mfs_publish_retire(json_t *body, const char *version, int64_t release, struct mfs_err *err);
 
+/* Was there a version of this name that gc dropped? by: the release role of the model. */
+bool mfs_publish_retired(const struct mfs_repo_role *by, const char *version);
+
 /*
  * Copy what the repository does not hold: payloads and chunk tables.
  *

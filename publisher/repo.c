@@ -13,7 +13,7 @@
 #include "io.h"
 #include "repo_internal.h"
 
-#define ROOT_PIN_HINT "; give the root.json that you trust with --root FILE"
+#define ROOT_PIN_HINT ", or give the root.json that you trust with --root FILE"
 
 void
 mfs_repo_role_clear(struct mfs_repo_role *role)
@@ -230,7 +230,8 @@ root_load(struct mfs_repo *r, const char *pin, struct mfs_err *err)
 		/* The folder's own file of that version, signed by the pinned keys: the chain goes on from there. */
 		trusted = json_incref(r->root.doc);
 		if ((code = root_step(r, r->root.version, trusted, &found, err)) != MFS_OK)
-			return mfs_err_hint(err, ROOT_PIN_HINT);
+			return mfs_err_hint(err, " that go with %s: are they another repository's keys? Use its own folder of keys"
+				ROOT_PIN_HINT, MFS_ESC(pin));
 		if (!found)
 			return mfs_fail(err, MFS_METADATA_SIGNATURE_INVALID,
 				"%s: %s is version %lld of the root, which is not in metadata/" ROOT_PIN_HINT, MFS_ESC(r->path),
