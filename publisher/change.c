@@ -16,14 +16,14 @@
 
 /* ---- change.json -------------------------------------------------------------------------------- */
 
-/* Options whose value belongs to this machine or this moment, not to the change. */
+/* Options whose value belongs to this machine or this moment, not to the change; also as getopt_long lets one shorten them. */
 static bool
 is_private(const char *arg)
 {
 	static const char *const names[] = { "--keys", "--key", "--passin", "--root", "--out", "--stage", "--reuse" };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (strcmp(arg, names[i]) == 0)
+		if (strlen(arg) > 2 && strncmp(names[i], arg, strlen(arg)) == 0)
 			return true;
 	return false;
 }
@@ -67,7 +67,7 @@ mfs_change_note(const struct mfs_repo *r, struct mfs_outdir *out, int argc, char
 		else if (!is_private_pair(argv[i]) && json_array_append_new(args, json_string(arg)) != 0)
 			return mfs_fail(err, MFS_NO_MEMORY, "change.json");
 	}
-	doc = json_pack("{s:s, s:s, s:O, s:s, s:s, s:s, s:I}", "format", MFS_CHANGE_FORMAT, "command", name != NULL ? name + 1 : argv[0],
+	doc = json_pack("{s:I, s:s, s:s, s:O, s:s, s:s, s:s, s:I}", "root_version", (json_int_t)mfs_md_version(r->root.doc), "format", MFS_CHANGE_FORMAT, "command", name != NULL ? name + 1 : argv[0],
 		"arguments", args, "folder", cwd != NULL ? cwd : ".", "repository", r->path, "parent", MFS_HEX(&r->timestamp.sha256), "parent_version",
 		(json_int_t)r->timestamp.version);
 	if (doc == NULL || (text = json_dumps(doc, JSON_INDENT(2) | JSON_SORT_KEYS)) == NULL)
@@ -467,10 +467,15 @@ mfs_staged_apply(const struct mfs_staged *s, struct mfs_repo *r, struct mfs_err 
 	struct mfs_repo_role *present;
 	enum mfs_code code;
 
-	/* Read while the keys that signed them still count. */
-	for (size_t i = 0; i < s->n_roles; i++)
-		if (s->roles[i].parent_version > 0 && (code = mfs_repo_role(r, s->roles[i].name, &present, err)) != MFS_OK)
+	for (size_t i = 0; i < s->n_roles; i++) {
+		const struct mfs_staged_role *role = &s->roles[i];
+
+		/* Read while the keys that signed them still count. */
+		present = NULL;
+		if ((role->parent_version > 0 && (code = mfs_repo_role(r, role->name, &present, err)) != MFS_OK) ||
+			(code = mfs_change_targets(s->fd, s->path, role->doc, present != NULL ? present->doc : NULL, r, err)) != MFS_OK)
 			return code;
+	}
 	for (size_t k = 0; k < 2; k++)
 		for (size_t i = 0; i < s->n_roles; i++)
 			if (strcmp(s->roles[i].name, first[k]) == 0 && (code = role_apply(r, &s->roles[i], err)) != MFS_OK)

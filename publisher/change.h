@@ -75,6 +75,14 @@ enum mfs_code mfs_staged_apply(const struct mfs_staged *s, struct mfs_repo *r, s
  */
 enum mfs_code mfs_change_blobs(int fd, const char *path, struct mfs_repo *r, struct mfs_err *err);
 
+/*
+ * The targets that a role's document names and old (NULL: none) does not: each comes with the change, in the folder
+ * `from` (-1: none does), as it is signed, or is in the repository. what: the change, for messages.
+ * HASH_MISMATCH, MALFORMED, NO_MEMORY
+ */
+enum mfs_code mfs_change_targets(int from, const char *what, const json_t *doc, const json_t *old, const struct mfs_repo *r,
+	struct mfs_err *err);
+
 /* ---- an upload folder that comes back ------------------------------------------------------------- */
 
 struct mfs_upload {
@@ -84,6 +92,7 @@ struct mfs_upload {
 	json_t *arguments; /* strings */
 	char *repository, *folder; /* as given to the command, and where it ran */
 	struct mfs_sha256 parent;  /* of the timestamp.json that it was made upon */
+	int64_t root_version;      /* when it is committed; 0: it does not say */
 };
 
 /* Is this an upload folder (and not a staged change)? */
@@ -96,7 +105,15 @@ MFS_DEFINE_CLEANUP(upload, struct mfs_upload, mfs_upload_free)
 /* Was it made upon what the repository holds now? CONDITION_UNMET when not. */
 enum mfs_code mfs_upload_fresh(const struct mfs_upload *u, const struct mfs_repo *r, struct mfs_err *err);
 
-/* Bring its four steps into the repository's folder, in their order. CONDITION_UNMET when it is stale. */
+/*
+ * What the repository will be with it, verified as a device will: roots, timestamp, snapshot, the roles that change and
+ * their targets. timestamp: the bytes that step 4 has.
+ * errors  METADATA_SIGNATURE_INVALID, HASH_MISMATCH, MALFORMED, IO, NO_MEMORY
+ */
+enum mfs_code mfs_upload_check(const struct mfs_upload *u, struct mfs_repo *r, struct mfs_span timestamp,
+	struct mfs_err *err);
+
+/* Bring its four steps into the repository's folder, in their order. CONDITION_UNMET when it is stale; those of _check. */
 enum mfs_code mfs_upload_apply(const struct mfs_upload *u, struct mfs_repo *r, struct mfs_err *err);
 
 #endif

@@ -120,6 +120,8 @@ total_take(char *line, size_t size, size_t n, void *arg)
 
 	if (len < sizeof(name) || strncasecmp(line, name, sizeof(name) - 1) != 0 || slash == NULL)
 		return len;
+	if (slash + 1 == line + len || slash[1] < '0' || slash[1] > '9')
+		return len; /* "0-0/" and an asterisk: it does not know */
 	for (slash++; slash < line + len && *slash >= '0' && *slash <= '9' && value < INT64_MAX / 16; slash++)
 		value = value * 10 + (*slash - '0');
 	*total = value;
@@ -235,7 +237,10 @@ mfs_source_length(struct mfs_source *s, const char *path, int64_t *length, struc
 		n = -1;
 		code = request(s, path, &b, true, &status, &n, err);
 	}
-	if (code == MFS_OK && status == 200)
-		*length = (int64_t)n;
-	return code;
+	if (code != MFS_OK || status != 200)
+		return code;
+	if (n < 0)
+		return mfs_fail(err, MFS_NET_HTTP, "%s/%s: the server does not say its length", MFS_ESC(s->where), MFS_ESC(path));
+	*length = (int64_t)n;
+	return MFS_OK;
 }

@@ -51,9 +51,12 @@ mfs_change_blobs(int fd, const char *path, struct mfs_repo *r, struct mfs_err *e
 			size = 0;
 		else if (e->fts_info == FTS_F)
 			size += (uint64_t)e->fts_statp->st_size;
-		else if (e->fts_info == FTS_DP && mfs_hex_decode(hash.b, MFS_SHA256_LEN, e->fts_name, strlen(e->fts_name)) &&
-			(code = mfs_blob_copy(from, r->fd, &hash, size, false, NULL, NULL, err)) != MFS_OK)
-			return code;
+		else if (e->fts_info == FTS_DP && mfs_hex_decode(hash.b, MFS_SHA256_LEN, e->fts_name, strlen(e->fts_name))) {
+			if (size == 0) /* no empty file has parts */
+				return mfs_fail(err, MFS_HASH_MISMATCH, "%s: its parts are missing; bring it again", MFS_ESC(e->fts_path));
+			if ((code = mfs_blob_copy(from, r->fd, &hash, size, false, NULL, NULL, err)) != MFS_OK)
+				return mfs_err_context(err, "%s: ", MFS_ESC(path));
+		}
 	}
 	return MFS_OK;
 }
@@ -112,6 +115,7 @@ mfs_upload_load(const char *path, struct mfs_upload **out, struct mfs_err *err)
 		return code;
 	format = json_string_value(json_object_get(doc, "format"));
 	parent = json_string_value(json_object_get(doc, "parent"));
+	u->root_version = json_integer_value(json_object_get(doc, "root_version"));
 	u->arguments = json_incref(json_object_get(doc, "arguments"));
 	if (format == NULL || strcmp(format, MFS_CHANGE_FORMAT) != 0 || parent == NULL ||
 		!mfs_hex_decode(u->parent.b, MFS_SHA256_LEN, parent, strlen(parent)) || !json_is_array(u->arguments) ||
@@ -177,8 +181,7 @@ files_each(const struct mfs_upload *u, enum mfs_step step, bool roots, struct mf
 static enum mfs_code
 file_bring(struct mfs_repo *r, const char *path, struct mfs_span bytes, void *arg, struct mfs_err *err)
 {
-	if (arg != NULL)
-		++*(size_t *)arg;
+	(void)arg;
 	return mfs_repo_write(r, path, bytes, err);
 }
 
@@ -217,8 +220,7 @@ mfs_upload_apply(const struct mfs_upload *u, struct mfs_repo *r, struct mfs_err 
 	size_t len, n = 0;
 
 	if ((code = mfs_upload_fresh(u, r, err)) != MFS_OK || (code = mfs_change_blobs(u->fd, u->path, r, err)) != MFS_OK ||
-		(code = files_each(u, MFS_STEP_TARGETS, false, r, file_bring, NULL, err)) != MFS_OK ||
-		(code = files_each(u, MFS_STEP_METADATA, false, r, file_bring, &n, err)) != MFS_OK)
+		(code = files_each(u, MFS_STEP_METADATA, false, r, file_count, &n, err)) != MFS_OK)
 		return code;
 	if (asprintf(&path, "%s/" MFS_REPO_TIMESTAMP, mfs_step_names[MFS_STEP_TIMESTAMP]) < 0) {
 		path = NULL;
@@ -226,11 +228,16 @@ mfs_upload_apply(const struct mfs_upload *u, struct mfs_repo *r, struct mfs_err 
 	}
 	if ((code = mfs_file_read(u->fd, path, MFS_TUF_TIMESTAMP_MAX, &timestamp, &len, err)) != MFS_OK) {
 		/* Grants alone: nothing was signed. */
-		if (code == MFS_IO && err->sys_errno == ENOENT && n == 0 &&
-			files_each(u, MFS_STEP_METADATA, true, r, file_count, &n, NULL) == MFS_OK && n == 0)
+		if (code == MFS_IO && err->sys_errno == ENOENT && n == 0 && faccessat(u->fd, "1-blobs/grants", F_OK, 0) == 0 &&
+			files_each(u, MFS_STEP_METADATA, true, r, file_count, &n, NULL) == MFS_OK &&
+			files_each(u, MFS_STEP_TIMESTAMP, true, r, file_count, &n, NULL) == MFS_OK && n == 0)
 			return MFS_OK;
 		return mfs_err_context(err, "%s/", MFS_ESC(u->path));
 	}
+	if ((code = mfs_upload_check(u, r, MFS_SPAN(timestamp, len), err)) != MFS_OK ||
+		(code = files_each(u, MFS_STEP_TARGETS, false, r, file_bring, NULL, err)) != MFS_OK ||
+		(code = files_each(u, MFS_STEP_METADATA, false, r, file_bring, NULL, err)) != MFS_OK)
+		return code;
 	/* A root in step 3 comes before the timestamp, one in step 4 after it. */
 	last.timestamp = MFS_SPAN(timestamp, len);
 	if ((code = files_each(u, MFS_STEP_METADATA, true, r, root_bring, &last, err)) != MFS_OK ||

@@ -83,6 +83,11 @@ for kind in vfat fat strict; do
 	! pub check "$stick/repo" || fail "damaged, and check says nothing"
 	expect 0 '1 blob copied' "$modelpub" export "$W/repo" "$stick/repo"
 	pub check "$stick/repo" --full || fail "still damaged"
+	f=$(find "$stick/repo/targets" -name '*.manifest.json' | head -n 1)
+	flip "$f" 100
+	! pub check "$stick/repo" || fail "a bit of a manifest, and check says nothing"
+	pub export "$W/repo" "$stick/repo" || fail "export: exit $?"
+	pub check "$stick/repo" --full || fail "a manifest is still damaged"
 	pub gc "$stick/repo" --grace 0m || [ $? = 2 ] || fail "gc"
 	[ -z "$(find "$stick/repo" -name '.*.new')" ] || fail "left over: $(find "$stick/repo" -name '.*.new')"
 	pub check "$stick/repo" --full || fail "gc took something"

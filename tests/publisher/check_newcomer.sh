@@ -110,6 +110,51 @@ others_keys_are_told_from_ones_own() {
 	key_files KO | cmp before -
 }
 
+# By stick, mail or git: what comes back is looked at whole before a byte of the repository changes.
+a_change_that_was_damaged_on_its_way_is_refused() {
+	begin
+	copy "$W/K2" KN
+	modelpub publish REPO "$(bundle 3)" --keys K --out UP
+	modelpub rotate REPO timestamp --keys KN --out UPR
+	modelpub publish REPO "$(bundle 3)" --keys K --stage STP
+	listing REPO >before
+	damage() { # FOLDER FILE COMMAND...: flipped, and gone
+		local dir=$1 f=$2 how
+		shift 2
+		for how in flip rm; do
+			rm -rf CAME
+			cp -a "$dir" CAME
+			copy "$W/R2" REPO # without blobs that came with the last one
+			if [ $how = flip ]; then flip "CAME/$f" "$(($(stat -c %s "CAME/$f") / 2))"; else rm "CAME/$f"; fi
+			rc=0
+			modelpub metadata commit REPO CAME --keys K >said 2>&1 || rc=$?
+			case $how$rc in flip3 | rm3 | rm1) ;; *) say_fail "$f, $how: exit $rc: $(cat said)" ;; esac
+			grep -q 'CAME\|weights.bin\|blobs/' said || say_fail "$f, $how: $(cat said)"
+			listing REPO | grep -v blobs/ | cmp - <(grep -v blobs/ before) || say_fail "$f, $how: something was written"
+			ok REPO
+		done
+	}
+	for f in $(cd UP && find [1-4]-* -type f); do damage UP "$f"; done
+	for f in $(cd UPR && find [3-4]-* -type f); do damage UPR "$f"; done
+	for f in $(cd STP && find targets 1-blobs -type f); do damage STP "$f"; done
+	mkdir UP/3-metadata/blobs
+	expect 3 'malformed: UP/3-metadata/blobs: is no part of an upload' modelpub metadata commit REPO UP
+	rmdir UP/3-metadata/blobs
+	expect 0 committed modelpub metadata commit REPO UP
+	ok REPO --full
+	begin
+	expect 0 committed modelpub metadata commit REPO UPR
+	ok REPO --full
+	begin
+	expect 0 committed modelpub metadata commit REPO STP --keys K
+	ok REPO --full
+	# what belongs to this machine is not in it, however short it was written
+	modelpub refresh REPO --key timestamp=K/timestamp.pem --passi file:geheim --roo "$W/K/root.json" --ou UPS
+	absent geheim UPS/change.json
+	absent root.json UPS/change.json
+	absent UPS UPS/change.json
+}
+
 # ---- hosts ------------------------------------------------------------------------------------------------------------
 
 a_repository_that_cannot_be_written_is_told_first() {
