@@ -101,6 +101,9 @@ mfs_engine_candidate(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id
 {
 	enum mfs_code code = version_get(e, i, id, NULL, out, err);
 
+	/* What is in memory may be lost on the disk, which a restart would find. */
+	if (code == MFS_OK && (e->args.flags & MFS_TRUSTED_READ) == 0)
+		mfs_version_mend(e->args.state_dirfd, e->args.store, *out);
 	if (code != MFS_OK || (*out)->key_code == MFS_OK)
 		return code;
 	/* The view may have had it before a wrap came; what it shows is opened when it is shown again (mfs_engine_swapped). */
@@ -231,6 +234,7 @@ view_versions(struct mfs_engine *e, size_t i, const struct mfs_anchor_model *st,
 			out->absent = why.code;
 			(void)snprintf(out->absent_detail, sizeof(out->absent_detail), "%.250s", why.msg);
 		} else {
+			mfs_engine_gone_note(&out->gone, ref, mfs_sha256_equal(&ref->manifest, &st->previous.manifest), &why);
 			mfs_log(MFS_LOG_NOTICE, "%s: version %s is kept but cannot be shown: %s: %s", st->id, ref->version,
 				mfs_code_name(why.code), why.msg);
 		}

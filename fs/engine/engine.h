@@ -51,6 +51,13 @@ struct mfs_engine_update {
 	char pin[MFS_VERSION_MAX + 1];
 };
 
+/* A version that is kept but cannot be shown, so that nobody can go back to it; version empty: none. */
+struct mfs_engine_gone {
+	char version[MFS_VERSION_MAX + 1];
+	bool previous;                       /* a rollback would go to it; of several the one that is said */
+	enum mfs_code why; char detail[256]; /* mfs_kept_lost(): lost here; else refused */
+};
+
 struct mfs_engine_model { /* a copy: release with mfs_engine_model_free() */
 	struct mfs_engine_version *versions; size_t n; /* active first, then retained, newest first, then the candidate */
 	uint64_t generation;
@@ -60,6 +67,7 @@ struct mfs_engine_model { /* a copy: release with mfs_engine_model_free() */
 	int64_t floor_epoch, floor_release;
 	enum mfs_code absent; /* why there is no active version though the anchor names one; OK otherwise */
 	char absent_detail[256];
+	struct mfs_engine_gone gone;
 	struct mfs_engine_update update;
 };
 
@@ -169,6 +177,20 @@ enum mfs_code mfs_engine_rollback_to(struct mfs_engine *e, size_t i, const struc
 enum mfs_code mfs_engine_lost(struct mfs_engine *e, size_t i, size_t k, bool quick, bool *end, struct mfs_version **out,
 	struct mfs_err *err);
 enum mfs_code mfs_engine_restored(struct mfs_engine *e, size_t i, bool *changed, struct mfs_err *err);
+/*
+ * Loading a version failed so: what was kept of it, and verified then, is lost or was changed on disk. Says nothing
+ * about the version: it is had again.
+ */
+bool mfs_kept_lost(enum mfs_code code);
+
+/*
+ * The k-th version as the anchor names it, also when what was signed of it is lost; false: there is none. _signed_restore:
+ * the same bytes were had again (they hash to id, and their signatures were verified): kept twice, as long as the anchor
+ * names it. errors CONDITION_UNMET (it does not any more), IO, INSUFFICIENT_STORAGE
+ */
+bool mfs_engine_kept(struct mfs_engine *e, size_t i, size_t k, struct mfs_vref *out);
+enum mfs_code mfs_engine_signed_restore(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, const struct mfs_signed *s,
+	struct mfs_err *err);
 
 /* The trust list of model i changed (mfs_keys_trust_set): verify what is shown by it. As _enforce otherwise. */
 enum mfs_code mfs_engine_recheck(struct mfs_engine *e, size_t i, bool *changed, struct mfs_err *err);

@@ -56,6 +56,13 @@ enum mfs_code mfs_version_load_repair(int state_dirfd, struct mfs_store *s, stru
 	const struct mfs_config *c, const struct mfs_keys *keys, size_t model, const struct mfs_sha256 *id, bool repair,
 	struct mfs_version **out, struct mfs_err *err);
 
+/* What was signed of v is in memory: a copy of it that is missing or damaged on disk is written again. */
+void mfs_version_mend(int state_dirfd, struct mfs_store *s, const struct mfs_version *v);
+
+/* ---- engine_kept.c ---- */
+
+void mfs_engine_gone_note(struct mfs_engine_gone *g, const struct mfs_vref *ref, bool previous, const struct mfs_err *why);
+
 /* ---- engine.c: with the engine's lock held ---- */
 
 /* errors IO (names the missing or short blob and its file), for every payload and table of m */

@@ -439,11 +439,25 @@ wrap_wanted(const struct mfs_engine *e, size_t i, const struct mfs_version *v)
 	return v->key_code == MFS_KEY_UNAVAILABLE && !mfs_sha256_is_zero(&key);
 }
 
+/* As it lies there; what is lost in both places, and is shown, is written again from memory. */
+static enum mfs_code
+load_mended(struct mfs_engine *e, size_t i, const struct mfs_sha256 *id, const struct mfs_version *shown, struct mfs_version **v,
+	struct mfs_err *err)
+{
+	const struct mfs_engine_args *a = &e->args;
+	enum mfs_code code = mfs_version_load_repair(a->state_dirfd, a->store, a->cache, a->config, a->keys, i, id, true, v, err);
+
+	if (shown == NULL || !mfs_kept_lost(code))
+		return code;
+	mfs_version_mend(a->state_dirfd, a->store, shown);
+	return mfs_version_load_repair(a->state_dirfd, a->store, a->cache, a->config, a->keys, i, id, true, v, err);
+}
+
 enum mfs_code
 mfs_engine_lost(struct mfs_engine *e, size_t i, size_t k, bool quick, bool *end, struct mfs_version **out, struct mfs_err *err)
 {
+	struct mfs_version *v = NULL, *shown = NULL;
 	const struct mfs_anchor_model *st;
-	struct mfs_version *v = NULL;
 	enum mfs_code code = MFS_OK;
 
 	*out = NULL;
@@ -456,12 +470,13 @@ mfs_engine_lost(struct mfs_engine *e, size_t i, size_t k, bool quick, bool *end,
 	if (!*end && may_be_shown(e, i, st, k)) {
 		const struct mfs_sha256 *id = k == 0 ? &st->active.manifest : &st->retained[k - 1].manifest;
 
-		for (size_t j = 0; quick && v == NULL && j < e->view[i].n; j++)
+		for (size_t j = 0; shown == NULL && j < e->view[i].n; j++)
 			if (mfs_sha256_equal(&e->view[i].versions[j].v->m->id, id))
-				v = mfs_version_ref(e->view[i].versions[j].v);
-		if (v == NULL)
-			code = mfs_version_load_repair(e->args.state_dirfd, e->args.store, e->args.cache, e->args.config, e->args.keys,
-				i, id, true, &v, err);
+				shown = e->view[i].versions[j].v;
+		if (quick && shown != NULL)
+			v = mfs_version_ref(shown);
+		else
+			code = load_mended(e, i, id, shown, &v, err);
 	}
 	(void)pthread_mutex_unlock(&e->lock);
 	if (v != NULL && mfs_engine_compat_check(e->args.config, i, v->m, NULL) == MFS_OK &&

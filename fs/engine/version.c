@@ -146,6 +146,29 @@ version_open(struct mfs_store *s, struct mfs_cache *cache, const struct mfs_keys
 	return code;
 }
 
+/* One copy of what was signed, from what is at hand. */
+static void
+copy_mend(int dirfd, const char *where, const char *from, const struct mfs_version *v)
+{
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_signed other;
+	bool same = mfs_signed_get(dirfd, &v->m->id, &other, &err) == MFS_OK && mfs_signed_equal(&other, &v->signed_bytes);
+
+	mfs_signed_free(&other);
+	if (same)
+		return;
+	mfs_log(MFS_LOG_WARN, "%s/manifests/%s: missing or damaged: written again from %s", where, MFS_HEX(&v->m->id), from);
+	if (mfs_signed_put(dirfd, &v->m->id, &v->signed_bytes, &err) != MFS_OK)
+		mfs_log_err(where, &err);
+}
+
+void
+mfs_version_mend(int state_dirfd, struct mfs_store *s, const struct mfs_version *v)
+{
+	copy_mend(state_dirfd, "state", "memory", v);
+	copy_mend(mfs_store_dirfd(s), "store", "memory", v);
+}
+
 enum mfs_code
 mfs_version_open_again(struct mfs_store *s, struct mfs_cache *cache, const struct mfs_keys *keys, size_t model,
 	struct mfs_version *v, struct mfs_err *err)
@@ -192,20 +215,8 @@ mfs_version_load_repair(int state_dirfd, struct mfs_store *s, struct mfs_cache *
 			(void)mfs_err_hint(err, "; it is fetched again where a repository offers it, else install its bundle again");
 		return say->code;
 	}
-	if (repair) {
-		struct mfs_signed other;
-		struct mfs_err bad_other = MFS_ERR_INIT;
-		bool same = mfs_signed_get(dirs[1 - good], id, &other, &bad_other) == MFS_OK &&
-			mfs_signed_equal(&other, &v->signed_bytes);
-
-		mfs_signed_free(&other);
-		if (!same) {
-			mfs_log(MFS_LOG_WARN, "%s/manifests/%s: missing or damaged: written again from %s",
-				names[1 - good], MFS_HEX(id), names[good]);
-			if (mfs_signed_put(dirs[1 - good], id, &v->signed_bytes, &bad_other) != MFS_OK)
-				mfs_log_err(names[1 - good], &bad_other);
-		}
-	}
+	if (repair)
+		copy_mend(dirs[1 - good], names[1 - good], names[good], v);
 	if ((code = version_open(s, cache, keys, model, v, err)) != MFS_OK)
 		return code;
 	*out = mfs_steal(&v);

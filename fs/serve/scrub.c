@@ -45,7 +45,7 @@ struct mfs_scrub {
 
 /* The same trouble is an event once. */
 static void
-tell(struct mfs_scrub *c, size_t i, const struct mfs_manifest *m, enum mfs_code code, const char *detail)
+tell(struct mfs_scrub *c, size_t i, const char *version, enum mfs_code code, const char *detail)
 {
 	bool told;
 
@@ -54,7 +54,7 @@ tell(struct mfs_scrub *c, size_t i, const struct mfs_manifest *m, enum mfs_code 
 	c->models[i].told = code;
 	(void)pthread_mutex_unlock(&c->lock);
 	if (!told)
-		mfs_event(c->s->events, &(struct mfs_event){ .model = c->s->config->models[i].id, .version = m->version,
+		mfs_event(c->s->events, &(struct mfs_event){ .model = c->s->config->models[i].id, .version = version,
 			.code = code, .source = "scrub", .detail = detail });
 }
 
@@ -96,7 +96,7 @@ mend(struct mfs_scrub *c, size_t i, const struct mfs_manifest *m, size_t file, b
 	if (repaired > 0) {
 		(void)snprintf(detail, sizeof(detail), "%s: damaged or lost in the store; %llu %s fetched again",
 			MFS_ESC(m->files[file].name), (unsigned long long)repaired, repaired == 1 ? "part was" : "parts were");
-		tell(c, i, m, MFS_OK, detail);
+		tell(c, i, m->version, MFS_OK, detail);
 	}
 	return code;
 }
@@ -159,6 +159,18 @@ file_look(struct mfs_scrub *c, size_t i, struct mfs_version *v, size_t file, str
 
 /* ---- one model ---------------------------------------------------------------------------------------------------- */
 
+static enum mfs_code
+show(struct mfs_serve *s, size_t i, struct mfs_err *err)
+{
+	bool changed = false;
+	enum mfs_code code;
+
+	if ((code = mfs_engine_restored(s->engine, i, &changed, err)) != MFS_OK)
+		return code;
+	/* Not at once: nothing of it was withdrawn or is gone back from, and nobody is loading what was not shown. */
+	return changed ? mfs_updates_changed(s, i, false, MFS_OK, err) : mfs_view_refresh(s, i, err);
+}
+
 struct found {
 	bool lost;     /* something was, and came */
 	bool wrapless; /* a wrap is wanting that nobody has */
@@ -173,11 +185,11 @@ wrap_bring(struct mfs_scrub *c, size_t i, struct mfs_version *v, struct found *f
 
 	if (mfs_updates_wrap(c->s->updates, i, v->m, NULL, &c->cancel, &ignored, &err) == MFS_OK) {
 		found->lost = true;
-		tell(c, i, v->m, MFS_OK, "the wrap of its content key for this host's model key was fetched");
+		tell(c, i, v->m->version, MFS_OK, "the wrap of its content key for this host's model key was fetched");
 	} else {
 		found->wrapless = true;
 		if (atomic_load(&c->cancel) == 0)
-			tell(c, i, v->m, err.code, err.msg);
+			tell(c, i, v->m->version, err.code, err.msg);
 	}
 }
 
@@ -187,7 +199,6 @@ restore(struct mfs_scrub *c, size_t i, struct mfs_version *v, struct found *foun
 {
 	const bool wrap = v->key_code == MFS_KEY_UNAVAILABLE;
 	struct mfs_serve *s = c->s;
-	bool changed = false;
 	enum mfs_code code;
 
 	for (size_t k = 0; k < v->m->n_files; k++) {
@@ -204,12 +215,52 @@ restore(struct mfs_scrub *c, size_t i, struct mfs_version *v, struct found *foun
 		wrap_bring(c, i, v, found);
 	else
 		found->lost = true;
-	if ((code = mfs_engine_restored(s->engine, i, &changed, err)) != MFS_OK)
-		return code;
-	if (wrap && v->key_code == MFS_OK && s->residency != NULL)
+	if ((code = show(s, i, err)) == MFS_OK && wrap && v->key_code == MFS_OK && s->residency != NULL)
 		mfs_residency_kick(s->residency, i);
-	/* Not at once: nothing of it was withdrawn or is gone back from, and nobody is loading what was not shown. */
-	return changed ? mfs_updates_changed(s, i, false, MFS_OK, err) : mfs_view_refresh(s, i, err);
+	return code;
+}
+
+/*
+ * What was signed of the k-th version is lost in both places: nothing is known of it but what the anchor says. Of the
+ * active one the next check brings it again, if it may.
+ */
+static bool
+is_unsigned(struct mfs_scrub *c, size_t i, size_t k, enum mfs_code code)
+{
+	struct mfs_engine_model m;
+	bool held;
+
+	if (!mfs_kept_lost(code) || k > 0)
+		return mfs_kept_lost(code);
+	if (mfs_engine_model_get(c->s->engine, i, &m, NULL) != MFS_OK)
+		return false;
+	held = m.held || m.update.pin[0] != '\0';
+	mfs_engine_model_free(&m);
+	return held;
+}
+
+/* The same bytes from the repository. Then v is the version if the store lacks blobs of it too. */
+static enum mfs_code
+sign_again(struct mfs_scrub *c, size_t i, size_t k, struct mfs_version **v, struct mfs_err *err)
+{
+	struct mfs_serve *s = c->s;
+	struct mfs_signed bytes = { 0 };
+	struct mfs_vref ref;
+	enum mfs_code code;
+	bool end;
+
+	if (!mfs_engine_kept(s->engine, i, k, &ref))
+		return MFS_OK;
+	*err = (struct mfs_err)MFS_ERR_INIT;
+	if ((code = mfs_refresh_signed(mfs_updates_refresh(s->updates), i, &ref, &c->cancel, &bytes, err)) == MFS_OK)
+		code = mfs_engine_signed_restore(s->engine, i, &ref.manifest, &bytes, err);
+	mfs_signed_free(&bytes);
+	if (atomic_load(&c->cancel) != 0 || code == MFS_CONDITION_UNMET) /* collected meanwhile */
+		return atomic_load(&c->cancel) != 0 ? code : MFS_OK;
+	tell(c, i, ref.version, code, code == MFS_OK ? "what was signed of it was lost in both places; fetched again" : err->msg);
+	if (code != MFS_OK || (code = mfs_engine_lost(s->engine, i, k, true, &end, v, err)) != MFS_OK || *v != NULL)
+		return code;
+	return show(s, i, err);
 }
 
 /* What could not be shown for its missing blobs, or opened for the want of a wrap, the active version first. */
@@ -227,10 +278,14 @@ restore_all(struct mfs_scrub *c, size_t i, bool full, struct found *found, struc
 		struct mfs_version *v;
 		enum mfs_code code = mfs_engine_lost(c->s->engine, i, k, !full, &end, &v, &why);
 
-		if (v == NULL)
-			continue; /* without a manifest nothing is known of it */
-		if ((code = restore(c, i, v, found, &why)) != MFS_OK && atomic_load(&c->cancel) == 0)
-			tell(c, i, v->m, code, why.msg);
+		if (v == NULL && !is_unsigned(c, i, k, code))
+			continue;
+		if (v == NULL) {
+			found->lost = true;
+			code = sign_again(c, i, k, &v, &why);
+		}
+		if (v != NULL && (code = restore(c, i, v, found, &why)) != MFS_OK && atomic_load(&c->cancel) == 0)
+			tell(c, i, v->m->version, code, why.msg);
 		if (code != MFS_OK && first == MFS_OK) {
 			first = code;
 			*err = why;
@@ -255,7 +310,7 @@ versions_look(struct mfs_scrub *c, size_t i, struct mfs_err *err)
 
 			if ((code = file_look(c, i, m.versions[k].v, f, &why)) == MFS_OK || atomic_load(&c->cancel) != 0)
 				continue;
-			tell(c, i, m.versions[k].v->m, code, why.msg);
+			tell(c, i, m.versions[k].v->m->version, code, why.msg);
 			if (first == MFS_OK && err != NULL)
 				*err = why;
 			first = first == MFS_OK ? code : first;

@@ -176,6 +176,16 @@ json_cycle(const struct mfs_facts_host *h, const struct mfs_facts_model *m)
 	return o;
 }
 
+static json_t *
+json_gone(const struct mfs_engine_gone *g)
+{
+	json_t *o = json_outcome(g->why, -1, g->detail);
+
+	put(&o, "version", text(g->version));
+	put(&o, "previous", json_boolean(g->previous));
+	return o;
+}
+
 json_t *
 mfs_json_model(const struct mfs_facts_host *h, const struct mfs_facts_model *m, bool versions)
 {
@@ -196,6 +206,7 @@ mfs_json_model(const struct mfs_facts_host *h, const struct mfs_facts_model *m, 
 	}
 	put(&o, "absent", m->m.absent != MFS_OK ? json_outcome(m->m.absent, -1, m->m.absent_detail) : json_null());
 	put(&o, "previous", p != NULL ? text(p->v->m->version) : json_null());
+	put(&o, "gone", m->m.gone.version[0] != '\0' ? json_gone(&m->m.gone) : json_null());
 	if (versions)
 		put(&o, "versions", json_versions(m));
 	floor = json_object();

@@ -225,6 +225,14 @@ at_ease(const struct mfs_facts_model *m)
 	}
 }
 
+/* Who keeps two versions has to know when it is one. */
+static void
+gone_text(FILE *f, const char *before, const struct mfs_engine_gone *g)
+{
+	if (g->version[0] != '\0')
+		fprintf(f, "%s%s is %s: %s: %s", before, g->version, mfs_kept_lost(g->why) ? "gone" : "refused", mfs_code_name(g->why), g->detail);
+}
+
 void
 mfs_text_model(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_model *m)
 {
@@ -242,7 +250,9 @@ mfs_text_model(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_m
 	last_line(f, m);
 	(void)mfs_facts_idle(h, m, idle);
 	fprintf(f, "\nnote:       %s\n", idle[0] != '\0' ? idle : at_ease(m));
-	fprintf(f, "rollback:   %s%s\n", p != NULL ? "to " : "nothing to go back to", p != NULL ? p->v->m->version : "");
+	fprintf(f, "rollback:   %s%s", p != NULL ? "to " : "nothing to go back to", p != NULL ? p->v->m->version : "");
+	gone_text(f, "; ", &m->m.gone);
+	fprintf(f, "\n");
 	fprintf(f, "protection: %s%s\n", h->protection != NULL ? h->protection : "no state yet", unproven(h, m));
 }
 
@@ -332,6 +342,10 @@ mfs_text_all(FILE *f, const struct mfs_facts_host *h, const struct mfs_facts_mod
 		}
 		if (mfs_facts_idle(h, &m[i], idle)[0] != '\0')
 			fprintf(f, "\n%s: %s", m[i].conf->id, idle);
+		if (m[i].m.gone.version[0] != '\0') {
+			fprintf(f, "\n%s: rollback: ", m[i].conf->id);
+			gone_text(f, "", &m[i].m.gone);
+		}
 		fprintf(f, "\n");
 	}
 	if (n == 0)

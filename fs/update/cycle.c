@@ -94,12 +94,6 @@ mfs_is_refusal(enum mfs_code code)
 	return (c == MFS_CLASS_TRUST && code != MFS_HASH_MISMATCH && code != MFS_STATE_REPLAYED) || c == MFS_CLASS_POLICY;
 }
 
-bool
-mfs_kept_lost(enum mfs_code code)
-{
-	return code == MFS_IO || code == MFS_HASH_MISMATCH || code == MFS_SIGNATURE_INVALID;
-}
-
 int64_t
 mfs_at_refuse(struct mfs_at *at, const struct mfs_err *why, const struct mfs_sha256 *key)
 {

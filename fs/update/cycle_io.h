@@ -30,12 +30,6 @@ int64_t mfs_at_wait(struct mfs_at *at, const struct mfs_err *why);
 void mfs_at_why(struct mfs_at *at, const struct mfs_err *why);
 int64_t mfs_at_failed(struct mfs_at *at, const struct mfs_err *why, int64_t retry_after_s);
 
-/*
- * Loading the version of an attempt failed so: what was kept of it when it was offered, and verified then, is lost or
- * was changed on disk. Says nothing about the version: it is had again.
- */
-bool mfs_kept_lost(enum mfs_code code);
-
 /* Does this outcome say that the version itself cannot be used here, whatever is tried again? */
 bool mfs_is_refusal(enum mfs_code code);
 

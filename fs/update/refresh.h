@@ -132,6 +132,15 @@ enum mfs_code mfs_refresh_target(struct mfs_refresh *r, size_t i, const struct m
 	const _Atomic int *cancel, struct mfs_refresh_target *out, struct mfs_err *err);
 
 /*
+ * What was signed of a version that this host keeps, and has lost: the very manifest that v names, with its signatures,
+ * verified by both, from the repository as it is now. It may be older than anything that is offered. Needs a TUF run.
+ *
+ * errors  NET_HTTP (the repository has it no longer), HASH_MISMATCH, and as mfs_refresh_target()
+ */
+enum mfs_code mfs_refresh_signed(struct mfs_refresh *r, size_t i, const struct mfs_vref *v, const _Atomic int *cancel,
+	struct mfs_signed *out, struct mfs_err *err);
+
+/*
  * May anything new become active for model i now, as far as freshness, clock and policy go? Asked
  * again right before activation. MFS_OK for a model without a repository.
  * errors  METADATA_EXPIRED, CLOCK_UNSET, POLICY_REJECTED, ROLLBACK_ATTEMPT, MALFORMED (of its policy)

@@ -78,8 +78,6 @@ mfs_refresh_policy(struct mfs_refresh *r, size_t i, struct mfs_policy **out, str
 	*out = NULL;
 	if (i >= r->args.config->n_models)
 		return mfs_fail(err, MFS_INTERNAL, "refresh: no model %zu", i);
-	if (r->args.config->models[i].repo < 0)
-		return mfs_fail(err, MFS_NOT_SELECTED, "model %s follows no repository", r->args.config->models[i].id);
 	mfs_engine_anchor_read(r->args.engine, force_read, &f);
 	return policy_load(&f, out, err);
 }
@@ -189,9 +187,10 @@ extra_get(struct mfs_refresh_run *x, const char *folder, struct mfs_signed *s, s
 	return MFS_OK;
 }
 
+/* who names it: "the policy", "the state" */
 static enum mfs_code
-manifest_get(struct mfs_refresh_run *x, size_t i, const struct mfs_policy_entry *e, struct mfs_refresh_target *out,
-	struct mfs_err *err)
+manifest_get(struct mfs_refresh_run *x, size_t i, const struct mfs_policy_entry *e, const char *who,
+	struct mfs_refresh_target *out, struct mfs_err *err)
 {
 	const struct mfs_config *c = x->r->args.config;
 	MFS_CLEANUP(mfs_cleanup_trust) struct mfs_trust *trust = mfs_keys_trust(x->r->args.keys, i);
@@ -205,11 +204,11 @@ manifest_get(struct mfs_refresh_run *x, size_t i, const struct mfs_policy_entry 
 		     &out->bytes.manifest_len, err)) != MFS_OK)
 		return code;
 	if (!found)
-		return mfs_fail(err, MFS_NET_HTTP, "repository %s: the policy names %s, but no release role offers it",
-			c->repos[x->repo].name, folder);
+		return mfs_fail(err, MFS_NET_HTTP, "repository %s: %s names %s, but no release role offers it",
+			c->repos[x->repo].name, who, folder);
 	if (!mfs_sha256_equal(&is, &e->manifest))
-		return mfs_fail(err, MFS_HASH_MISMATCH, "repository %s: %s: manifest %s, but the policy names %s", c->repos[x->repo].name,
-			folder, MFS_HEX(&is), MFS_HEX(&e->manifest));
+		return mfs_fail(err, MFS_HASH_MISMATCH, "repository %s: %s: manifest %s, but %s names %s", c->repos[x->repo].name,
+			folder, MFS_HEX(&is), who, MFS_HEX(&e->manifest));
 	if ((code = part_get(x, folder, "signature.sig", MFS_SIGNATURE_BYTES_MAX, &found, NULL, &out->bytes.sig,
 		     &out->bytes.sig_len, err)) != MFS_OK || (code = extra_get(x, folder, &out->bytes, err)) != MFS_OK)
 		return code;
@@ -278,7 +277,7 @@ resolve(struct mfs_refresh_run *x, size_t i, struct mfs_refresh_target *out, str
 		return code;
 	x->unstored = true;
 	if ((code = policy_again(x, i, &why)) == MFS_OK)
-		code = manifest_get(x, i, &entry, out, &why);
+		code = manifest_get(x, i, &entry, "the policy", out, &why);
 	if (code == MFS_OK)
 		why = (struct mfs_err)MFS_ERR_INIT; /* a stored file that did not fit may have left words */
 	manifest_tell(x, i, out, &why);
@@ -353,6 +352,44 @@ mfs_refresh_target(struct mfs_refresh *r, size_t i, const struct mfs_refresh_via
 		local.judged = judged;
 	}
 	*out = local;
+	return code;
+}
+
+/* ---- what this host has lost ---------------------------------------------------------------------------------------- */
+
+enum mfs_code
+mfs_refresh_signed(struct mfs_refresh *r, size_t i, const struct mfs_vref *v, const _Atomic int *cancel, struct mfs_signed *out,
+	struct mfs_err *err)
+{
+	struct mfs_refresh_run x = { .r = r, .remote = r->args.remote, .cancel = cancel };
+	struct mfs_policy_entry entry = { .manifest = v->manifest, .release = v->release };
+	struct mfs_refresh_target t = { 0 };
+	mfs_autofree bool *changed = NULL;
+	enum mfs_code code = MFS_OK;
+
+	*out = (struct mfs_signed){ 0 };
+	if (i >= r->args.config->n_models || r->args.config->models[i].repo < 0)
+		return mfs_fail(err, MFS_NOT_SELECTED, "it is fetched from no repository: install its bundle again");
+	memcpy(entry.version, v->version, sizeof(entry.version));
+	memcpy(entry.variant, v->variant, sizeof(entry.variant));
+	x.repo = (size_t)r->args.config->models[i].repo;
+	(void)pthread_mutex_lock(&r->repos[x.repo].run);
+	if (!mfs_refresh_run_resume(&x))
+		code = mfs_refresh_run_locked(&x, err);
+	if (code == MFS_OK) {
+		x.unstored = true;
+		code = manifest_get(&x, i, &entry, "the state", &t, err);
+	}
+	changed = mfs_steal(&x.changed);
+	mfs_refresh_run_share(&x, code == MFS_OK);
+	(void)pthread_mutex_unlock(&r->repos[x.repo].run);
+	if (changed != NULL)
+		mfs_refresh_tell(r, x.repo, changed);
+	if (code == MFS_OK) {
+		*out = t.bytes;
+		t.bytes = (struct mfs_signed){ 0 };
+	}
+	mfs_refresh_target_clear(&t);
 	return code;
 }
 

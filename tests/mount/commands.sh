@@ -132,7 +132,6 @@ same "$W/src3/weights.bin" "$MNT/det/active/weights.bin"
 "$modelfs" exec det -c "$CFG" -- sh -c 'cmp "$MODELFS_DIR/weights.bin" "$0"' "$W/src3/weights.bin" || fail "exec reads"
 m 7 'seven' exec det -- sh -c 'echo seven; exit 7'
 m 4 'is mounted' recover
-m 0 'policy: +none in force: model det follows no repository' explain det
 cmp "$MNT/det/status" <("$modelfs" status det -c "$CFG") || fail "status and the mounted file differ"
 
 step "keys retrust: a key that is no longer trusted serves nothing, and comes back"

@@ -92,6 +92,60 @@ shows 2
 diff -r "$W/state/$signed" "$W/store/$signed" || fail "not kept twice"
 unmount_
 
+step "what was signed of the version to go back to is lost in both places: fetched again, with its blobs"
+old=manifests/$(sha256sum <"$W/b1/manifest.json" | cut -d ' ' -f 1)
+rollback_to() { [ "$(status_ det --json 2>>"$W/log" | jq -r .previous)" = "$1" ]; }
+kept_twice() { diff -r "$W/state/$old" "$W/store/$old" >>"$W/log" 2>&1; }
+cp -a "$W/state/$old" "$W/signed"
+rm -r "$W/state/$old" "$W/store/$old"
+"$modelfs" gc -c "$CFG" >>"$W/log" 2>&1 || true # nobody names its blobs any more
+grep -q '^rollback: *nothing to go back to; 1.1.0 is gone: io: ' <("$modelfs" status -c "$CFG" det) || fail "$("$modelfs" status -c "$CFG" det)"
+mount_
+until_true 40 rollback_to 1.1.0 || fail "not restored: $(cat "$MNT/det/status" "$MNT/det/events" "$W/run/log")"
+kept_twice || fail "not kept twice"
+is_whole || fail "$(diff -r "$W/blobs" "$W/store/blobs")"
+[ "$(readlink "$MNT/det/previous")" = versions/1.1.0 ] || fail "$(ls -l "$MNT/det")"
+grep -q '"source":"scrub".*' <(jq -c 'select(.version == "1.1.0" and .code == 0)' "$MNT/det/events") || fail "$(cat "$MNT/det/events")"
+expect 0 '1.1.0 is active' "$modelfs" rollback -c "$CFG" det
+shows 1
+
+step "of the active version that is held: nothing is offered that would bring it, and it is fetched all the same"
+unmount_
+rm -r "$W/state/$old" "$W/store/$old"
+mount_
+back() { [ "$(readlink "$MNT/det/active")" = versions/1.1.0 ]; }
+until_true 40 back || fail "not restored: $(cat "$MNT/det/status" "$MNT/det/events")"
+kept_twice || fail "not kept twice"
+shows 1
+expect 0 'no longer held' "$modelfs" unpin -c "$CFG" det
+timeout 60 "$modelfs" update -c "$CFG" det >>"$W/log" 2>&1 || [ $? = 2 ] || fail "update"
+shows 2
+
+step "lost while serve runs: written again from memory before it is gone back to"
+rm -r "$W/state/$old" "$W/store/$old"
+expect 0 '1.1.0 is active' "$modelfs" rollback -c "$CFG" det
+kept_twice || fail "not written again"
+diff -r "$W/signed" "$W/state/$old" || fail "other bytes"
+expect 0 'no longer held' "$modelfs" unpin -c "$CFG" det
+timeout 60 "$modelfs" update -c "$CFG" det >>"$W/log" 2>&1 || [ $? = 2 ] || fail "update"
+shows 2
+unmount_
+
+step "the repository has it no longer: status says so, and nobody promises a rollback"
+rm -r "$W/state/$old" "$W/store/$old"
+mv "$W/repo/targets/det/1.1.0" "$W/away"
+mount_
+told_gone() { grep -q '"source":"scrub"' <(jq -c 'select(.version == "1.1.0" and .class == "network")' "$MNT/det/events"); }
+until_true 40 told_gone || fail "no event: $(cat "$MNT/det/events")"
+grep -q '^rollback: *nothing to go back to; 1.1.0 is gone: io: .*No such file' "$MNT/det/status" || fail "$(cat "$MNT/det/status")"
+status_ | grep -q '^det: rollback: 1.1.0 is gone: io: ' || fail "$(status_)"
+[ "$(jq -r '.gone | [.version, .previous, .outcome] | @csv' "$MNT/det/status.json")" = '"1.1.0",true,"io"' ] || fail "$(jq .gone "$MNT/det/status.json")"
+[ ! -e "$MNT/det/previous" ] || fail "previous leads to $(readlink "$MNT/det/previous")"
+expect 1 'rollback to 1.1.0: ' "$modelfs" rollback -c "$CFG" det
+shows 2
+unmount_
+mv "$W/away" "$W/repo/targets/det/1.1.0"
+
 step "without a repository: the model says what is wrong"
 sed -i -e '/^repository:/d' -e '/^update:/d' -e 's/root: keys.root.json, //' "$CFG"
 rm -f "$W/state/events"*

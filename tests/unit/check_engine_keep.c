@@ -53,6 +53,61 @@ Test(engine_keep, gc_keeps_active_retained_and_busy_versions)
 	mfs_engine_model_free(&m);
 }
 
+static void
+signed_lose(const struct mfs_sha256 *id)
+{
+	const int dirs[2] = { d.state_fd, d.store_fd };
+
+	for (int k = 0; k < 2; k++) {
+		mfs_autoclose int fd = openat(dirs[k], "manifests", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		cr_assert_eq(mfs_remove_all(fd, MFS_HEX(id)), 0);
+		cr_assert_eq(scratch_count(dirs[k], "manifests"), 1);
+	}
+}
+
+/* What was signed of the version to go back to is lost in both places: nobody promises it; had again, it is as it was. */
+Test(engine_keep, what_was_signed_of_a_kept_version_can_be_restored)
+{
+	struct mfs_sha256 old = install(1), other = { { 7 } };
+	struct mfs_err err = MFS_ERR_INIT;
+	struct mfs_version *v = NULL;
+	struct mfs_engine_model m;
+	struct mfs_signed bytes;
+	struct mfs_vref ref;
+	bool end, changed;
+
+	(void)install(2);
+	device_open(&d);
+	cr_assert_eq(mfs_signed_get(d.state_fd, &old, &bytes, &err), MFS_OK, "%s", err.msg);
+	/* In memory it still is: a look at what is missing writes it again. */
+	signed_lose(&old);
+	cr_assert_eq(mfs_engine_lost(d.engine, 0, 1, false, &end, &v, &err), MFS_OK, "%s", err.msg);
+	cr_assert(v == NULL && !end);
+	cr_assert(scratch_count(d.state_fd, "manifests") == 2 && scratch_count(d.store_fd, "manifests") == 2);
+	/* A start finds nothing of it. */
+	signed_lose(&old);
+	device_close(&d);
+	device_open(&d);
+	cr_assert_str_eq(active(&m), "1.2.0");
+	cr_assert_eq(m.n, 1);
+	cr_assert_str_eq(m.gone.version, "1.1.0");
+	cr_assert(m.gone.previous && m.gone.why == MFS_IO && strstr(m.gone.detail, "No such file") != NULL, "%s", m.gone.detail);
+	mfs_engine_model_free(&m);
+	cr_assert(mfs_kept_lost(mfs_engine_lost(d.engine, 0, 1, false, &end, &v, &err)));
+	cr_assert(mfs_engine_kept(d.engine, 0, 1, &ref) && mfs_sha256_equal(&ref.manifest, &old));
+	cr_assert_not(mfs_engine_kept(d.engine, 0, 2, &ref));
+	cr_assert_eq(mfs_engine_signed_restore(d.engine, 0, &other, &bytes, &err), MFS_CONDITION_UNMET, "nobody keeps it");
+	cr_assert_eq(mfs_engine_signed_restore(d.engine, 0, &old, &bytes, &err), MFS_OK, "%s", err.msg);
+	cr_assert_eq(mfs_engine_restored(d.engine, 0, &changed, &err), MFS_OK, "%s", err.msg);
+	cr_assert_not(changed);
+	cr_assert_str_eq(active(&m), "1.2.0");
+	cr_assert_eq(m.n, 2);
+	cr_assert_eq(m.gone.version[0], '\0');
+	mfs_engine_model_free(&m);
+	mfs_signed_free(&bytes);
+}
+
 Test(engine_keep, gc_removes_what_repairs_staged_for_versions_that_are_gone)
 {
 	struct mfs_sha256 other = { { 7 } };

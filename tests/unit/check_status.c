@@ -152,6 +152,37 @@ Test(status, a_weak_sandbox_and_refused_chunks_are_never_silent)
 	free(text);
 }
 
+Test(status, what_nobody_can_go_back_to_is_not_promised)
+{
+	char *text = document(true, false, MFS_SNAP_BYTES);
+	const json_t *gone;
+	json_t *o;
+
+	has(text, "rollback:   to 1.0.0\n");
+	free(text);
+	o = parsed(true, MFS_SNAP_BYTES);
+	cr_assert(json_is_null(json_object_get(o, "gone")));
+	json_decref(o);
+	model.m.n = 1;
+	model.m.gone = (struct mfs_engine_gone){ .version = "1.0.0", .previous = true, .why = MFS_IO, .detail = "state/manifests/ab: absent" };
+	text = document(true, false, MFS_SNAP_BYTES);
+	has(text, "rollback:   nothing to go back to; 1.0.0 is gone: io: state/manifests/ab: absent\n");
+	free(text);
+	text = document(false, false, MFS_SNAP_BYTES);
+	has(text, ": rollback: 1.0.0 is gone: io: state/manifests/ab: absent\n");
+	free(text);
+	o = parsed(true, MFS_SNAP_BYTES);
+	gone = json_object_get(o, "gone");
+	cr_assert_str_eq(json_string_value(json_object_get(gone, "version")), "1.0.0");
+	cr_assert_str_eq(json_string_value(json_object_get(gone, "outcome")), "io");
+	cr_assert(json_is_true(json_object_get(gone, "previous")));
+	json_decref(o);
+	model.m.gone.why = MFS_REVOKED;
+	text = document(true, false, MFS_SNAP_BYTES);
+	has(text, "; 1.0.0 is refused: revoked: ");
+	free(text);
+}
+
 Test(status, a_collector_that_takes_nothing_is_said_once)
 {
 	const json_t *t;
