@@ -128,6 +128,11 @@ rm -r "$W/state/manifests/$(sha256sum <"$W/b1/manifest.json" | cut -d ' ' -f 1)"
 "$modelfs" gc -c "$CFG" >>"$W/log" 2>&1 || [ $? = 2 ] || fail "gc: exit $?"
 [ "$(kept)" = "$({ wrap 2; wrap 3; } | sort)" ] || fail "$(kept)"
 
+# What was signed of it is had again, which takes a check: not in the next step.
+mount_
+until_true 40 test -d "$W/store/manifests/$(sha256sum <"$W/b1/manifest.json" | cut -d ' ' -f 1)" || fail "not restored: $(cat "$MNT/det/events")"
+unmount_
+
 step "lost with a repository: fetched again when it is mounted, without a poll"
 cp "$W/b3/manifest.json" "$W/m3"
 cp "$W/mirror/$(wrap 3)" "$W/wrap3"
