@@ -127,8 +127,7 @@ publish 3
 expect 0 "1.3.0 is offered" "$modelfs" check -c "$CFG" det
 until_true 20 test -e "$P/out/began" || fail "it is not checked: $(cycle_ .)"
 touch "$W/hold" "$P/out/go"
-held() { [ "$(cycle_ '"\(.next.version) \(.next.step) \(.next.why.outcome)"')" = "1.3.0 activate held" ]; }
-until_true 20 held || fail "$(cycle_ .)"
+until_true 20 next_is "1.3.0 activate held" || fail "$(cycle_ .)"
 cp -a "$W/repo" "$W/true"
 until=$(expiry_of "$W/repo")
 days_pass
@@ -136,7 +135,7 @@ rm "$W/hold"
 expect 4 "metadata_expired: .*timestamp" "$modelfs" update -c "$CFG" det
 expired 2
 fresh_serve # which looks at once
-waits() { [ "$(cycle_ '"\(.next.version) \(.next.step) \(.next.why.outcome)"')" = "1.3.0 activate metadata_expired" ]; }
+waits() { next_is "1.3.0 activate metadata_expired"; }
 until_true 20 waits || fail "$(cycle_ .)"
 event 1.3.0 17
 refused_now 2
@@ -188,8 +187,19 @@ clock modelpub "$later"
 online "$W/repo"
 expect 0 "1.3.0 is active" "$modelfs" update -c "$CFG" det
 shows 3
-lifted() { [ "$(tail -n 1 "$P/out/changes")" = "swap ok 1.3.0" ]; }
-until_true 20 lifted || fail "on_change was told: $(cat "$P/out/changes")"
+told_so() { [ "$(cat "$P/out/changes")" = "$(printf '%s\n' "$@")" ]; } # LINE...: on_change, of all changes and of nothing else
+until_true 20 told_so "swap ok 1.3.0" || fail "on_change was told: $(cat "$P/out/changes")"
+
+step "and again while it is mounted"
+days_pass
+expect 4 "metadata_expired" "$modelfs" update -c "$CFG" det
+hidden
+until_true 20 told_so "swap ok 1.3.0" "withdraw metadata_expired " || fail "on_change was told: $(cat "$P/out/changes")"
+online "$W/repo"
+expect 0 "1.3.0 is active" "$modelfs" update -c "$CFG" det
+shows 3
+until_true 20 told_so "swap ok 1.3.0" "withdraw metadata_expired " "swap ok 1.3.0" ||
+	fail "on_change was told: $(cat "$P/out/changes")"
 publish 4
 update_ det || [ "$(now_)" = "1.4.0 4" ] || fail "update: exit $?"
 shows 4

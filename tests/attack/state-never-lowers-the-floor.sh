@@ -38,9 +38,13 @@ never_lower() { # WHAT
 	timeout 60 "$modelfs" recover -c "$CFG" >"$W/recover.out" 2>&1 || rc=$?
 	cat "$W/recover.out" >>"$W/log"
 	echo "  $1: refused; recover: exit $rc"
-	rc=0
-	timeout 60 "$modelfs" install -c "$CFG" "$W/b1x" >"$W/expect.out" 2>&1 || rc=$?
-	[ "$rc" != 0 ] && [ "$rc" != 2 ] || fail "$1: after recover release 1 was installed: exit $rc"
+	for b in b1x b2x; do
+		rc=0
+		timeout 60 "$modelfs" install -c "$CFG" "$W/$b" >"$W/expect.out" 2>&1 || rc=$?
+		[ "$rc" != 0 ] && [ "$rc" != 2 ] || fail "$1: after recover $b (not above release 2) was installed: exit $rc"
+	done
+	v=$(status_ --json 2>>"$W/log" | jq -r '.models[0].active.version // empty') || true
+	[ -z "$v" ] || [ "$v" = 1.2.0 ] || fail "$1: after recover $v is active"
 }
 restore() {
 	rm -rf "$W/state" "$W/store"
