@@ -67,7 +67,7 @@ rm -r "$W/repo"
 mv "$W/true" "$W/repo"
 
 step "a revocation acts all the same"
-"$modelpub" revoke "$W/repo" det 1.2.0 --keys "$W/keys" --action rollback --reason leak >>"$W/log" 2>&1 || fail "revoke"
+revoke 2 rollback
 rc=0
 "$modelfs" check -c "$CFG" det >>"$W/log" 2>&1 || rc=$?
 [ "$rc" != 0 ] || fail "a check with a clock that is behind: exit 0"

@@ -179,7 +179,7 @@ committed() {
 	mount_
 	until_true 30 at_rest "1.2.0 2 null null null" || fail "release 2 is not committed: $(cat "$MNT/det/status")"
 	unmount_
-	"$modelpub" revoke "$W/repo" det 1.2.0 --keys "$W/keys" --action "$1" --reason leak >>"$W/log" 2>&1 || fail "revoke"
+	revoke 2 "$1"
 	keep "$1"
 	base=$1 floor_begin=2
 }

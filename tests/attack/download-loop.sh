@@ -29,7 +29,7 @@ size=2M
 release 2
 publish 2
 wrong=$(cd "$W/b2" && sha256sum "$(find payload -type f -size +100k)") wrong=${wrong%% *}
-waits() { [ "$(cycle_ '.next | "\(.version) \(.step) \(.why.outcome)"')" = "1.2.0 download $1" ]; }
+waits() { next_is "1.2.0 download $1"; }
 
 step "wrong bytes, for ever: it pauses, also after a restart"
 faults_clear

@@ -28,14 +28,7 @@ publish 1
 mount_
 brings 1
 fill() { cat /dev/zero >"$1/filler" 2>/dev/null || true; }
-why() { cycle_ '.next | "\(.version) \(.step) \(.why.outcome)"'; }
-lacks() { [ "$(why)" = "1.$1.0 ${2:-download} insufficient_storage" ]; }
-
-fetch_dies() { # what stands still is asked for again at once
-	local pid
-	pid=$(pgrep -P "$(keeper_pid)" -x modelfs-fetch) || fail "no fetch: $(pgrep -a -P "$(keeper_pid)")"
-	kill -KILL "$pid"
-}
+lacks() { next_is "1.$1.0 ${2:-download} insufficient_storage"; }
 left() { # nothing but blobs and manifests, and what is staged while an attempt waits
 	find "$W/store" "$W/state" \( -name '*.new' -o -name '.*.new' -o -path '*/staging/*' -type f \) | grep . || return 1
 }

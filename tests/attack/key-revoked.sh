@@ -60,8 +60,7 @@ mv "$W/list.bad" "$list" # at once: a poll may come at any time after a failure
 expect 3 "hash_mismatch" "$modelfs" check -c "$CFG" det
 fresh_serve
 touch "$P/out/go"
-waits() { [ "$(cycle_ '.next | "\(.version) \(.step) \(.why.outcome)"')" = "1.3.0 activate hash_mismatch" ]; }
-until_true 20 waits || fail "$(cycle_ .)"
+until_true 20 next_is "1.3.0 activate hash_mismatch" || fail "$(cycle_ .)"
 shows 2
 
 step "the list comes: what the key signed goes, and what was on its way"

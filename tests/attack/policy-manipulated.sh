@@ -19,7 +19,6 @@ for v in 1 2 3 4; do release "$v"; done
 gen raw 60K 9 "$W/seg.bin"
 id=seg pack 1.1.0 1 "$W/seg1" "$W/seg.bin"
 "$modelpub" publish "$W/repo" "$W/seg1" --keys "$W/keys" >>"$W/log" 2>&1 || fail "modelpub publish seg"
-revoke() { "$modelpub" revoke "$W/repo" det "1.$1.0" --keys "$W/keys" --action "$2" --reason leak >>"$W/log" 2>&1 || fail "revoke"; }
 policy() { target_now policy.det det/policy.json; }
 check 'exit 0'
 publish 1
@@ -151,8 +150,7 @@ flip "$(policy)" 100
 expect 2 "1.3.0: health waits" "$modelfs" check -c "$CFG" det
 fresh_serve
 touch "$P/out/go"
-waits() { [ "$(cycle_ '.next | "\(.version) \(.step) \(.why.outcome)"')" = "1.3.0 activate hash_mismatch" ]; }
-until_true 20 waits || fail "$(cycle_ .)"
+until_true 20 next_is "1.3.0 activate hash_mismatch" || fail "$(cycle_ .)"
 shows 1
 cp "$W/policy.4" "$(policy)"
 expect 2 "revoked" "$modelfs" check -c "$CFG" det

@@ -16,7 +16,6 @@ for v in 1 2; do
 	update_ || fail "update: exit $?"
 done
 [ "$(now_)" = "1.2.0 2" ] || fail "$(now_)"
-revoke() { "$modelpub" revoke "$W/repo" det "$@" --reason leak --keys "$W/keys" >>"$W/log" 2>&1 || fail "modelpub revoke"; }
 lose() { rm "$(blob "$(jq -r '.files[] | select(.name == "weights.bin").sha256' "$W/b$1/manifest.json")")"; }
 back() { [ "$(readlink "$MNT/det/active")" = versions/1.1.0 ]; }
 
@@ -25,7 +24,7 @@ mount_
 touch "$W/hold"
 lose 1
 mv "$W/repo/blobs" "$W/away"
-revoke 1.2.0 --action rollback --otherwise withdraw
+revoke 2 rollback --otherwise withdraw
 "$modelfs" check -c "$CFG" >>"$W/log" 2>&1 || true
 [ ! -e "$MNT/det/active" ] || fail "a revoked version is shown: $(readlink "$MNT/det/active")"
 mv "$W/away" "$W/repo/blobs"

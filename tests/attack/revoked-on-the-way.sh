@@ -26,7 +26,6 @@ waiting=$passing'
 [ "$1" = health ] || exit 0
 touch $P/out/began; until [ -e $P/out/go ]; do sleep 0.05; done'
 
-revoke() { "$modelpub" revoke "$W/repo" det "1.$1.0" --keys "$W/keys" --action "$2" --reason leak >>"$W/log" 2>&1 || fail "revoke"; }
 waits_at() { [ "$(cycle_ '.next | "\(.version) \(.step)"')" = "1.$1.0 $2" ]; }
 # Nothing of release $1 is left: it was refused as revoked, and release $2 is what it was. $3: no hook ran, nothing was mounted.
 ended() {

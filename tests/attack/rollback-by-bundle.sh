@@ -75,11 +75,10 @@ blobs_of() { jq -r '.files[] | .sha256, (.chunks_sha256 // empty)' "$1/manifest.
 weights() { (cd "$1" && sha256sum payload/weights.bin | cut -d' ' -f 1); }
 new=$(weights "$W/b5") old=$(weights "$W/b4")
 payload=blobs/sha256/${new:0:2}/$new/00000 older=blobs/sha256/${old:0:2}/$old/00000
-waits() { [ "$(cycle_ '"\(.next.version) \(.next.step) \(.next.why.outcome)"')" = "1.5.0 download hash_mismatch" ]; }
 not_yet() { # WHAT: and nobody gets anything until the next one
 	faults_clear
 	expect 3 "hash_mismatch" "$modelfs" update -c "$CFG" det
-	until_true 20 waits || fail "$1: $(cycle_ .)"
+	until_true 20 next_is "1.5.0 download hash_mismatch" || fail "$1: $(cycle_ .)"
 	event 1.5.0 12
 	shows 4
 	[ "$(now_)" = "1.4.0 4" ] || fail "$1: active and floor: $(now_)"

@@ -17,7 +17,6 @@ hostile_start "$W/repo"
 follow "$HOSTILE"
 sed -i "s|probation: 10m|probation: 0, conditions: {hold_file: $W/hold}|" "$CFG"
 for v in 1 2 3 4; do release "$v"; done
-revoke() { "$modelpub" revoke "$W/repo" det "1.$1.0" --keys "$W/keys" --action stop --reason leak >>"$W/log" 2>&1 || fail "revoke"; }
 state=$W/state
 state_copy() { # TO: while serve may be replacing one of its files
 	local tries
@@ -47,7 +46,7 @@ expect 0 "no longer held" "$modelfs" unpin -c "$CFG" det
 publish 3
 update_ det || [ "$(now_)" = "1.3.0 3" ] || fail "update: exit $?"
 shows 3
-revoke 1
+revoke 1 stop
 expect 2 "nothing newer" "$modelfs" check -c "$CFG" det
 [ "$(now_)" = "1.3.0 3" ] || fail "active and floor: $(now_)"
 unmount_

@@ -50,12 +50,6 @@ half() {
 	some() { faulted && [ "$(cycle_ '.next.done')" -gt 1000000 ]; }
 	until_true 20 some || fail "$(cycle_ .)"
 }
-fetch_dies() { # what stands still is asked for again at once
-	local pid
-	faults_clear
-	pid=$(pgrep -P "$(keeper_pid)" -x modelfs-fetch) || fail "no fetch: $(pgrep -a -P "$(keeper_pid)")"
-	kill -KILL "$pid"
-}
 wrong() { # 1.1.0 or 1.2.0 is shown, and whatever can be read of it is right
 	local n f
 	n=$(readlink "$MNT/det/active") n=${n#versions/1.} n=${n%.0}
@@ -92,6 +86,7 @@ half
 flip "$data" 10
 flip "$data" 1100000
 truncate -s 3000000 "$data"
+faults_clear
 fetch_dies
 comes "payload flipped and cut off"
 half
@@ -99,6 +94,7 @@ cp "$W/repo/blobs/sha256/${table:0:2}/$table/00000" "$W/swap"
 mv "$W/swap" "$data"
 flip "$staging/$table.data" 100
 rm "$staging/$small.data" "$journal"
+faults_clear
 fetch_dies
 comes "payload swapped, table flipped, others gone"
 
@@ -140,8 +136,7 @@ flip "$(blob "$table")" 100
 truncate -s 5000000 "$(blob "$weights")"
 fault 503 count=all path=/blobs/
 touch "$P/out/go"
-back() { [ "$(cycle_ '.next | "\(.version) \(.step) \(.why.outcome)"')" = "1.2.0 download io" ]; }
-until_true 40 back || fail "$(cycle_ .)"
+until_true 40 next_is "1.2.0 download io" || fail "$(cycle_ .)"
 cmp -n "$(stat -c %s "$P/out/seen")" "$P/out/seen" "$W/src2/weights.bin" || fail "the check read a wrong byte"
 shows 1
 event 1.2.0 32
@@ -153,8 +148,7 @@ id2=$(sha256sum <"$W/b2/manifest.json") id2=${id2%% *}
 for what in manifest.json signature.sig; do
 	checked
 	touch "$W/hold" "$P/out/go"
-	held() { [ "$(cycle_ '.next | "\(.version) \(.step) \(.why.outcome)"')" = "1.2.0 activate held" ]; }
-	until_true 20 held || fail "$(cycle_ .)"
+	until_true 20 next_is "1.2.0 activate held" || fail "$(cycle_ .)"
 	for f in "$W/store/manifests/$id2" "$W/state/manifests/$id2"; do flip "$f/$what" 50; done
 	cat "$(blob "$(jq -r '.files[] | select(.name == "weights.bin").sha256' "$W/b1/manifest.json")")" >"$(blob "$weights")"
 	fresh_serve

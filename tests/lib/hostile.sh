@@ -32,6 +32,12 @@ fault_only() { fault "$@" only=1; }
 shut() { fault_only 503 count=all; }
 faults_clear() { curl -sS "$HOSTILE_CTL/_clear" >/dev/null; curl -sS "$HOSTILE_CTL/_reset" >/dev/null; }
 
+fetch_dies() { # what stands still is asked for again at once
+	local pid
+	pid=$(pgrep -P "$(keeper_pid)" -x modelfs-fetch) || fail "no fetch: $(pgrep -a -P "$(keeper_pid)")"
+	kill -KILL "$pid"
+}
+
 # blobs BUNDLE REPO: the blobs of a bundle as a repository has them, in parts.
 blobs() {
 	local file hash

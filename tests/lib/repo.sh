@@ -31,6 +31,11 @@ release() {
 	(cd "$W/src$1" && pack "1.$1.0" "$1" "$W/b$1" weights.bin small.bin)
 }
 publish() { "$modelpub" publish "$W/repo" "$W/b$1" --keys "$W/keys" >>"$W/log" 2>&1 || fail "modelpub publish $1"; }
+# revoke N ACTION [OPTION]...: version 1.N.0 of det.
+revoke() {
+	"$modelpub" revoke "$W/repo" det "1.$1.0" --keys "$W/keys" --action "$2" --reason leak "${@:3}" >>"$W/log" 2>&1 ||
+		fail "modelpub revoke 1.$1.0"
+}
 # A mount that has nothing asks by itself at once: the first update may find that done (exit 2).
 update_() {
 	local rc=0 first=${first_update:-}
@@ -59,6 +64,8 @@ follow() {
 }
 # cycle_ JQ: of the update cycle of det in status --json, one line.
 cycle_() { status_ det --json 2>>"$W/log" | jq -rc ".cycle | $1"; }
+# next_is "VERSION STEP OUTCOME": what is on its way, where it is, and what it waits for.
+next_is() { [ "$(cycle_ '.next | "\(.version) \(.step) \(.why.outcome)"')" = "$1" ]; }
 # event VERSION CODE [from]: an event says so of the version, as the one that came, or that it went from.
 event() {
 	"$modelfs" events -c "$CFG" --json >"$W/events" 2>>"$W/log" || fail "events: exit $?"
