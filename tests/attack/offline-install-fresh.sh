@@ -5,24 +5,13 @@
 # shellcheck source=../lib/e2e.sh
 . "$(dirname "$0")/../lib/e2e.sh"
 need_fuse
-keys
-mkdir -p "$W/src"
-chmod 0755 "$W"
-for v in 1 2 3; do
-	head -c 200000 /dev/urandom >"$W/src/model.bin"
-	pack_plain "1.$v.0" "$v" "$W/b$v" "$W/src/model.bin"
-done
-pub() { "$modelpub" "$@" --keys "$W/keys" >>"$W/log" 2>&1 || fail "modelpub $1"; chmod -R a+rX "$W/repo"; }
-pub init "$W/repo"
-pub publish "$W/repo" "$W/b1"
-pub publish "$W/repo" "$W/b2"
-pub revoke "$W/repo" det 1.1.0 --action withdraw --reason leak
-config_extra="repository: \"file://$W/repo\"
-device: {id: dev-1}
-update: {interval: 1d}
-"
-config 'det: {}'
-sed -i 's#^trust: .*#trust: {root: keys/root.json, keys: [release.pub.pem]}#' "$CFG"
+# shellcheck source=../lib/repo.sh
+. "$(dirname "$0")/../lib/repo.sh"
+repository
+for v in 1 2 3; do release "$v"; done
+publish 1
+publish 2
+revoke 1 withdraw
 
 step "signed: before any refresh only the signature can be asked"
 install_ "$W/b1" || fail "install of a signed bundle"
@@ -31,7 +20,7 @@ expect 3 'revoked' "$modelfs" install -c "$CFG" "$W/b1"
 install_ "$W/b3" || fail "a later one that nobody forbids"
 
 step "fresh: only what the policy offers"
-sed -i 's/interval: 1d/interval: 1d, offline_install: fresh/' "$CFG"
+sed -i 's/interval: 1h/interval: 1h, offline_install: fresh/' "$CFG"
 rm -r "$W/state" "$W/store"
 expect 4 'never fetched' "$modelfs" install -c "$CFG" "$W/b3"
 expect 0 '.' "$modelfs" check -c "$CFG"

@@ -4,23 +4,15 @@
 # shellcheck source=../lib/e2e.sh
 . "$(dirname "$0")/../lib/e2e.sh"
 need_fuse
-keys
-mkdir -p "$W/src"
-head -c 300000 /dev/urandom >"$W/src/model.bin"
-pack_plain 1.0.0 1 "$W/b1" "$W/src/model.bin"
-pub() { "$modelpub" "$@" --keys "$W/keys" >>"$W/log" 2>&1 || fail "modelpub $1"; chmod -R a+rX "$W/repo"; }
-chmod 0755 "$W"
-pub init "$W/repo"
-pub publish "$W/repo" "$W/b1"
-config_extra="repository: \"file://$W/repo\"
-device: {id: dev-1}
-"
-config 'det: {}'
-sed -i 's#^trust: .*#trust: {root: keys/root.json, keys: [release.pub.pem]}#' "$CFG"
+# shellcheck source=../lib/repo.sh
+. "$(dirname "$0")/../lib/repo.sh"
+repository
+release 1
+publish 1
 install_ "$W/b1" || fail "install"
 
 step "revoked while the state is lost"
-pub revoke "$W/repo" det 1.0.0 --action withdraw --reason leak
+revoke 1 withdraw
 rm "$W/state/anchor.0" "$W/state/anchor.1"
 expect 0 'repository default: minima and revocations' "$modelfs" recover -c "$CFG"
 mount_

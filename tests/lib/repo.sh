@@ -30,7 +30,9 @@ release() {
 	gen raw 5000 "$1" "$W/src$1/small.bin"
 	(cd "$W/src$1" && pack "1.$1.0" "$1" "$W/b$1" weights.bin small.bin)
 }
-publish() { "$modelpub" publish "$W/repo" "$W/b$1" --keys "$W/keys" >>"$W/log" 2>&1 || fail "modelpub publish $1"; }
+publish() { # N [OPTION]...
+	"$modelpub" publish "$W/repo" "$W/b$1" --keys "$W/keys" "${@:2}" >>"$W/log" 2>&1 || fail "modelpub publish $1"
+}
 # revoke N ACTION [OPTION]...: version 1.N.0 of det.
 revoke() {
 	"$modelpub" revoke "$W/repo" det "1.$1.0" --keys "$W/keys" --action "$2" --reason leak "${@:3}" >>"$W/log" 2>&1 ||

@@ -5,32 +5,23 @@
 # shellcheck source=../lib/e2e.sh
 . "$(dirname "$0")/../lib/e2e.sh"
 need_fuse
-keys
-mkdir -p "$W/src"
-chmod 0755 "$W"
-for v in 1 2 3; do
-	head -c 100000 /dev/urandom >"$W/src/model.bin"
-	pack_plain "1.$v.0" "$v" "$W/b$v" "$W/src/model.bin"
-done
-pub() { "$modelpub" "$@" --keys "$W/keys" >>"$W/log" 2>&1 || fail "modelpub $1"; chmod -R a+rX "$W/repo"; }
-pub init "$W/repo"
-pub publish "$W/repo" "$W/b1"
-config_extra="repository: \"file://$W/repo\"
-device: {id: dev-1}
-update: {interval: 1d, probation: 0}
-"
-config 'det: {}'
-sed -i 's#^trust: .*#trust: {root: keys/root.json, keys: [release.pub.pem]}#' "$CFG"
+# shellcheck source=../lib/repo.sh
+. "$(dirname "$0")/../lib/repo.sh"
+probation=0 repository
+for v in 1 2 3; do release "$v"; done
+rollout() { "$modelpub" rollout "$W/repo" det "$@" --keys "$W/keys" >>"$W/log" 2>&1 || fail "modelpub rollout $*"; }
+publish 1
 mount_
 m() { expect "$1" "$2" "$modelfs" "${@:3}" -c "$CFG"; }
-m 0 '1.1.0' update
-pub publish "$W/repo" "$W/b2"
+update_ det || fail "update: exit $?"
+shows 1
+publish 2
 m 0 '1.2.0' update
 
 for change in "--percent 0" --remove; do
 	step "$change"
 	# shellcheck disable=SC2086 # two words
-	pub rollout "$W/repo" det --rollout 1.2.0 $change
+	rollout --rollout 1.2.0 $change
 	m 2 'nothing to do' update
 	[ "$(readlink "$MNT/det/active")" = versions/1.2.0 ] || fail "active is $(readlink "$MNT/det/active")"
 	m 0 'by rollout 1.1.0' explain det
@@ -38,10 +29,10 @@ done
 jq -es 'all(.code != 16)' "$MNT/det/events" >/dev/null || fail "an alarm: $(tail -n 3 "$MNT/det/events")"
 
 step "a version that others get: status says so"
-pub rollout "$W/repo" det --version 1.2.0 --rollout again
+rollout --version 1.2.0 --rollout again
 m 2 'nothing to do' update
 m 0 'note: *nothing to do' status det
-pub publish "$W/repo" "$W/b3" --percent 0
+publish 3 --percent 0
 m 2 'rollout 1.3.0: not in the fraction' update det
 m 0 'note: *1.2.0 is what this host is offered; rollout 1.3.0: not in the fraction' status det
 m 0 'update: *not_selected: .*rollout 1.3.0: not in the fraction' explain det
@@ -57,7 +48,7 @@ mount_
 passed_over
 
 step "a later version, and a revocation"
-pub rollout "$W/repo" det --rollout 1.3.0 --percent 100
+rollout --rollout 1.3.0 --percent 100
 m 0 '1.3.0' update
 m 0 'stays at 1.3.0' pin det 1.3.0
 m 0 'note: *pinned to 1.3.0' status det
@@ -68,7 +59,7 @@ m 0 'no longer held' unpin det
 # Let go, it goes on by itself: it may be there before the command asks.
 timeout 60 "$modelfs" update -c "$CFG" >>"$W/log" 2>&1 || [ $? = 2 ] || fail "update: not done"
 [ "$(readlink "$MNT/det/active")" = versions/1.3.0 ] || fail "active is $(readlink "$MNT/det/active")"
-pub revoke "$W/repo" det 1.3.0 --action rollback
+revoke 3 rollback
 "$modelfs" check -c "$CFG" >>"$W/log" 2>&1 || true
 [ "$(readlink "$MNT/det/active")" = versions/1.2.0 ] || fail "active is $(readlink "$MNT/det/active")"
 unmount_
