@@ -177,7 +177,7 @@ struct found {
 };
 
 /* The wrap of its content key for this host's model key: lost, or made only after the version was published. */
-static void
+static bool
 wrap_bring(struct mfs_scrub *c, size_t i, struct mfs_version *v, struct found *found)
 {
 	struct mfs_err err = MFS_ERR_INIT;
@@ -186,19 +186,21 @@ wrap_bring(struct mfs_scrub *c, size_t i, struct mfs_version *v, struct found *f
 	if (mfs_updates_wrap(c->s->updates, i, v->m, NULL, &c->cancel, &ignored, &err) == MFS_OK) {
 		found->lost = true;
 		tell(c, i, v->m->version, MFS_OK, "the wrap of its content key for this host's model key was fetched");
-	} else {
-		found->wrapless = true;
-		if (atomic_load(&c->cancel) == 0)
-			tell(c, i, v->m->version, err.code, err.msg);
+		return true;
 	}
+	found->wrapless = true;
+	if (atomic_load(&c->cancel) == 0)
+		tell(c, i, v->m->version, err.code, err.msg);
+	return false;
 }
 
 /* What the store lacks of a version is brought, then it is shown. */
 static enum mfs_code
 restore(struct mfs_scrub *c, size_t i, struct mfs_version *v, struct found *found, struct mfs_err *err)
 {
-	const bool wrap = v->key_code == MFS_KEY_UNAVAILABLE;
+	const bool locked = v->key_code == MFS_KEY_UNAVAILABLE;
 	struct mfs_serve *s = c->s;
+	bool wrap = false;
 	enum mfs_code code;
 
 	for (size_t k = 0; k < v->m->n_files; k++) {
@@ -211,11 +213,11 @@ restore(struct mfs_scrub *c, size_t i, struct mfs_version *v, struct found *foun
 		if ((code = mend(c, i, v->m, k, false, err)) != MFS_OK)
 			return code;
 	}
-	if (wrap)
-		wrap_bring(c, i, v, found);
+	if (locked)
+		wrap = wrap_bring(c, i, v, found);
 	else
 		found->lost = true;
-	if ((code = show(s, i, err)) == MFS_OK && wrap && v->key_code == MFS_OK && s->residency != NULL)
+	if ((code = show(s, i, err)) == MFS_OK && wrap && s->residency != NULL) /* it is open now */
 		mfs_residency_kick(s->residency, i);
 	return code;
 }
