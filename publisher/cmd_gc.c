@@ -256,8 +256,11 @@ may_go(const struct gc *g, enum kind kind, const char *path, const char *name, c
 		return true;
 	if (!is_ours(kind, name, st->st_mode) || asprintf(&full, "%s/%s", path, name) < 0 || set_has(&g->files, full))
 		return false;
-	/* Since it was written, or since the change that let it go (mfs_repo_let_go). */
-	return (st->st_ctime > st->st_mtime ? st->st_ctime : st->st_mtime) + g->grace_s <= g->c.repo->now;
+	/*
+	 * Since it was written, or since the change that let it go (mfs_repo_let_go), which may be this one's: later than
+	 * the time at which it began, by which without a grace a slow one would keep what it drops.
+	 */
+	return g->grace_s == 0 || (st->st_ctime > st->st_mtime ? st->st_ctime : st->st_mtime) + g->grace_s <= g->c.repo->now;
 }
 
 static enum mfs_code sweep(struct gc *g, enum kind kind, const char *path, unsigned depth, struct mfs_err *err);

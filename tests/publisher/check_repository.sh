@@ -693,6 +693,15 @@ gc_removes_only_what_nothing_refers_to() {
 	(cd REPO && sha256sum -c --quiet ../whole)
 	ok REPO --full
 	expect 2 'collected' modelpub gc REPO --grace 0m
+	if [ -x "$B/shiftclock-modelpub" ]; then # without a grace nothing is too young, whatever time it was when gc began
+		mkdir bin
+		cp "$B/shiftclock-modelpub" bin/modelpub
+		printf '\xf6\xff\xff\xff\xff\xff\xff\xff' >bin/modelpub.clock # ten seconds behind
+		mkdir -p "REPO/blobs/sha256/00/$(printf '0%.0s' {1..64})"
+		echo x >"REPO/blobs/sha256/00/$(printf '0%.0s' {1..64})/00000"
+		expect 0 'collected' bin/modelpub gc REPO --grace 0m
+		[ ! -e REPO/blobs/sha256/00 ]
+	fi
 	# what is young may be in somebody's hands
 	modelpub refresh REPO --keys "$W/K" --all
 	expect 2 'collected' modelpub gc REPO
