@@ -160,7 +160,7 @@ seen_keep(const struct mfs_repocmd *c, bool tell)
 {
 	struct mfs_err err = MFS_ERR_INIT;
 
-	if (c->keys != NULL && mfs_record_write(c->repo, c->keys, &err) != MFS_OK && tell)
+	if (c->keys != NULL && !c->behind && mfs_record_write(c->repo, c->keys, &err) != MFS_OK && tell)
 		mfs_repocmd_note(c, "what is in %s now is not kept beside the keys, so that an older state of it would not be noticed: %s",
 			MFS_ESC(c->path), err.msg);
 }
@@ -180,7 +180,18 @@ repo_get(struct mfs_repocmd *c, bool create, struct mfs_err *err)
 	if (code != MFS_OK)
 		return code;
 	mfs_lifetimes_given(c->repo, &c->life);
-	if (create || c->keys == NULL || (code = mfs_record_check(c->repo, c->keys, c->restored, err)) != MFS_OK)
+	if (create || c->keys == NULL)
+		return MFS_OK;
+	code = mfs_record_check(c->repo, c->keys, c->restored, err);
+	/* No refusal: a revocation must be possible from whatever copy there is, and devices refuse what they know already. */
+	if (code == MFS_ROLLBACK_ATTEMPT) {
+		if (!c->behind)
+			(void)fprintf(stderr, "modelpub %s: WARNING: %s\n", c->name, err->msg);
+		c->behind = true;
+		*err = (struct mfs_err)MFS_ERR_INIT;
+		return MFS_OK;
+	}
+	if (code != MFS_OK)
 		return code;
 	if (c->repo->record == NULL)
 		seen_keep(c, false); /* others may have written it */

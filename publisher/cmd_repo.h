@@ -19,6 +19,7 @@ struct mfs_repocmd {
 	struct mfs_args key_args;
 	struct mfs_lifetimes life; /* given by --expires; 0: not */
 	bool quiet;
+	bool behind;   /* it is older than what was there, which was said: the record stays */
 	bool restored; /* the repository may be older than what was there: set before _open */
 	/* filled by mfs_repocmd_open() */
 	struct mfs_keyring *ring;

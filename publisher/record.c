@@ -101,7 +101,7 @@ mfs_record_check(struct mfs_repo *r, const char *keys, bool restored, struct mfs
 	}
 	return mfs_fail(err, MFS_ROLLBACK_ATTEMPT,
 		"%s: timestamp version %lld, but %s/%s has seen %s: an older or another copy lies here (a backup, or a "
-		"sync the wrong way), and what is signed upon it would use versions that devices know again; bring metadata/ and "
+		"sync the wrong way), and devices that know the newer one refuse what is signed upon it; bring metadata/ and "
 		"targets/ of the newest state back, from the server or a mirror, or, if there is none any more, go on from here with "
 		"'modelpub refresh %s --restored --keys %s'",
 		MFS_ESC(r->path), (long long)r->timestamp.version, MFS_ESC(keys), name,

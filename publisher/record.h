@@ -5,7 +5,7 @@
  * A backup that was restored over a repository, or a copy that went the wrong way, verifies: it is only older. What is
  * signed upon it uses version numbers again that devices know with other content. So KEYDIR/seen.<ID>.json, ID being the
  * start of the SHA-256 of 1.root.json, has the versions that were there when a command ended, and every command that
- * gets KEYDIR compares. Format: modelfs-repository(5), CHANGES.
+ * gets KEYDIR compares, and warns. Format: modelfs-repository(5), CHANGES.
  *
  * One thread; the repository is locked by the caller.
  */

@@ -14,15 +14,6 @@ update: {interval: 1h, probation: ${probation:-10m}${update_extra:+, $update_ext
 	config "$@"
 	sed -i "s|^trust: .*|trust: {root: keys/root.json, keys: [release.pub.pem]}|" "$CFG"
 }
-# Whoever sets a repository back in these tests is an attacker, or plays a server's past: the publisher's own keys
-# remember what they signed (tests/publisher), those of a thief do not.
-cat >"$W/modelpub" <<-EOF
-	#!/bin/sh
-	rm -f '$W'/keys/seen.*.json
-	exec '$modelpub' "\$@"
-EOF
-chmod 0755 "$W/modelpub"
-modelpub=$W/modelpub
 # release N: version 1.N.0 with two files, source in $W/srcN, bundle in $W/bN.
 release() {
 	mkdir -p "$W/src$1"
