@@ -254,10 +254,11 @@ limits_set(const struct mfs_kjob_run *r, uid_t uid)
 		memory = (uint64_t)si.totalram * si.mem_unit / 2;
 	limit(RLIMIT_CORE, 0); /* it holds plaintext */
 	limit(RLIMIT_NOFILE, 4096);
-	if (r->cgroup < 0 && memory > 0)
-		limit(RLIMIT_DATA, memory); /* never RLIMIT_AS: that would forbid mapping a large model */
 	/* One of ours: nobody else's processes count. Another one may have a server running, which counts too. */
 	limit(RLIMIT_NPROC, h->user == NULL ? PROCS_MAX : tasks_of(uid) + PROCS_MORE);
+	/* Last: the count above takes memory. Never RLIMIT_AS: that would forbid mapping a large model. */
+	if (r->cgroup < 0 && memory > 0)
+		limit(RLIMIT_DATA, memory);
 }
 
 static void
