@@ -63,9 +63,9 @@ open_chunks(struct job *j, struct mfs_reader *r, uint64_t first, uint64_t count,
 	uint8_t *run = run_of(j, r);
 	bool all = mfs_blob_read(mfs_content_blob(j->c, j->o), run, bytes, first * f->chunk_size, run, &ignored) == MFS_OK;
 
-	for (uint64_t i = 0, n; i < count && code == MFS_OK; i += n) {
+	for (size_t i = 0, n; i < count && code == MFS_OK; i += n) {
 		n = count - i < 2 ? 1 : 2;
-		for (uint64_t k = 0; k < n; k++) {
+		for (size_t k = 0; k < n; k++) {
 			uint8_t *at = run + (i + k) * f->chunk_size;
 
 			io[k] = (struct mfs_chunk_io){ .stored = MFS_SPAN(at, mfs_chunk_length(f, first + i + k)),
@@ -73,7 +73,7 @@ open_chunks(struct job *j, struct mfs_reader *r, uint64_t first, uint64_t count,
 		}
 		if (all)
 			mfs_chunks_open(r->opener, j->o->table, first + i, io, n);
-		for (uint64_t k = 0; k < n && code == MFS_OK; k++) {
+		for (size_t k = 0; k < n && code == MFS_OK; k++) {
 			uint8_t *at = run + (i + k) * f->chunk_size;
 
 			code = io[k].code;
