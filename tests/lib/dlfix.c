@@ -91,7 +91,8 @@ static const struct dl_fault *
 fault_find(const struct dl_repo *r, unsigned source, uint64_t nth)
 {
 	for (size_t i = 0; i < r->n_faults; i++)
-		if (r->faults[i].source == source && (r->faults[i].nth == nth || r->faults[i].nth == DL_EVERY))
+		if (r->faults[i].source == source && (r->faults[i].nth == nth || r->faults[i].nth == DL_EVERY ||
+						      (r->faults[i].onwards && r->faults[i].nth < nth)))
 			return &r->faults[i];
 	return NULL;
 }

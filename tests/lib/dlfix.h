@@ -29,6 +29,7 @@ enum dl_kind {
 struct dl_fault {
 	unsigned source;
 	uint64_t nth;   /* request to that source, from 0; DL_EVERY */
+	bool onwards;   /* and all after it */
 	enum dl_kind kind;
 	uint64_t after; /* bytes */
 	unsigned http;
