@@ -50,11 +50,11 @@ half() {
 	some() { faulted && [ "$(cycle_ '.next.done')" -gt 1000000 ]; }
 	until_true 20 some || fail "$(cycle_ .)"
 }
-wrong() { # 1.1.0 or 1.2.0 is shown, and whatever can be read of it is right
+wrong() { # 1.1.0 or 1.2.0 is shown, and not all that can be read of it is right; by its name: it may be swapped meanwhile
 	local n f
 	n=$(readlink "$MNT/det/active") n=${n#versions/1.} n=${n%.0}
 	for f in weights.bin small.bin; do
-		! cat "$MNT/det/active/$f" >"$W/got" 2>/dev/null || cmp -s "$W/got" "$W/src$n/$f" || return 0
+		! cat "$MNT/det/versions/1.$n.0/$f" >"$W/got" 2>/dev/null || cmp -s "$W/got" "$W/src$n/$f" || return 0
 	done
 	return 1
 }
